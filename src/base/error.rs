@@ -1,0 +1,73 @@
+//! The one error that reaches a user: what failed, why, and what to do about it.
+
+use std::fmt;
+
+/// A failure in words: printed as `fosse: WHAT failed: WHY`, then `hint: WHAT TO DO`.
+///
+/// Modules whose callers must branch on the cause have an error type of their own and turn into this one at
+/// the edge; everything else uses it directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    what: String,
+    why: String,
+    hint: Option<String>,
+}
+
+/// A result whose error is ready for the user.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// `what` is the step in the -ing form ("creating the container"), `why` the cause.
+    pub fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Failure { what: what.into(), why: one_line(&why.to_string()), hint: None }
+    }
+
+    /// Adds the line that says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(one_line(&hint.into()));
+        self
+    }
+
+    /// What to do about it, if there is something.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The cause alone, as it is kept in a record.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Folds line ends and control bytes, so that foreign text cannot forge a second message or move the cursor.
+pub fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for piece in text.split(['\n', '\r']).map(str::trim).filter(|piece| !piece.is_empty()) {
+        if !out.is_empty() {
+            out.push_str("; ");
+        }
+        out.extend(piece.chars().map(|c| if c.is_control() { '?' } else { c }));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_the_cause_says() {
+        let failure = Failure::new("creating", "a\n\n  b\u{1b}[2J\r\nc").hint("x\ny");
+        assert_eq!(failure.to_string(), "creating failed: a; b?[2J; c");
+        assert_eq!(failure.advice(), Some("x; y"));
+    }
+}

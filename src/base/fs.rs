@@ -1,0 +1,121 @@
+//! Files: private directories, atomic writes, bounded reads that follow no link.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::base::error::{Failure, Result};
+
+/// Makes a directory that only `uid` can enter, with its parents, or checks that an existing one is that.
+pub fn private_dir(path: &Path, uid: u32) -> Result<()> {
+    let what = || format!("preparing the directory {}", path.display());
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|e| Failure::new(what(), e))?;
+            }
+            match DirBuilder::new().mode(0o700).create(path) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Failure::new(what(), error)),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Failure::new(what(), error)),
+    }
+    let metadata = std::fs::symlink_metadata(path).map_err(|e| Failure::new(what(), e))?;
+    if metadata.file_type().is_symlink() && !sticky_parent(path) {
+        // The user's own link, in a directory that only the user can write.
+        let target = std::fs::metadata(path).map_err(|e| Failure::new(what(), e))?;
+        return check_private(path, &target, uid);
+    }
+    check_private(path, &metadata, uid)
+}
+
+/// Whether others could have placed `path`: its parent is a shared directory such as /tmp.
+fn sticky_parent(path: &Path) -> bool {
+    let shared = |metadata: std::fs::Metadata| metadata.permissions().mode() & 0o022 != 0;
+    path.parent().and_then(|parent| std::fs::metadata(parent).ok()).is_none_or(shared)
+}
+
+fn check_private(path: &Path, metadata: &std::fs::Metadata, uid: u32) -> Result<()> {
+    let refuse = |why: String| {
+        Err(Failure::new(format!("using the directory {}", path.display()), why)
+            .hint("it must be a directory of your own that nobody else can enter"))
+    };
+    if !metadata.is_dir() {
+        return refuse("it is not a directory".into());
+    }
+    if metadata.uid() != uid {
+        return refuse(format!("it belongs to user {}", metadata.uid()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        // Ours, but open to others: made by a careless mkdir. Closing it is what the user would do.
+        let closed = std::fs::Permissions::from_mode(0o700);
+        if let Err(error) = std::fs::set_permissions(path, closed) {
+            return refuse(format!("others can enter it, and closing it failed: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a file so that a reader, a crash or a power loss sees the old bytes or the new ones, nothing between:
+/// a new file beside it, synced, then renamed over it, then the directory synced.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.new"));
+    let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        std::fs::remove_file(&temporary).unwrap_or_default();
+        return Err(error);
+    }
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a file that must not exist yet, readable by its owner only.
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes).inspect_err(|_| std::fs::remove_file(path).unwrap_or_default())
+}
+
+/// Reads a file that somebody else may have placed: a regular file, not a link, at most `max` bytes.
+pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    // O_NONBLOCK: a FIFO in its place must not hold us up before we have seen what it is.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a directory with all that is in it; one that is not there is fine.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,61 @@
+//! What fosse has to say: one line each on stderr, prefixed `fosse: `. stdout is never touched.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Errors only (`-q`).
+    Quiet = 0,
+    /// Errors and warnings.
+    Normal = 1,
+    /// Progress as well (`-v`, or stderr is a terminal).
+    Verbose = 2,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
+
+/// Sets how much is said, once, when the arguments are known.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+fn says(level: Level) -> bool {
+    LEVEL.load(Ordering::Relaxed) >= level as u8
+}
+
+/// Writes one line. A stderr that is closed or full changes nothing else.
+fn line(prefix: &str, text: &str) {
+    let whole = format!("{prefix}: {text}\n");
+    std::io::stderr().lock().write_all(whole.as_bytes()).unwrap_or_default();
+}
+
+/// A failure: said at every level.
+pub fn error(failure: &crate::base::error::Failure) {
+    line("fosse", &failure.to_string());
+    if let Some(advice) = failure.advice() {
+        line("hint", advice);
+    }
+}
+
+/// Something that went wrong beside the point.
+pub fn warn(text: &str) {
+    if says(Level::Normal) {
+        line("fosse", text);
+    }
+}
+
+/// Something that was asked for and done.
+pub fn info(text: &str) {
+    if says(Level::Normal) {
+        line("fosse", text);
+    }
+}
+
+/// Progress, for people.
+pub fn progress(text: &str) {
+    if says(Level::Verbose) {
+        line("fosse", text);
+    }
+}

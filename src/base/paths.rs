@@ -1,0 +1,192 @@
+//! Where fosse keeps things: the only reader of `HOME`, the XDG variables and `FOSSE_*_DIR`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::env;
+use crate::base::error::{Failure, Result};
+use crate::base::id::{RunId, RunName};
+
+/// The places of one user's fosse (CONTRACT: Places). Nothing is created by knowing them.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Records, logs and all locks.
+    pub state: PathBuf,
+    /// Sockets only.
+    pub runtime: PathBuf,
+    /// The user's configuration file, if there is a place for one.
+    pub user_config: Option<PathBuf>,
+    /// The home directory, if it is known.
+    pub home: Option<PathBuf>,
+}
+
+/// The system's configuration file.
+pub const SYSTEM_CONFIG: &str = "/etc/fosse/config.json";
+
+/// The workspace's configuration file.
+pub const WORKSPACE_CONFIG: &str = "fosse.json";
+
+/// The longest path that a unix socket's address holds, without its final NUL (unix(7); 104 on macOS).
+pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+impl Paths {
+    /// Reads the environment. `uid` is the effective user, who owns all of it.
+    pub fn resolve(uid: u32) -> Result<Self> {
+        let home = absolute("HOME").or_else(|| home_of(uid));
+        let state = match own("FOSSE_STATE_DIR")? {
+            Some(dir) => dir,
+            None => absolute("XDG_STATE_HOME")
+                .or_else(|| home.as_ref().map(|home| home.join(".local/state")))
+                .map(|dir| dir.join("fosse"))
+                .ok_or_else(|| {
+                    Failure::new("finding the state directory", "HOME is not set")
+                        .hint("set HOME, XDG_STATE_HOME or FOSSE_STATE_DIR")
+                })?,
+        };
+        let runtime = match own("FOSSE_RUNTIME_DIR")? {
+            Some(dir) => dir,
+            None => match absolute("XDG_RUNTIME_DIR") {
+                Some(dir) => dir.join("fosse"),
+                None => PathBuf::from(format!("/tmp/fosse-{uid}")),
+            },
+        };
+        let config = absolute("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+        Ok(Paths { state, runtime, user_config: config.map(|dir| dir.join("fosse/config.json")), home })
+    }
+
+    /// The directory of all runs.
+    pub fn runs(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
+    /// The files of one run.
+    pub fn run(&self, id: &RunId) -> RunPaths {
+        RunPaths { dir: self.runs().join(id.as_str()) }
+    }
+
+    /// The lock that makes a name a live one.
+    pub fn name_lock(&self, name: &RunName) -> PathBuf {
+        self.state.join("names").join(name.as_str())
+    }
+
+    /// The random name of this state directory, by which its engine objects are known.
+    pub fn instance(&self) -> PathBuf {
+        self.state.join("instance")
+    }
+
+    /// What was learnt about the engines.
+    pub fn engines(&self) -> PathBuf {
+        self.state.join("engines")
+    }
+
+    /// The control socket of a run. The runtime directory's path may be too long for a socket's address; then
+    /// the socket lies in a directory of the same rules under /tmp.
+    pub fn socket(&self, id: &RunId, uid: u32) -> PathBuf {
+        let preferred = self.runtime.join(format!("{id}.sock"));
+        if preferred.as_os_str().len() <= SOCKET_PATH_MAX {
+            return preferred;
+        }
+        PathBuf::from(format!("/tmp/fosse-{uid}/{id}.sock"))
+    }
+
+    /// fosse's own directories: never visible inside a run.
+    pub fn own_directories(&self) -> Vec<PathBuf> {
+        let config = self.user_config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+        [Some(self.state.clone()), Some(self.runtime.clone()), config].into_iter().flatten().collect()
+    }
+}
+
+/// The files of one run.
+#[derive(Debug, Clone)]
+pub struct RunPaths {
+    /// The run's directory.
+    pub dir: PathBuf,
+}
+
+impl RunPaths {
+    /// The record.
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("record.json")
+    }
+
+    /// The lock of the owner; its content says who that is.
+    pub fn owner_lock(&self) -> PathBuf {
+        self.dir.join("owner.lock")
+    }
+
+    /// What the run wrote.
+    pub fn output(&self) -> PathBuf {
+        self.dir.join("output.log")
+    }
+
+    /// Values of environment variables on their way to the engine's tool; gone once it has read them.
+    pub fn env_file(&self) -> PathBuf {
+        self.dir.join("env")
+    }
+
+    /// Present while the engine may have objects of this run.
+    pub fn engine_marker(&self) -> PathBuf {
+        self.dir.join("engine")
+    }
+}
+
+/// A variable that holds an absolute path; others are ignored, as the XDG Base Directory rules ask.
+fn absolute(name: &str) -> Option<PathBuf> {
+    env::get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// One of our own variables: a relative path is an error, because two processes would disagree on it.
+fn own(name: &str) -> Result<Option<PathBuf>> {
+    match env::get(name).map(PathBuf::from) {
+        None => Ok(None),
+        Some(path) if path.is_absolute() => Ok(Some(path)),
+        Some(path) => {
+            Err(Failure::new(format!("reading {name}"), format!("{} is not an absolute path", path.display())))
+        }
+    }
+}
+
+/// The home directory that the user database's file names (passwd(5)): for cron jobs and services without HOME.
+fn home_of(uid: u32) -> Option<PathBuf> {
+    let passwd = std::fs::read("/etc/passwd").ok()?;
+    home_in(&passwd, uid)
+}
+
+fn home_in(passwd: &[u8], uid: u32) -> Option<PathBuf> {
+    let uid = uid.to_string();
+    passwd.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let home = Path::new(OsStr::from_bytes(fields.get(5)?));
+        (fields.get(2) == Some(&uid.as_bytes()) && home.is_absolute()).then(|| home.to_path_buf())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(runtime: &str) -> Paths {
+        Paths { state: "/s".into(), runtime: runtime.into(), user_config: Some("/c/fosse/config.json".into()), home: None }
+    }
+
+    #[test]
+    fn a_too_long_runtime_directory_moves_the_socket() {
+        let id = RunId::parse("0123456789ab").unwrap();
+        assert_eq!(paths("/r").socket(&id, 7), Path::new("/r/0123456789ab.sock"));
+        let long = format!("/{}", "x".repeat(100));
+        assert_eq!(paths(&long).socket(&id, 7), Path::new("/tmp/fosse-7/0123456789ab.sock"));
+    }
+
+    #[test]
+    fn the_user_database_names_a_home() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad line\nu:x:1000:1000::/home/u:/bin/sh\n";
+        assert_eq!(home_in(passwd, 1000), Some("/home/u".into()));
+        assert_eq!(home_in(passwd, 7), None);
+    }
+
+    #[test]
+    fn own_directories_include_the_configuration() {
+        assert_eq!(paths("/r").own_directories(), ["/s", "/r", "/c/fosse"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,159 @@
+//! A running child program: in its own group, awaited by a thread, killed when it is dropped.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::process::{self, Command};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{Cmd, Error, Exit};
+use crate::base::time::Deadline;
+use crate::sys::process::{Pid, kill_group, own_group_and_die_with_parent, wait_unreaped};
+use crate::sys::signal::Signal;
+
+/// What one of a child's standard streams is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdio {
+    /// Nothing: end of file to read, anything may be written.
+    Null,
+    /// A pipe whose other end is ours.
+    Pipe,
+    /// The same as this process's.
+    Inherit,
+}
+
+/// A child's three streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Io {
+    /// Standard input.
+    pub stdin: Stdio,
+    /// Standard output.
+    pub stdout: Stdio,
+    /// Standard error.
+    pub stderr: Stdio,
+}
+
+impl From<Stdio> for process::Stdio {
+    fn from(stdio: Stdio) -> Self {
+        match stdio {
+            Stdio::Null => process::Stdio::null(),
+            Stdio::Pipe => process::Stdio::piped(),
+            Stdio::Inherit => process::Stdio::inherit(),
+        }
+    }
+}
+
+/// A program that was started and not yet reaped.
+///
+/// The kernel kills it when the *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG), so it is started
+/// by a thread that outlives it.
+pub struct Child {
+    inner: process::Child,
+    pid: Option<Pid>,
+    ended: Receiver<Infallible>,
+    reaped: Option<Exit>,
+    /// Our end of its stdin, if that is a pipe.
+    pub stdin: Option<OwnedFd>,
+    /// Our end of its stdout, if that is a pipe.
+    pub stdout: Option<OwnedFd>,
+    /// Our end of its stderr, if that is a pipe.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Child {
+    /// Starts a program.
+    #[allow(clippy::disallowed_methods)]
+    pub fn spawn(cmd: &Cmd, io: Io) -> Result<Child, Error> {
+        let mut command = Command::new(&cmd.program);
+        command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
+        own_group_and_die_with_parent(&mut command);
+        let mut inner = command.spawn().map_err(|source| Error::Start { call: cmd.title(), source })?;
+        let pid = i32::try_from(inner.id()).ok().and_then(Pid::new);
+        let (sender, ended) = bounded(0);
+        let waiter = thread::Builder::new().name("wait".into()).stack_size(64 << 10);
+        let started = waiter.spawn(move || {
+            // An error can only say that there is no such child: then it has ended as well.
+            if let Some(pid) = pid {
+                wait_unreaped(pid).unwrap_or_default();
+            }
+            drop(sender);
+        });
+        let (stdin, stdout, stderr) = (inner.stdin.take(), inner.stdout.take(), inner.stderr.take());
+        let mut child = Child {
+            inner,
+            pid,
+            ended,
+            reaped: None,
+            stdin: stdin.map(OwnedFd::from),
+            stdout: stdout.map(OwnedFd::from),
+            stderr: stderr.map(OwnedFd::from),
+        };
+        match started {
+            Ok(_) => Ok(child),
+            Err(source) => {
+                child.kill_and_reap();
+                Err(Error::Start { call: cmd.title(), source })
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// Disconnected once the program has ended; it is not reaped by that.
+    pub fn ended(&self) -> Receiver<Infallible> {
+        self.ended.clone()
+    }
+
+    /// Signals its whole group. After it was reaped, nothing: its number may be a stranger's.
+    pub fn signal(&self, signal: Signal) {
+        if let (None, Some(pid)) = (self.reaped, self.pid) {
+            // ESRCH: the group is gone, which is what a signal to it would have been for.
+            kill_group(pid, signal).unwrap_or_default();
+        }
+    }
+
+    /// Waits for its end and reaps it. What is left of its group is killed first: nobody reads it any more.
+    pub fn reap(&mut self) -> Exit {
+        if let Some(exit) = self.reaped {
+            return exit;
+        }
+        self.ended.recv().map_or_else(drop, |never| match never {});
+        self.signal(Signal::KILL);
+        // An error means that something else reaped it, which nothing in this program does.
+        let exit = self.inner.wait().map_or(Exit::Signal(9), Exit::from_status);
+        self.reaped = Some(exit);
+        exit
+    }
+
+    /// Ends it: TERM, `grace`, KILL, for the whole group; then reaps it.
+    pub fn terminate(&mut self, grace: Duration) -> Exit {
+        self.signal(Signal::TERM);
+        // A stopped program takes TERM only once it runs again.
+        self.signal(Signal::CONT);
+        let late = Deadline::after(grace).channel();
+        crossbeam_channel::select! {
+            recv(self.ended) -> _ => {}
+            recv(late) -> _ => self.signal(Signal::KILL),
+        }
+        self.reap()
+    }
+
+    fn kill_and_reap(&mut self) {
+        if self.reaped.is_none() {
+            self.signal(Signal::KILL);
+            self.reaped = Some(self.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill_and_reap();
+    }
+}

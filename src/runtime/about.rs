@@ -1,0 +1,74 @@
+//! What must be known about an engine before a run: how it maps users. Asking costs as much as a call, so the
+//! answer is remembered beside the state, for as long as the engine is provably the same.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::fs;
+use crate::base::time::Timestamp;
+
+/// How an engine maps users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Its root is an ordinary user of the host: the caller.
+    pub rootless: bool,
+    /// It runs as root and maps the ids inside to others (userns-remap).
+    pub remapped: bool,
+}
+
+/// Answers, one small file an engine.
+#[derive(Debug, Clone)]
+pub struct Cache(pub PathBuf);
+
+/// How long an answer is believed although nothing seems to have changed.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    identity: String,
+    at: Timestamp,
+    about: About,
+}
+
+impl Cache {
+    fn file(&self, tool: &str, endpoint: &str) -> PathBuf {
+        // A name from a short hash; a collision costs a question, because the identity then differs.
+        let hash = format!("{tool}\0{endpoint}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        self.0.join(format!("{hash:016x}.json"))
+    }
+
+    /// A remembered answer, if the engine is the same.
+    pub fn get(&self, tool: &str, endpoint: &str) -> Option<About> {
+        let identity = identity(tool, endpoint)?;
+        let bytes = fs::read_bounded(&self.file(tool, endpoint), 4096).ok()?;
+        let entry: Entry = serde_json::from_slice(&bytes).ok()?;
+        let now = Timestamp::now();
+        (entry.identity == identity && entry.at <= now && entry.at.age(now) < MAX_AGE).then_some(entry.about)
+    }
+
+    /// Remembers an answer; failing to is no failure.
+    pub fn put(&self, tool: &str, endpoint: &str, about: About) {
+        let Some(identity) = identity(tool, endpoint) else { return };
+        let entry = Entry { identity, at: Timestamp::now(), about };
+        let bytes = serde_json::to_vec(&entry).unwrap_or_default();
+        std::fs::create_dir_all(&self.0).unwrap_or_default();
+        fs::write_atomic(&self.file(tool, endpoint), &bytes).unwrap_or_default();
+    }
+}
+
+/// What changes when the engine behind a local socket is another one, or was configured anew: the socket's inode
+/// and change time, and those of its configuration file. Remote engines have none and are asked each time.
+fn identity(tool: &str, endpoint: &str) -> Option<String> {
+    let socket = Path::new(endpoint.strip_prefix("unix://")?);
+    let print = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(format!("{}:{}:{}.{}", metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+    };
+    let daemon = print(Path::new("/etc/docker/daemon.json")).unwrap_or_default();
+    Some(format!("{tool}|{endpoint}|{}|{daemon}", print(socket)?))
+}

@@ -1,0 +1,78 @@
+//! The seam between a run and what happens inside its place: bytes, signals and the exit code.
+//!
+//! One implementation carries them through the engine's attached client (`docker::attached`); fosse's own PID 1
+//! is to be the other. The monitor of a run knows only this trait.
+
+use std::os::fd::OwnedFd;
+
+use crossbeam_channel::Receiver;
+
+use super::Result;
+use crate::base::time::Deadline;
+use crate::sys::signal::Signal;
+use crate::wire::record::Io;
+
+/// The command's streams, seen from outside.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Where its stdin is written, if it has one.
+    pub stdin: Option<OwnedFd>,
+    /// Where its stdout is read.
+    pub stdout: Option<OwnedFd>,
+    /// Where its stderr is read.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// How the command ended, as far as the channel can know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code; 128+N when signal N ended it. `None`: it cannot be known.
+    pub code: Option<u8>,
+    /// The signal that ended it, where that is certain.
+    pub signal: Option<u8>,
+    /// Whether the command itself was killed for memory.
+    pub oom: bool,
+    /// Why the engine can say nothing, when it cannot.
+    pub lost: Option<String>,
+    /// Whether the streams broke before the end: what is missing is in the engine's own log.
+    pub output_cut: bool,
+}
+
+/// What becomes known about the command. `StartFailed` or `Ended` is the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// It runs, or has run.
+    Started,
+    /// It never ran; the engine's reason, if it gave one beside what is on stderr.
+    StartFailed(String),
+    /// It has ended.
+    Ended(End),
+}
+
+/// What carries a command's bytes, signals and exit code between its place and its owner.
+pub trait Channel: Send + Sync {
+    /// Which way it is, for the record.
+    fn io(&self) -> Io;
+
+    /// The streams, once; empty afterwards.
+    fn streams(&self) -> Streams;
+
+    /// What becomes known, in order.
+    fn facts(&self) -> Receiver<Fact>;
+
+    /// Asks whether the command runs already; the answer is a fact. On a channel whose stderr may carry the
+    /// engine's own words, the first bytes there prove nothing.
+    fn confirm_start(&self);
+
+    /// Delivers a signal; KILL ends the command with every descendant.
+    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()>;
+
+    /// Stops the command and all its descendants, or lets them go on.
+    fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()>;
+
+    /// What the engine's init said on stderr when it could not execute the command: the code a shell would give
+    /// (126, 127), and why. On a channel that knows by itself, nothing.
+    fn exec_failure(&self, _code: u8, _stderr: &[u8]) -> Option<(u8, String)> {
+        None
+    }
+}

@@ -1,0 +1,322 @@
+//! The argument vectors of the tools: pure functions, and the only place that knows the tools' options.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::runtime::spec::HOME;
+use crate::runtime::{Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+
+/// A program that is in no image, for [`trial`].
+pub const ABSENT: &str = "/fosse-trial-absent";
+
+/// The smallest log that engines are asked to keep: docker refuses tiny ones.
+const ENGINE_LOG_MIN: u64 = 1 << 20;
+
+/// Asks for the engine's version.
+pub fn version(kind: Kind) -> [&'static str; 3] {
+    match kind {
+        Kind::Docker => ["version", "--format", "{{.Server.Version}}"],
+        Kind::Podman => ["version", "--format", "{{.Client.Version}}"],
+    }
+}
+
+/// Asks how the engine maps users.
+pub fn info(kind: Kind) -> [&'static str; 3] {
+    match kind {
+        Kind::Docker => ["info", "--format", "{{json .SecurityOptions}}"],
+        Kind::Podman => ["info", "--format", "{{json .Host.Security}}"],
+    }
+}
+
+/// Makes the run's own network.
+pub fn create_network(spec: &Spec) -> Vec<OsString> {
+    let mut args = words(["network", "create"]);
+    labels(&mut args, spec);
+    args.push(spec.object_name().into());
+    args
+}
+
+/// Makes the container: never pulls, no health check, the command instead of the image's own, the engine's init
+/// as PID 1 so that signals have their default effect.
+pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
+    let mut args = words(["create", "--name", &spec.object_name()]);
+    labels(&mut args, spec);
+    args.extend(words(["--init", "--pull=never", "--no-healthcheck", "--entrypoint", ""]));
+    args.extend(log_options(kind, spec.log_max));
+    if spec.interactive {
+        args.push("--interactive".into());
+    }
+    if let Some(workdir) = &spec.workdir {
+        args.extend(words(["--workdir", workdir]));
+    }
+    args.extend(user_options(spec.user));
+    args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
+    for (name, _) in environment(spec).by_process {
+        args.extend([OsString::from("--env"), name]);
+    }
+    args.extend(home_options(kind, spec.user));
+    for mount in &spec.mounts {
+        let mut fields = vec![field("type", "bind".as_ref()), field("source", mount.source.as_os_str())];
+        fields.push(field("target", mount.target.as_os_str()));
+        if mount.read_only {
+            fields.push("readonly".into());
+        }
+        args.extend([OsString::from("--mount"), csv(&fields)]);
+    }
+    for cover in &spec.covers {
+        let fields = [
+            field("type", "tmpfs".as_ref()),
+            field("target", cover.target.as_os_str()),
+            "readonly".into(),
+            field("tmpfs-mode", "0500".as_ref()),
+        ];
+        args.extend([OsString::from("--mount"), csv(&fields)]);
+    }
+    args.extend(limit_options(spec));
+    match spec.network {
+        Network::Open => {}
+        Network::None => args.extend(words(["--network", "none"])),
+        Network::Private => args.extend(words(["--network", &spec.object_name()])),
+    }
+    args.push(spec.image.clone().into());
+    args.extend(spec.command.iter().cloned());
+    args
+}
+
+/// Starts the container and stays attached to its streams.
+pub fn start(spec: &Spec) -> Vec<OsString> {
+    let mut args = words(["start", "--attach"]);
+    if spec.interactive {
+        args.push("--interactive".into());
+    }
+    args.push(spec.object_name().into());
+    args
+}
+
+/// Ends and removes containers, with the anonymous volumes that an image may have asked for.
+pub fn remove_containers(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Docker => &["rm", "--force", "--volumes"],
+        // Without --time it would wait ten seconds for a command that ignores TERM.
+        Kind::Podman => &["rm", "--force", "--volumes", "--time", "0"],
+    }
+}
+
+/// Starts a container that fails in the one way that proves everything before it works.
+pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
+    let label = format!("{LABEL_INSTANCE}={instance}");
+    let options = ["run", "--rm", "--network", "none", "--pull=never", "--label", &label, "--entrypoint", ABSENT, image];
+    words(options)
+}
+
+/// How values of variables reach the tool: never in its arguments.
+pub struct Environment {
+    /// The content of the 0600 file.
+    pub file: Vec<u8>,
+    /// What such a file cannot hold, in the tool's own environment.
+    pub by_process: Vec<(OsString, OsString)>,
+}
+
+/// Splits the variables by how they can travel. A file has one line each, as text, and podman strips quotes.
+pub fn environment(spec: &Spec) -> Environment {
+    let mut carried = Environment { file: Vec::new(), by_process: Vec::new() };
+    for (name, value) in &spec.env {
+        if fits_a_line(name) && fits_a_line(value) {
+            for part in [name.as_bytes(), b"=", value.as_bytes(), b"\n"] {
+                carried.file.extend_from_slice(part);
+            }
+        } else {
+            carried.by_process.push((name.clone(), value.clone()));
+        }
+    }
+    carried
+}
+
+fn fits_a_line(text: &OsStr) -> bool {
+    // bufio.Scanner, which both tools read the file with, refuses lines of 64 KiB.
+    const LINE_MAX: usize = 30_000;
+    let plain = |text: &str| {
+        text.len() < LINE_MAX
+            && !text.contains(['\n', '\r'])
+            && !text.starts_with(['"', '\'', '#', '\u{feff}', ' ', '\t'])
+            && !text.ends_with('*')
+    };
+    text.to_str().is_some_and(plain)
+}
+
+/// Whether a variable that cannot travel in a file would change what the tool itself does.
+pub fn steers_the_tool(name: &str) -> bool {
+    const NAMES: [&str; 9] = ["PATH", "HOME", "TMPDIR", "HOSTNAME", "NOTIFY_SOCKET", "LOGNAME", "USER", "TZ", "TERM"];
+    const PREFIXES: [&str; 14] = [
+        "DOCKER_", "CONTAINER", "BUILDKIT_", "PODMAN_", "_", "LD_", "GO", "XDG_", "SSL_", "SSH_", "LISTEN_", "STORAGE_",
+        "REGISTRY_", "OTEL_",
+    ];
+    let upper = name.to_ascii_uppercase();
+    NAMES.contains(&upper.as_str()) || PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || upper.ends_with("_PROXY")
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.into_iter().map(OsString::from).collect()
+}
+
+fn labels(args: &mut Vec<OsString>, spec: &Spec) {
+    for label in [format!("{LABEL_RUN}={}", spec.id), format!("{LABEL_INSTANCE}={}", spec.instance)] {
+        args.extend([OsString::from("--label"), label.into()]);
+    }
+}
+
+/// The engine keeps the output as well, bounded, so that whoever finishes an orphan can save what its owner
+/// did not see. `local` and `k8s-file` keep bytes; docker's default `json-file` replaces what is not UTF-8.
+fn log_options(kind: Kind, log_max: u64) -> Vec<OsString> {
+    match kind {
+        Kind::Docker => {
+            let size = format!("max-size={}", log_max.max(ENGINE_LOG_MIN));
+            let options = ["--log-driver", "local", "--log-opt", &size, "--log-opt", "max-file=2", "--log-opt", "compress=false"];
+            words(options)
+        }
+        Kind::Podman => {
+            // Its lines carry a time each, and the file starts anew when it is full: room for both.
+            let size = format!("max-size={}", log_max.max(ENGINE_LOG_MIN).saturating_mul(4));
+            words(["--log-driver", "k8s-file", "--log-opt", &size])
+        }
+    }
+}
+
+fn user_options(user: User) -> Vec<OsString> {
+    match user {
+        User::Image => Vec::new(),
+        User::Ids { uid, gid, host_ids } => {
+            let mut args = words(["--user", &format!("{uid}:{gid}")]);
+            if host_ids {
+                args.push("--userns=host".into());
+            }
+            args
+        }
+    }
+}
+
+/// The private home. podman's tmpfs knows no owner (4.3), and a user named by the image has no known id: then
+/// anyone inside may write there, which is the command alone.
+fn home_options(kind: Kind, user: User) -> Vec<OsString> {
+    let owner = match (kind, user) {
+        (_, User::Ids { uid: 0, .. }) => "mode=0700".to_owned(),
+        (Kind::Docker, User::Ids { uid, gid, .. }) => format!("mode=0700,uid={uid},gid={gid}"),
+        (Kind::Podman, User::Ids { .. }) | (_, User::Image) => "mode=1777".to_owned(),
+    };
+    words(["--tmpfs", &format!("{HOME}:rw,exec,nosuid,nodev,{owner}")])
+}
+
+fn limit_options(spec: &Spec) -> Vec<OsString> {
+    let mut args = Vec::new();
+    if let Some(bytes) = spec.memory {
+        // Equal to the limit of both together: no swap beyond it.
+        args.extend(words(["--memory", &bytes.to_string(), "--memory-swap", &bytes.to_string()]));
+    }
+    if let Some(milli) = spec.cpus_milli {
+        args.extend(words(["--cpus", &format!("{}.{:03}", milli / 1_000, milli % 1_000)]));
+    }
+    if let Some(pids) = spec.pids {
+        args.extend(words(["--pids-limit", &pids.to_string()]));
+    }
+    args
+}
+
+fn field(name: &str, value: &OsStr) -> OsString {
+    let mut field = OsString::from(name);
+    field.push("=");
+    field.push(value);
+    field
+}
+
+/// One CSV record (RFC 4180), as `--mount` takes it: fields with a comma, quote or line end are quoted.
+fn csv(fields: &[OsString]) -> OsString {
+    let mut line = Vec::new();
+    for (at, field) in fields.iter().map(|field| field.as_bytes()).enumerate() {
+        if at > 0 {
+            line.push(b',');
+        }
+        if field.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
+            line.push(b'"');
+            for byte in field {
+                line.extend(if *byte == b'"' { &b"\"\""[..] } else { std::slice::from_ref(byte) });
+            }
+            line.push(b'"');
+        } else {
+            line.extend_from_slice(field);
+        }
+    }
+    OsString::from_vec(line)
+}
+
+/// Whether a mount's path can be written for this tool: podman 4 splits `--mount` at commas, quoted or not.
+pub fn can_mount(kind: Kind, path: &Path) -> bool {
+    kind == Kind::Docker || !path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b'"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::RunId;
+    use crate::runtime::{Cover, Mount};
+
+    fn spec() -> Spec {
+        Spec {
+            id: RunId::parse("0123456789ab").unwrap(),
+            instance: "i".into(),
+            image: "busybox".into(),
+            command: vec!["sh".into(), "-c".into(), "exit 3".into()],
+            interactive: false,
+            workdir: Some("/workspace".into()),
+            user: User::Ids { uid: 7, gid: 8, host_ids: false },
+            env: vec![("A".into(), "secret".into()), ("B".into(), "two\nlines".into())],
+            env_file: "/s/env".into(),
+            mounts: vec![Mount { source: "/a,b".into(), target: "/workspace".into(), read_only: true }],
+            covers: vec![Cover { target: "/workspace/s".into() }],
+            memory: Some(1 << 20),
+            cpus_milli: Some(1_500),
+            pids: Some(9),
+            network: Network::Private,
+            log_max: 5,
+        }
+    }
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_container_is_made_with_every_option_and_no_value_of_a_variable() {
+        let args = text(&create(Kind::Docker, &spec()));
+        for part in [
+            "--name fosse-0123456789ab",
+            "--label fosse.run=0123456789ab --label fosse.instance=i",
+            "--init --pull=never --no-healthcheck --entrypoint  ",
+            "--user 7:8",
+            "--env-file /s/env --env B ",
+            "mode=0700,uid=7,gid=8",
+            "type=bind,\"source=/a,b\",target=/workspace,readonly",
+            "type=tmpfs,target=/workspace/s,readonly",
+            "--memory 1048576 --memory-swap 1048576 --cpus 1.500 --pids-limit 9",
+            "--network fosse-0123456789ab busybox sh -c exit 3",
+        ] {
+            assert!(args.contains(part), "{part:?} in {args}");
+        }
+        assert!(!args.contains("secret") && !args.contains("two"), "{args}");
+    }
+
+    #[test]
+    fn a_value_that_a_line_cannot_hold_travels_beside_the_file() {
+        let carried = environment(&spec());
+        assert_eq!(carried.file, b"A=secret\n");
+        assert_eq!(carried.by_process, [(OsString::from("B"), OsString::from("two\nlines"))]);
+        assert!(steers_the_tool("DOCKER_HOST") && steers_the_tool("https_proxy") && !steers_the_tool("B"));
+    }
+
+    #[test]
+    fn podman_gets_what_it_understands() {
+        let args = text(&create(Kind::Podman, &spec()));
+        assert!(args.contains("--log-driver k8s-file") && args.contains("mode=1777"), "{args}");
+        assert!(!can_mount(Kind::Podman, Path::new("/a,b")) && can_mount(Kind::Docker, Path::new("/a,b")));
+    }
+}

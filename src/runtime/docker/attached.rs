@@ -1,0 +1,251 @@
+//! The second path of a run's bytes, signals and exit code: the engine's attached client.
+//!
+//! The client is started before the container (`start --attach`), so no byte is missed. What it cannot tell is
+//! asked of the engine, and only then: whether a silent command runs already, and what an exit code means that
+//! the client also uses for its own failures. An engine that does not answer is asked again until the limit for
+//! a change has passed; then the end is unknown, and said to be.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::{Engine, argv, parse};
+use crate::base::time::Deadline;
+use crate::process::{self, Child, Exit, Io, Stdio, no_cancel};
+use crate::runtime::{Channel, End, Error, Fact, Facts, Result, Runtime, Spec, Status, Streams};
+use crate::sys::signal::Signal;
+use crate::wire::record;
+
+/// When a silent command is asked after, and how much later each time again.
+const FIRST_LOOK: Duration = Duration::from_millis(400);
+const NEXT_LOOK: Duration = Duration::from_secs(1);
+
+/// A container's command behind the engine's attached client.
+pub struct Attached {
+    engine: Arc<Engine>,
+    name: String,
+    streams: Mutex<Streams>,
+    facts: Receiver<Fact>,
+    ask: Sender<()>,
+}
+
+impl Attached {
+    /// Starts the container and its client.
+    pub fn start(engine: Arc<Engine>, spec: &Spec) -> Result<Box<dyn Channel>> {
+        let (started, streams) = bounded(1);
+        let (tell, facts) = unbounded();
+        // One question pending is enough.
+        let (ask, asked) = bounded(1);
+        let watch = Watch { engine: Arc::clone(&engine), name: spec.object_name(), tell, asked, started: false };
+        let cmd = engine.cmd(argv::start(spec));
+        let stdin = if spec.interactive { Stdio::Pipe } else { Stdio::Null };
+        let call = cmd.title();
+        // The client lives and dies with the thread that starts it.
+        let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
+            match Child::spawn(&cmd, Io { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe }) {
+                Err(error) => started.send(Err(error)).unwrap_or_default(),
+                Ok(mut child) => {
+                    let streams =
+                        Streams { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+                    started.send(Ok(streams)).unwrap_or_default();
+                    watch.run(child);
+                }
+            }
+        });
+        thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
+        let lost = || Error::Garbled { call, why: "its thread ended".into() };
+        let streams = streams.recv().map_err(|_| lost())??;
+        Ok(Box::new(Attached { engine, name: spec.object_name(), streams: Mutex::new(streams), facts, ask }))
+    }
+}
+
+impl Channel for Attached {
+    fn io(&self) -> record::Io {
+        record::Io::Engine
+    }
+
+    fn streams(&self) -> Streams {
+        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
+    }
+
+    fn facts(&self) -> Receiver<Fact> {
+        self.facts.clone()
+    }
+
+    fn confirm_start(&self) {
+        // Full: a question is pending. Disconnected: the end is known.
+        self.ask.try_send(()).unwrap_or_default();
+    }
+
+    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+        self.engine.signal(&self.name, signal, deadline)
+    }
+
+    fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
+        let verb = if frozen { "pause" } else { "unpause" };
+        match self.engine.ask(&self.engine.cmd([verb, &self.name]), deadline, &no_cancel()) {
+            // No freezer (rootless on cgroup v1): the command's own process at least.
+            Err(Error::Refused { .. }) => {
+                self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn exec_failure(&self, code: u8, stderr: &[u8]) -> Option<(u8, String)> {
+        parse::exec_failure(code, stderr)
+    }
+}
+
+/// The thread that waits for the client.
+struct Watch {
+    engine: Arc<Engine>,
+    name: String,
+    tell: Sender<Fact>,
+    asked: Receiver<()>,
+    started: bool,
+}
+
+impl Watch {
+    fn run(mut self, mut client: Child) {
+        let ended = client.ended();
+        let start_limit = self.engine.limits.change();
+        let mut look = Deadline::after(FIRST_LOOK);
+        while !self.started {
+            select! {
+                recv(ended) -> _ => break,
+                recv(self.asked) -> _ => {}
+                recv(look.channel()) -> _ => {}
+            }
+            // The client's end calls the question off: then its exit code is the better answer.
+            let facts = self.engine.inspect(&[self.name.clone()], self.engine.limits.query(), &ended);
+            if facts.is_ok_and(|facts| facts.iter().any(|facts| ran(facts.status))) {
+                self.tell_started();
+            } else if start_limit.expired() {
+                client.terminate(Duration::from_millis(500));
+                let limit = crate::base::duration::format(self.engine.limits.change);
+                return self.say(Fact::StartFailed(format!("the engine did not start it within {limit}")));
+            }
+            look = Deadline::after(NEXT_LOOK);
+        }
+        let exit = client.reap();
+        match judge(exit) {
+            Verdict::Certain(code) => {
+                self.tell_started();
+                self.end(End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false });
+            }
+            Verdict::Ask => self.ask_for_the_end(exit),
+        }
+    }
+
+    fn say(&self, fact: Fact) {
+        // The owner no longer listens: it is ending, and needs no fact.
+        self.tell.send(fact).unwrap_or_default();
+    }
+
+    fn tell_started(&mut self) {
+        if !self.started {
+            self.started = true;
+            self.say(Fact::Started);
+        }
+    }
+
+    /// What the engine knows about the end, after a client's exit that does not tell.
+    fn ask_for_the_end(&mut self, exit: Exit) {
+        let mut output_cut = false;
+        loop {
+            let limit = self.engine.limits.change();
+            match self.settled_facts(limit) {
+                Ok(Some(Facts { status: Status::Ended { code, oom }, .. })) => {
+                    self.tell_started();
+                    // 137 with something killed for memory: the command, or a child whose end it passed on.
+                    let oom = oom && code == 137;
+                    return self.end(End { code: Some(code), signal: None, oom, lost: None, output_cut });
+                }
+                Ok(Some(Facts { status: Status::Live, .. })) => {
+                    // The connection broke, not the command: wait for it by another call.
+                    self.tell_started();
+                    output_cut = true;
+                    let wait = self.engine.cmd(["wait", &self.name]);
+                    if let Err(error) = process::call(&wait, Deadline::never(), &no_cancel()) {
+                        return self.lost(error.to_string());
+                    }
+                }
+                Ok(Some(facts)) => return self.say(Fact::StartFailed(facts.error)),
+                Ok(None) if exit == Exit::Code(137) => {
+                    // Removed behind our back: its client was still told that it was killed.
+                    self.tell_started();
+                    return self.end(End { code: Some(137), signal: None, oom: false, lost: None, output_cut });
+                }
+                Ok(None) => return self.lost("the engine no longer knows the container".into()),
+                Err(error) => return self.lost(error.to_string()),
+            }
+        }
+    }
+
+    /// The container's facts, asked again while the engine does not answer or the state is between two others.
+    fn settled_facts(&self, limit: Deadline) -> Result<Option<Facts>> {
+        loop {
+            let asked = Deadline::after(Duration::from_millis(250));
+            let answer = self.engine.inspect(&[self.name.clone()], self.engine.limits.query().min(limit), &no_cancel());
+            match answer.map(|facts| facts.into_iter().next()) {
+                Ok(Some(Facts { status: Status::Other, .. })) | Err(_) if !limit.expired() => {
+                    // One question each quarter of a second at most: an engine that is starting refuses at once.
+                    asked.channel().recv().map_or_else(drop, drop);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn end(&self, end: End) {
+        self.say(Fact::Ended(end));
+    }
+
+    fn lost(&self, why: String) {
+        self.say(Fact::Ended(End { code: None, signal: None, oom: false, lost: Some(why), output_cut: true }));
+    }
+}
+
+/// Whether a container has run at all.
+fn ran(status: Status) -> bool {
+    match status {
+        Status::Live | Status::Ended { .. } => true,
+        Status::Created | Status::Other => false,
+    }
+}
+
+/// What a client's exit says about the command's.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is the command's own.
+    Certain(u8),
+    /// It may be the client's.
+    Ask,
+}
+
+/// `docker start` fails with 1 and loses its connection with 125; `podman start` uses 125 to 127. 137 may mean
+/// out of memory. Every other code is the command's: no client invents it.
+fn judge(exit: Exit) -> Verdict {
+    match exit {
+        Exit::Code(1 | 125 | 126 | 127 | 137) => Verdict::Ask,
+        Exit::Code(code) => Verdict::Certain(code),
+        Exit::Signal(_) => Verdict::Ask,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_that_a_client_may_mean_itself_are_asked_for() {
+        for code in 0..=255 {
+            let asked = matches!(code, 1 | 125 | 126 | 127 | 137);
+            assert_eq!(judge(Exit::Code(code)) == Verdict::Ask, asked, "{code}");
+        }
+        assert_eq!(judge(Exit::Signal(9)), Verdict::Ask);
+    }
+}

@@ -1,0 +1,224 @@
+//! Docker and Podman, through their own command-line tools, so that contexts, rootless and remote engines work.
+
+mod argv;
+mod attached;
+mod endpoint;
+pub mod parse;
+
+use std::sync::Arc;
+
+use crate::base::time::Deadline;
+use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
+use crate::sys::signal::Signal;
+
+use super::{About, Cache, Channel, Error, Facts, Kind, Limits, Object, ObjectKind, Result, Runtime, Spec};
+pub use endpoint::discover;
+
+/// One engine behind one tool.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    kind: Kind,
+    tool: String,
+    endpoint: String,
+    limits: Limits,
+    cache: Cache,
+    euid: u32,
+}
+
+impl Engine {
+    /// An engine at a known endpoint; `euid` is the caller.
+    pub fn new(kind: Kind, tool: String, endpoint: String, limits: Limits, cache: Cache, euid: u32) -> Self {
+        Engine { kind, tool, endpoint, limits, cache, euid }
+    }
+
+    /// The tool with arguments, bound to the endpoint by its environment: an option would be the first word of
+    /// every call, and a context is no address.
+    fn cmd<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Cmd {
+        let mut cmd = Cmd::new(&self.tool).args(args);
+        cmd.env.extend(endpoint::environment(self.kind, &self.endpoint));
+        cmd
+    }
+
+    /// Runs a call and takes an exit code other than 0 as a refusal.
+    fn ask(&self, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
+        let output = process::call(cmd, deadline, cancel)?;
+        if output.exit.success() { Ok(output) } else { Err(self.refusal(cmd, &output)) }
+    }
+
+    fn refusal(&self, cmd: &Cmd, output: &Output) -> Error {
+        let complaint = match output.complaint() {
+            empty if empty.is_empty() => format!("it ended with {} and said nothing", output.exit),
+            text => text,
+        };
+        parse::classify(cmd.title(), complaint)
+    }
+
+    fn text(output: &Output) -> String {
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// The id that a creating call prints: its last line (progress may precede it).
+    fn created_id(&self, cmd: &Cmd, output: &Output) -> Result<String> {
+        parse::id(&output.stdout).ok_or_else(|| Error::Garbled { call: cmd.title(), why: "it printed no id".into() })
+    }
+
+    /// Ids that a listing call prints, one a line.
+    fn ids(&self, args: &[&str], deadline: Deadline) -> Result<Vec<String>> {
+        let output = self.ask(&self.cmd(args), deadline, &no_cancel())?;
+        Ok(Self::text(&output).lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// A call on several objects of which some may be gone: an error counts only if it is about something else.
+    fn remove(&self, cmd: &Cmd, deadline: Deadline) -> Result<()> {
+        let output = process::call(cmd, deadline, &no_cancel())?;
+        if output.exit.success() || parse::only_missing(&output.stderr) {
+            return Ok(());
+        }
+        Err(self.refusal(cmd, &output))
+    }
+}
+
+impl Runtime for Engine {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn tool(&self) -> &str {
+        &self.tool
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn version(&self, deadline: Deadline) -> Result<String> {
+        let cmd = self.cmd(argv::version(self.kind));
+        let output = self.ask(&cmd, deadline, &no_cancel())?;
+        match Self::text(&output) {
+            version if version.is_empty() || version.contains(char::is_whitespace) => {
+                Err(Error::Garbled { call: cmd.title(), why: "it printed no version".into() })
+            }
+            version => Ok(version),
+        }
+    }
+
+    fn about(&self, deadline: Deadline) -> Result<About> {
+        if self.kind == Kind::Podman && self.endpoint == endpoint::LOCAL {
+            return Ok(About { rootless: self.euid != 0, remapped: false });
+        }
+        if let Some(about) = self.cache.get(&self.tool, &self.endpoint) {
+            return Ok(about);
+        }
+        let cmd = self.cmd(argv::info(self.kind));
+        let output = self.ask(&cmd, deadline, &no_cancel())?;
+        let about =
+            parse::about(self.kind, &output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })?;
+        self.cache.put(&self.tool, &self.endpoint, about);
+        Ok(about)
+    }
+
+    fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {
+        let cmd = self.cmd(["pull", image]);
+        let stderr = if show_progress { Stdio::Inherit } else { Stdio::Pipe };
+        let output = process::call_with(&cmd, stderr, Deadline::never(), cancel)?;
+        if output.exit.success() { Ok(()) } else { Err(self.refusal(&cmd, &output)) }
+    }
+
+    fn create_network(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
+        let cmd = self.cmd(argv::create_network(spec));
+        let output = self.ask(&cmd, deadline, cancel)?;
+        self.created_id(&cmd, &output)
+    }
+
+    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
+        let mut cmd = self.cmd(argv::create(self.kind, spec));
+        let carried = argv::environment(spec);
+        cmd.env.extend(carried.by_process);
+        let output = self.ask(&cmd, deadline, cancel)?;
+        if let Some(warning) = parse::discarded_limit(&output.stderr) {
+            return Err(Error::Refused { call: cmd.title(), complaint: warning });
+        }
+        self.created_id(&cmd, &output)
+    }
+
+    fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>> {
+        attached::Attached::start(Arc::new(self.clone()), spec)
+    }
+
+    fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()> {
+        self.ask(&self.cmd(["kill", "--signal", &signal.name(), container]), deadline, &no_cancel()).map(drop)
+    }
+
+    fn inspect(&self, containers: &[String], deadline: Deadline, cancel: &Cancel) -> Result<Vec<Facts>> {
+        if containers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cmd = self.cmd(["container", "inspect"]).args(containers);
+        let output = process::call(&cmd, deadline, cancel)?;
+        if !output.exit.success() && !parse::only_missing(&output.stderr) {
+            return Err(self.refusal(&cmd, &output));
+        }
+        parse::facts(&output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })
+    }
+
+    fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>> {
+        let label = format!("label={}={instance}", super::LABEL_INSTANCE);
+        let containers = self.ids(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label], deadline)?;
+        let facts = self.inspect(&containers, deadline, &no_cancel())?;
+        let mut objects: Vec<Object> = facts
+            .into_iter()
+            .map(|facts| Object { kind: ObjectKind::Container, id: facts.id, run: facts.run, created: facts.created })
+            .collect();
+        let networks = self.ids(&["network", "ls", "--quiet", "--no-trunc", "--filter", &label], deadline)?;
+        if networks.is_empty() {
+            return Ok(objects);
+        }
+        let cmd = self.cmd(["network", "inspect"]).args(networks);
+        let output = process::call(&cmd, deadline, &no_cancel())?;
+        if !output.exit.success() && !parse::only_missing(&output.stderr) {
+            return Err(self.refusal(&cmd, &output));
+        }
+        let networks = parse::networks(&output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })?;
+        objects.extend(networks);
+        Ok(objects)
+    }
+
+    fn output(&self, container: &str) -> Result<Child> {
+        let io = Io { stdin: Stdio::Null, stdout: Stdio::Pipe, stderr: Stdio::Pipe };
+        Ok(Child::spawn(&self.cmd(["logs", container]), io)?)
+    }
+
+    fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()> {
+        if containers.is_empty() {
+            return Ok(());
+        }
+        self.remove(&self.cmd(argv::remove_containers(self.kind)).args(containers), deadline)
+    }
+
+    fn remove_networks(&self, networks: &[String], deadline: Deadline) -> Result<()> {
+        if networks.is_empty() {
+            return Ok(());
+        }
+        self.remove(&self.cmd(["network", "rm"]).args(networks), deadline)
+    }
+
+    fn trial(&self, instance: &str, deadline: Deadline) -> Result<Option<()>> {
+        let images = self.ids(&["images", "--quiet"], deadline)?;
+        let Some(image) = images.first() else { return Ok(None) };
+        let cmd = self.cmd(argv::trial(instance, image));
+        let output = process::call(&cmd, deadline, &no_cancel())?;
+        // The program asked for does not exist in any image: that answer comes from inside a working container.
+        if parse::is_not_found_inside(&output) { Ok(Some(())) } else { Err(self.refusal(&cmd, &output)) }
+    }
+
+    fn plan(&self, spec: &Spec) -> Vec<Cmd> {
+        let network = (spec.network == super::Network::Private).then(|| self.cmd(argv::create_network(spec)));
+        let create = self.cmd(argv::create(self.kind, spec));
+        let start = self.cmd(argv::start(spec));
+        network.into_iter().chain([create, start]).collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! Places to run in. A runtime makes, starts, asks about and removes a place; what happens inside comes and goes
+//! through its [`Channel`].
+//!
+//! `not found` is an answer and an error is not: nothing here turns silence into a fact.
+
+mod about;
+mod channel;
+pub mod docker;
+mod spec;
+
+pub use about::{About, Cache};
+pub use channel::{Channel, End, Fact, Streams};
+pub use spec::{Cover, Mount, Network, Spec, User};
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::id::RunId;
+use crate::base::time::{Deadline, Timestamp};
+use crate::process::{self, Cancel, Child, Cmd};
+use crate::sys::signal::Signal;
+
+/// The label that names an object's run.
+pub const LABEL_RUN: &str = "fosse.run";
+
+/// The label that names the state directory an object belongs to.
+pub const LABEL_INSTANCE: &str = "fosse.instance";
+
+/// What provides the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The Docker engine, through `docker`.
+    Docker,
+    /// Podman, through `podman`.
+    Podman,
+}
+
+impl Kind {
+    /// All of them, in the order in which `auto` tries them.
+    pub const ALL: [Kind; 2] = [Kind::Docker, Kind::Podman];
+
+    /// As in options and records; also the tool's usual name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Docker => "docker",
+            Kind::Podman => "podman",
+        }
+    }
+
+    /// Reads it back.
+    pub fn parse(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Limits of calls by kind (CONTRACT: Deadlines).
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// inspect, list, version.
+    pub query: Duration,
+    /// create, start, remove, network.
+    pub change: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { query: Duration::from_secs(5), change: Duration::from_secs(30) }
+    }
+}
+
+impl Limits {
+    /// A deadline for a question.
+    pub fn query(&self) -> Deadline {
+        Deadline::after(self.query)
+    }
+
+    /// A deadline for a change.
+    pub fn change(&self) -> Deadline {
+        Deadline::after(self.change)
+    }
+}
+
+/// Why a runtime could not do what it was asked.
+#[derive(Debug)]
+pub enum Error {
+    /// The tool could not be started, or did not answer in time.
+    Call(process::Error),
+    /// The tool answered that it will not or cannot.
+    Refused {
+        /// Program and verb.
+        call: String,
+        /// Its words, on one line.
+        complaint: String,
+    },
+    /// The tool's answer makes no sense.
+    Garbled {
+        /// Program and verb.
+        call: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The image is not on this engine.
+    NoImage,
+    /// The engine behind the tool does not answer at all.
+    Unreachable {
+        /// The tool's words, on one line.
+        complaint: String,
+    },
+    /// All address ranges of the engine are taken.
+    NoAddresses {
+        /// The tool's words, on one line.
+        complaint: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Call(error) => error.fmt(f),
+            Error::Refused { call, complaint } | Error::Garbled { call, why: complaint } => {
+                write!(f, "{call}: {complaint}")
+            }
+            Error::NoImage => f.write_str("the image is not there"),
+            Error::Unreachable { complaint } | Error::NoAddresses { complaint } => f.write_str(complaint),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<process::Error> for Error {
+    fn from(error: process::Error) -> Self {
+        Error::Call(error)
+    }
+}
+
+/// A result of a runtime's call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Where a container is in its life, as the engine says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Made, never started.
+    Created,
+    /// Its processes run, or are paused.
+    Live,
+    /// It ran and ended.
+    Ended {
+        /// Its exit code.
+        code: u8,
+        /// Whether the kernel killed something in it for memory.
+        oom: bool,
+    },
+    /// Something else: restarting, being removed, unknown to us.
+    Other,
+}
+
+/// What an engine knows about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The engine's words if it failed to start.
+    pub error: String,
+    /// The run its label names.
+    pub run: Option<RunId>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// Which kind of thing an engine keeps for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
+}
+
+/// A thing in an engine that carries our label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The engine's id.
+    pub id: String,
+    /// The run its label names; a label that is no run id names none.
+    pub run: Option<RunId>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// A way to provide places. Each method is one call of a tool, or a few, and ends by its deadline.
+pub trait Runtime: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> Kind;
+
+    /// The program that speaks to the engine.
+    fn tool(&self) -> &str;
+
+    /// Where the engine listens; see `wire::record::Engine`.
+    fn endpoint(&self) -> &str;
+
+    /// The limits its calls keep.
+    fn limits(&self) -> Limits;
+
+    /// The engine's version: proof that it answers.
+    fn version(&self, deadline: Deadline) -> Result<String>;
+
+    /// How users are mapped; remembered between calls.
+    fn about(&self, deadline: Deadline) -> Result<About>;
+
+    /// Fetches an image; progress goes to stderr if it is a terminal. No deadline: only the caller gives up.
+    fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()>;
+
+    /// Makes the run's own network; its id.
+    fn create_network(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String>;
+
+    /// Makes the container, without starting it; its id.
+    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String>;
+
+    /// Starts the container with a channel to its command.
+    fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>>;
+
+    /// Signals the command; KILL ends everything in the container.
+    fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()>;
+
+    /// Facts about those of the containers that exist, in one call however many they are.
+    fn inspect(&self, containers: &[String], deadline: Deadline, cancel: &Cancel) -> Result<Vec<Facts>>;
+
+    /// Everything that carries the label of `instance`.
+    fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>>;
+
+    /// Starts to read what the engine has kept of the command's output, on the child's stdout and stderr.
+    fn output(&self, container: &str) -> Result<Child>;
+
+    /// Ends and removes containers. One that does not exist is fine.
+    fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()>;
+
+    /// Removes networks. One that does not exist is fine.
+    fn remove_networks(&self, networks: &[String], deadline: Deadline) -> Result<()>;
+
+    /// Tries whether a container can run at all; the error says why not. `None`: there is no image to try with.
+    fn trial(&self, instance: &str, deadline: Deadline) -> Result<Option<()>>;
+
+    /// The calls that a run would make, for `--dry-run`.
+    fn plan(&self, spec: &Spec) -> Vec<Cmd>;
+}

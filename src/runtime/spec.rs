@@ -1,0 +1,130 @@
+//! A run, resolved: everything a runtime needs to make its place, and nothing it would have to look up.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::base::id::RunId;
+
+/// The private home directory inside.
+pub const HOME: &str = "/home/fosse";
+
+/// Where the workspace is mounted inside.
+pub const WORKSPACE: &str = "/workspace";
+
+/// A directory or file of the host that the command can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The host's path: absolute, without links.
+    pub source: PathBuf,
+    /// The path inside.
+    pub target: PathBuf,
+    /// Whether the command cannot write there.
+    pub read_only: bool,
+}
+
+/// A place inside that would show one of fosse's own directories, and shows an empty one instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover {
+    /// The path inside.
+    pub target: PathBuf,
+}
+
+/// What the command can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The engine's default network.
+    Open,
+    /// Loopback only.
+    None,
+    /// A network of the run's own.
+    Private,
+}
+
+impl Network {
+    /// As in options and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Network::Open => "open",
+            Network::None => "none",
+            Network::Private => "private",
+        }
+    }
+}
+
+/// Who the command is inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Whoever the image says.
+    Image,
+    /// These ids, as the container sees them.
+    Ids {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// Whether the engine's own remapping of ids must be off, so that the ids mean the host's.
+        host_ids: bool,
+    },
+}
+
+impl User {
+    /// As in the record.
+    pub fn describe(self) -> String {
+        match self {
+            User::Image => "image".into(),
+            User::Ids { uid, gid, .. } => format!("{uid}:{gid}"),
+        }
+    }
+}
+
+/// A run, resolved.
+#[derive(Clone, PartialEq)]
+pub struct Spec {
+    /// Its id.
+    pub id: RunId,
+    /// The state directory it belongs to.
+    pub instance: String,
+    /// The image.
+    pub image: String,
+    /// The command and its arguments; never empty.
+    pub command: Vec<OsString>,
+    /// Whether the command gets an open stdin.
+    pub interactive: bool,
+    /// The working directory inside; the image's if none.
+    pub workdir: Option<String>,
+    /// Who the command is.
+    pub user: User,
+    /// Variables to set, with values. Never printed.
+    pub env: Vec<(OsString, OsString)>,
+    /// The file through which values travel to the engine's tool.
+    pub env_file: PathBuf,
+    /// What of the host is visible.
+    pub mounts: Vec<Mount>,
+    /// What of that is not.
+    pub covers: Vec<Cover>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Processors, in thousandths.
+    pub cpus_milli: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// What the command can reach.
+    pub network: Network,
+    /// Bytes of output that are worth keeping.
+    pub log_max: u64,
+}
+
+impl Spec {
+    /// The name of the run's objects in the engine.
+    pub fn object_name(&self) -> String {
+        self.id.object_name()
+    }
+}
+
+impl std::fmt::Debug for Spec {
+    /// Names of variables, never values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Spec").field("id", &self.id).field("image", &self.image).field("env", &env).finish_non_exhaustive()
+    }
+}

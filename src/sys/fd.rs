@@ -1,0 +1,50 @@
+//! Descriptors: pipes and their size, file systems' free space, discarding what a descriptor points to.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use super::cerr;
+
+/// A pipe whose ends are closed on exec: (read end, write end).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    #[cfg(target_os = "linux")]
+    // SAFETY: `ends` has room for the two descriptors that the call writes.
+    cerr(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: as above.
+    cerr(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so both are open descriptors that nobody else owns.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    #[cfg(not(target_os = "linux"))]
+    for end in [&read, &write] {
+        // SAFETY: fcntl on an open descriptor with an integer argument.
+        cerr(unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    Ok((read, write))
+}
+
+/// Asks for a larger pipe buffer (pipe(7), Linux 2.6.35); a refusal changes nothing.
+pub fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: fcntl on an open descriptor with an integer argument.
+    cerr(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, bytes) }).unwrap_or_default();
+    #[cfg(not(target_os = "linux"))]
+    let _unused = (fd.as_fd().as_raw_fd(), bytes);
+}
+
+/// Free and total bytes of the file system that holds `path` (statvfs(3)), as an unprivileged user sees them.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero bytes are a valid statvfs, a structure of integers.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `stat` has room for the answer.
+    cerr(unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) })?;
+    #[allow(clippy::unnecessary_cast)]
+    let unit = stat.f_frsize as u64;
+    #[allow(clippy::unnecessary_cast)]
+    let (free, total) = (stat.f_bavail as u64, stat.f_blocks as u64);
+    Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
+}

@@ -1,0 +1,32 @@
+//! Waiting until a descriptor can be read or a second one says to give up (poll(2)).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::retry;
+
+/// Which of two descriptors became ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The first can be read, or is at its end.
+    First,
+    /// Only the second.
+    Second,
+}
+
+/// Waits for either; `first` wins when both are ready.
+pub fn either(first: impl AsFd, second: impl AsFd) -> io::Result<Ready> {
+    let entry = |fd: &dyn AsFd| libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries = [entry(&first), entry(&second)];
+    // SAFETY: `entries` is an array of two initialised pollfd structures.
+    retry(|| unsafe { libc::poll(entries.as_mut_ptr(), 2, -1) })?;
+    Ok(if entries[0].revents != 0 { Ready::First } else { Ready::Second })
+}
+
+/// Whether `fd` can be read now, or is at its end.
+pub fn readable(fd: impl AsFd) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one initialised pollfd structure; no waiting.
+    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
+    Ok(entry.revents != 0)
+}

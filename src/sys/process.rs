@@ -1,0 +1,109 @@
+//! Processes: identity, waiting without reaping, killing a group, dying with the parent.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::{cerr, retry};
+
+/// A process id. Kept apart from other integers because a stale one names a stranger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pid(libc::pid_t);
+
+impl Pid {
+    /// This process.
+    pub fn own() -> Pid {
+        // SAFETY: getpid has no arguments and cannot fail.
+        Pid(unsafe { libc::getpid() })
+    }
+
+    /// From a number that came from the kernel or a lock's content; 0, 1 and negative ones name groups or init.
+    pub fn new(number: i32) -> Option<Pid> {
+        (number > 1).then_some(Pid(number))
+    }
+
+    /// The number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+}
+
+/// The effective user and group of this process.
+pub fn effective_ids() -> (u32, u32) {
+    // SAFETY: geteuid and getegid have no arguments and cannot fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Blocks until the child has ended, and leaves it a zombie: its number stays taken, so a signal sent before
+/// it is reaped cannot hit a stranger (waitid(2), WNOWAIT).
+pub fn wait_unreaped(pid: Pid) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid siginfo_t to be written over.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::try_from(pid.0).unwrap_or_default();
+    // SAFETY: `info` has room for the answer; the other arguments are integers.
+    retry(|| unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT) }).map(drop)
+}
+
+/// Signals every process of a group. The caller guarantees that the leader has not been reaped.
+pub fn kill_group(leader: Pid, signal: super::signal::Signal) -> io::Result<()> {
+    // SAFETY: kill has no memory arguments.
+    cerr(unsafe { libc::kill(-leader.0, signal.number()) }).map(drop)
+}
+
+/// Dies at once, as if killed from outside.
+pub fn kill_self() -> ! {
+    // SAFETY: kill and getpid have no memory arguments; SIGKILL does not return.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    std::process::abort()
+}
+
+/// Arranges that the child gets a group of its own and is killed when the *thread* that starts it ends
+/// (PR_SET_PDEATHSIG, prctl(2)); where the kernel has no such signal, only the group.
+pub fn own_group_and_die_with_parent(command: &mut Command) {
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        let parent = Pid::own().0;
+        let prepare = move || {
+            // SAFETY: prctl with integer arguments; async-signal-safe.
+            cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) })?;
+            // The parent may have died before the request: then nobody would send the signal.
+            // SAFETY: getppid has no arguments; async-signal-safe.
+            if unsafe { libc::getppid() } != parent {
+                // SAFETY: _exit is async-signal-safe and does not return.
+                unsafe { libc::_exit(125) };
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec the closure only makes async-signal-safe calls and touches no memory
+        // but its own copy of an integer.
+        unsafe { command.pre_exec(prepare) };
+    }
+}
+
+/// A handle on one process, which never comes to mean another one (pidfd_open(2), Linux 5.3).
+#[cfg(target_os = "linux")]
+pub struct PidHandle(OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl PidHandle {
+    /// Opens a handle. The caller then checks that the process is the one it means, and only then signals.
+    pub fn open(pid: Pid) -> io::Result<Self> {
+        // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) };
+        let fd = cerr(libc::c_int::try_from(fd).unwrap_or(-1))?;
+        // SAFETY: the call returned a new descriptor that nobody else owns.
+        Ok(PidHandle(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Signals exactly that process.
+    pub fn signal(&self, signal: super::signal::Signal) -> io::Result<()> {
+        let info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a descriptor, an integer, and no siginfo.
+        let code = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal.number(), info, 0)
+        };
+        cerr(libc::c_int::try_from(code).unwrap_or(-1)).map(drop)
+    }
+}

@@ -1,0 +1,103 @@
+//! Signals: blocked in every thread, then received as values by one.
+
+use std::io;
+
+use super::cerr;
+
+/// A signal by its number (signal(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(libc::c_int);
+
+impl Signal {
+    /// Terminal hang-up.
+    pub const HUP: Signal = Signal(libc::SIGHUP);
+    /// Ctrl-C.
+    pub const INT: Signal = Signal(libc::SIGINT);
+    /// Ctrl-\.
+    pub const QUIT: Signal = Signal(libc::SIGQUIT);
+    /// Cannot be caught.
+    pub const KILL: Signal = Signal(libc::SIGKILL);
+    /// Polite end.
+    pub const TERM: Signal = Signal(libc::SIGTERM);
+    /// Write to a pipe that nobody reads.
+    pub const PIPE: Signal = Signal(libc::SIGPIPE);
+    /// For the program's own use.
+    pub const USR1: Signal = Signal(libc::SIGUSR1);
+    /// For the program's own use.
+    pub const USR2: Signal = Signal(libc::SIGUSR2);
+    /// Ctrl-Z.
+    pub const TSTP: Signal = Signal(libc::SIGTSTP);
+    /// Stop that cannot be caught.
+    pub const STOP: Signal = Signal(libc::SIGSTOP);
+    /// Continue.
+    pub const CONT: Signal = Signal(libc::SIGCONT);
+
+    /// The number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// The name without `SIG`, as engines' tools take it.
+    pub fn name(self) -> String {
+        const NAMES: [(Signal, &str); 11] = [
+            (Signal::HUP, "HUP"),
+            (Signal::INT, "INT"),
+            (Signal::QUIT, "QUIT"),
+            (Signal::KILL, "KILL"),
+            (Signal::TERM, "TERM"),
+            (Signal::PIPE, "PIPE"),
+            (Signal::USR1, "USR1"),
+            (Signal::USR2, "USR2"),
+            (Signal::TSTP, "TSTP"),
+            (Signal::STOP, "STOP"),
+            (Signal::CONT, "CONT"),
+        ];
+        let known = NAMES.iter().find(|(signal, _)| *signal == self);
+        known.map_or_else(|| self.0.to_string(), |(_, name)| (*name).to_owned())
+    }
+}
+
+/// A set of signals that are blocked in the thread that made it and in every thread it starts afterwards.
+pub struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    /// Blocks `signals`, leaving out those that were ignored when the program started (nohup(1)): they stay
+    /// ignored. Call it before the first thread.
+    pub fn new(signals: &[Signal]) -> io::Result<Self> {
+        // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` is a valid place for a set.
+        cerr(unsafe { libc::sigemptyset(&raw mut set) })?;
+        for signal in signals {
+            if !is_ignored(*signal)? {
+                // SAFETY: `set` is initialised; the number is one of the constants above.
+                cerr(unsafe { libc::sigaddset(&raw mut set, signal.0) })?;
+            }
+        }
+        // SAFETY: `set` is initialised; the old mask is not asked for.
+        let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        if code == 0 { Ok(Blocked(set)) } else { Err(io::Error::from_raw_os_error(code)) }
+    }
+
+    /// Waits for the next of them.
+    pub fn wait(&self) -> io::Result<Signal> {
+        let mut number = 0;
+        // SAFETY: the set is initialised and `number` has room for the answer.
+        let code = unsafe { libc::sigwait(&raw const self.0, &raw mut number) };
+        if code == 0 { Ok(Signal(number)) } else { Err(io::Error::from_raw_os_error(code)) }
+    }
+}
+
+fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: all-zero bytes are a valid sigaction to be written over.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only the present action is read, into a structure of the right type.
+    cerr(unsafe { libc::sigaction(signal.0, std::ptr::null(), &raw mut action) })?;
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Stops this whole process until it is continued, as Ctrl-Z does.
+pub fn stop_self() -> io::Result<()> {
+    // SAFETY: kill and getpid have no memory arguments.
+    cerr(unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) }).map(drop)
+}

@@ -1,0 +1,42 @@
+//! What another process may ask the owner of a run: one JSON line each way on the run's control socket.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::State;
+
+/// The most bytes a line may have.
+pub const MAX_LINE: usize = 4096;
+
+/// Asked of the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// End the run: polite signal, grace, then kill. `grace_ms` of null means the run's own.
+    Stop {
+        /// The grace in milliseconds.
+        grace_ms: Option<u64>,
+    },
+}
+
+/// Answered by the owner, at once: the end itself is known by the owner's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Reply {
+    /// Whether the request was taken.
+    pub accepted: bool,
+    /// The state after it was.
+    pub state: State,
+}
+
+/// What the owner writes into its lock's file: information for who asks it or, proved, ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+    /// The boot that both numbers belong to.
+    pub boot_id: String,
+    /// The path of its control socket.
+    pub socket: String,
+}

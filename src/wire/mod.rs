@@ -1,0 +1,4 @@
+//! The shapes that are stored on disk or sent between processes. No behaviour beyond reading and writing them.
+
+pub mod control;
+pub mod record;

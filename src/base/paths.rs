@@ -19,6 +19,8 @@ pub struct Paths {
     pub user_config: Option<PathBuf>,
     /// The home directory, if it is known.
     pub home: Option<PathBuf>,
+    /// All that may be meant by it: HOME's, and the user database's.
+    pub homes: Vec<PathBuf>,
 }
 
 /// The system's configuration file.
@@ -33,7 +35,8 @@ pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 1
 impl Paths {
     /// Reads the environment. `uid` is the effective user, who owns all of it.
     pub fn resolve(uid: u32) -> Result<Self> {
-        let home = absolute("HOME").or_else(|| home_of(uid));
+        let homes: Vec<PathBuf> = [absolute("HOME"), home_of(uid)].into_iter().flatten().collect();
+        let home = homes.first().cloned();
         let state = match own("FOSSE_STATE_DIR")? {
             Some(dir) => dir,
             None => absolute("XDG_STATE_HOME")
@@ -52,7 +55,7 @@ impl Paths {
             },
         };
         let config = absolute("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
-        Ok(Paths { state, runtime, user_config: config.map(|dir| dir.join("fosse/config.json")), home })
+        Ok(Paths { state, runtime, user_config: config.map(|dir| dir.join("fosse/config.json")), home, homes })
     }
 
     /// The directory of all runs.
@@ -167,7 +170,13 @@ mod tests {
     use super::*;
 
     fn paths(runtime: &str) -> Paths {
-        Paths { state: "/s".into(), runtime: runtime.into(), user_config: Some("/c/fosse/config.json".into()), home: None }
+        Paths {
+            state: "/s".into(),
+            runtime: runtime.into(),
+            user_config: Some("/c/fosse/config.json".into()),
+            home: None,
+            homes: vec![],
+        }
     }
 
     #[test]

@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_the_contract_says() {
-        for (text, bytes) in [("512m", 512 << 20), ("2g", 2 << 30), ("1048576", 1 << 20), ("1K", 1024), ("0", 0), ("3b", 3)] {
+        for (text, bytes) in
+            [("512m", 512 << 20), ("2g", 2 << 30), ("1048576", 1 << 20), ("1K", 1024), ("0", 0), ("3b", 3)]
+        {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         for bad in ["", "m", "-1", "1x", "1.5g", "1 m", "16777216t", "99999999999999999999", "0x10", "1mb", "é"] {

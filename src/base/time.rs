@@ -20,7 +20,7 @@ impl Timestamp {
     }
 
     /// From microseconds since the epoch.
-    pub fn from_micros(micros: u64) -> Self {
+    pub const fn from_micros(micros: u64) -> Self {
         Timestamp(micros)
     }
 

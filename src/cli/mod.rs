@@ -1,1 +1,97 @@
-#![allow(missing_docs)] pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! The verbs, seen from a terminal or a script: arguments, configuration, one file a verb.
+
+pub mod args;
+mod clean;
+pub mod config;
+mod destroy;
+mod doctor;
+mod engines;
+mod inspect;
+mod list;
+mod logs;
+mod output;
+mod report;
+mod resolve;
+mod run;
+mod status;
+mod stop;
+mod wait;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::base::error::{Failure, Result};
+use crate::base::paths::Paths;
+use crate::run::store::Store;
+use crate::sys::process::effective_ids;
+use args::{Cli, Verb};
+
+/// The exit code for wrong usage; `run` uses 125 for all that is not the command's own.
+const USAGE: u8 = 2;
+const RUN_FAULT: u8 = 125;
+
+/// Runs the program with this process's arguments.
+pub fn main() -> ExitCode {
+    ExitCode::from(dispatch(std::env::args_os().collect()))
+}
+
+fn dispatch(argv: Vec<OsString>) -> u8 {
+    let is_run = argv.get(1).is_some_and(|verb| verb == "run");
+    let usage = if is_run { RUN_FAULT } else { USAGE };
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => return said_by_clap(&error, usage),
+    };
+    let result = match cli.verb {
+        Verb::Run(args) => run::run(*args),
+        Verb::List(args) => list::list(&args),
+        Verb::Inspect(args) => inspect::inspect(&args),
+        Verb::Logs(args) => logs::logs(&args),
+        Verb::Wait(args) => wait::wait(&args),
+        Verb::Stop(args) => stop::stop(&args),
+        Verb::Destroy(args) => destroy::destroy(&args),
+        Verb::Clean(args) => clean::clean(&args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
+    };
+    result.unwrap_or_else(|error| report::code_of(&error, usage))
+}
+
+/// Help and version go to stdout with 0; a mistake is one line and a hint.
+fn said_by_clap(error: &clap::Error, usage: u8) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let mut out = output::Out::stdout();
+            match out.text(&error.render().to_string()).and_then(|()| out.finish()) {
+                Ok(()) | Err(output::WriteError::Closed) => 0,
+                Err(output::WriteError::Failed(failure)) => {
+                    crate::base::log::error(&failure);
+                    usage
+                }
+            }
+        }
+        _ => {
+            let text = error.render().to_string();
+            let first = text.split("\n\n").next().unwrap_or(&text);
+            let why = first.trim().trim_start_matches("error: ").to_owned();
+            crate::base::log::error(
+                &Failure::new("reading the arguments", why).hint("fosse --help, or fosse VERB --help"),
+            );
+            usage
+        }
+    }
+}
+
+/// The runs of this user, as the environment says.
+fn store() -> Result<Store> {
+    let (uid, _) = effective_ids();
+    Ok(Store { paths: Paths::resolve(uid)?, uid })
+}
+
+/// The command line as clap knows it, for what documents it.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}

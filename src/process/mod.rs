@@ -151,7 +151,11 @@ pub fn call(cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output, Er
 
 /// [`call`], with a choice of where stderr goes: a program that reports progress may have the terminal.
 pub fn call_with(cmd: &Cmd, stderr: Stdio, deadline: Deadline, cancel: &Cancel) -> Result<Output, Error> {
-    let io = Io { stdin: Stdio::Null, stdout: Stdio::Pipe, stderr: if stderr == Stdio::Inherit { stderr } else { Stdio::Pipe } };
+    let io = Io {
+        stdin: Stdio::Null,
+        stdout: Stdio::Pipe,
+        stderr: if stderr == Stdio::Inherit { stderr } else { Stdio::Pipe },
+    };
     let mut child = Child::spawn(cmd, io)?;
     let stdout = child.stdout.take().map(|pipe| Capture::head(pipe, STDOUT_MAX));
     let stderr = child.stderr.take().map(|pipe| Capture::tail(pipe, STDERR_MAX));

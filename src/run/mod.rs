@@ -1,1 +1,30 @@
+//! What a run is: its state, its record and output on disk, its owner, and how its end is made certain.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `state` | the life of a run as a pure function |
+//! | `store` | records on disk: read by anyone, with what their lock says |
+//! | `owner` | becoming the one writer of a run, and proving who that is |
+//! | `slot` | the one door to a run's record: apply, commit |
+//! | `output` | what a run wrote: one append-only file |
+//! | `pump` | bytes from the command to the record and to the caller |
+//! | `prepare` | acquiring what a run needs, with an undo stack armed first |
+//! | `monitor` | the one thread that decides, from the first resource to the last |
+//! | `control` | asking the owner of a run for something |
+//! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
+//! | `reap` | engine objects that belong to nobody |
+//! | `resolve` | what a RUN on the command line means |
+
+pub mod control;
 pub mod failpoint;
+pub mod finish;
+pub mod monitor;
+pub mod output;
+pub mod owner;
+mod prepare;
+mod pump;
+pub mod reap;
+pub mod resolve;
+mod slot;
+pub mod state;
+pub mod store;

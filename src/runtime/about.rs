@@ -19,9 +19,9 @@ pub struct About {
     pub remapped: bool,
 }
 
-/// Answers, one small file an engine.
+/// Answers, one small file an engine; `None` remembers nothing.
 #[derive(Debug, Clone)]
-pub struct Cache(pub PathBuf);
+pub struct Cache(pub Option<PathBuf>);
 
 /// How long an answer is believed although nothing seems to have changed.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -34,18 +34,18 @@ struct Entry {
 }
 
 impl Cache {
-    fn file(&self, tool: &str, endpoint: &str) -> PathBuf {
+    fn file(&self, tool: &str, endpoint: &str) -> Option<PathBuf> {
         // A name from a short hash; a collision costs a question, because the identity then differs.
-        let hash = format!("{tool}\0{endpoint}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-        self.0.join(format!("{hash:016x}.json"))
+        let hash = format!("{tool}\0{endpoint}")
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        Some(self.0.as_ref()?.join(format!("{hash:016x}.json")))
     }
 
     /// A remembered answer, if the engine is the same.
     pub fn get(&self, tool: &str, endpoint: &str) -> Option<About> {
         let identity = identity(tool, endpoint)?;
-        let bytes = fs::read_bounded(&self.file(tool, endpoint), 4096).ok()?;
+        let bytes = fs::read_bounded(&self.file(tool, endpoint)?, 4096).ok()?;
         let entry: Entry = serde_json::from_slice(&bytes).ok()?;
         let now = Timestamp::now();
         (entry.identity == identity && entry.at <= now && entry.at.age(now) < MAX_AGE).then_some(entry.about)
@@ -53,11 +53,15 @@ impl Cache {
 
     /// Remembers an answer; failing to is no failure.
     pub fn put(&self, tool: &str, endpoint: &str, about: About) {
-        let Some(identity) = identity(tool, endpoint) else { return };
+        let (Some(identity), Some(file)) = (identity(tool, endpoint), self.file(tool, endpoint)) else {
+            return;
+        };
         let entry = Entry { identity, at: Timestamp::now(), about };
         let bytes = serde_json::to_vec(&entry).unwrap_or_default();
-        std::fs::create_dir_all(&self.0).unwrap_or_default();
-        fs::write_atomic(&self.file(tool, endpoint), &bytes).unwrap_or_default();
+        if let Some(directory) = file.parent() {
+            std::fs::create_dir_all(directory).unwrap_or_default();
+        }
+        fs::write_atomic(&file, &bytes).unwrap_or_default();
     }
 }
 

@@ -10,7 +10,7 @@ mod spec;
 
 pub use about::{About, Cache};
 pub use channel::{Channel, End, Fact, Streams};
-pub use spec::{Cover, Mount, Network, Spec, User};
+pub use spec::{Cover, HOME, Mount, Network, Spec, User, WORKSPACE};
 
 use std::fmt;
 use std::time::Duration;
@@ -213,6 +213,9 @@ pub trait Runtime: Send + Sync {
 
     /// How users are mapped; remembered between calls.
     fn about(&self, deadline: Deadline) -> Result<About>;
+
+    /// What of the run cannot be carried to this engine, in words.
+    fn check(&self, spec: &Spec) -> std::result::Result<(), String>;
 
     /// Fetches an image; progress goes to stderr if it is a terminal. No deadline: only the caller gives up.
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()>;

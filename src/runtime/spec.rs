@@ -125,6 +125,10 @@ impl std::fmt::Debug for Spec {
     /// Names of variables, never values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Spec").field("id", &self.id).field("image", &self.image).field("env", &env).finish_non_exhaustive()
+        f.debug_struct("Spec")
+            .field("id", &self.id)
+            .field("image", &self.image)
+            .field("env", &env)
+            .finish_non_exhaustive()
     }
 }

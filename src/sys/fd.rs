@@ -48,3 +48,13 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     let (free, total) = (stat.f_bavail as u64, stat.f_blocks as u64);
     Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
 }
+
+/// Whether this user may write in a directory (access(2), with the effective ids).
+pub fn writable(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: `path` is NUL-terminated; the rest are integers.
+    cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) }).is_ok()
+}

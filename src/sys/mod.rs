@@ -2,13 +2,13 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+#[cfg(target_os = "linux")]
+pub mod linux;
 pub mod lock;
 pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod socket;
-#[cfg(target_os = "linux")]
-pub mod linux;
 
 use std::io;
 

@@ -30,3 +30,10 @@ pub fn readable(fd: impl AsFd) -> io::Result<bool> {
     retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
     Ok(entry.revents != 0)
 }
+
+/// Waits until `fd` takes bytes again, for a descriptor that somebody made non-blocking.
+pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one initialised pollfd structure.
+    retry(|| unsafe { libc::poll(&raw mut entry, 1, -1) }).map(drop)
+}

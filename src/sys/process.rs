@@ -101,9 +101,7 @@ impl PidHandle {
     pub fn signal(&self, signal: super::signal::Signal) -> io::Result<()> {
         let info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a descriptor, an integer, and no siginfo.
-        let code = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal.number(), info, 0)
-        };
+        let code = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal.number(), info, 0) };
         cerr(libc::c_int::try_from(code).unwrap_or(-1)).map(drop)
     }
 }

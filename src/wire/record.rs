@@ -135,10 +135,13 @@ pub struct Record {
     /// `open`, `none` or `private`.
     pub network: String,
     /// Whether the command gets the caller's stdin.
+    #[serde(default)]
     pub interactive: bool,
     /// The labels.
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Names of the environment variables that were set; never values.
+    #[serde(default)]
     pub env: Vec<String>,
     /// When the run got its id.
     pub created_at: Timestamp,
@@ -159,17 +162,36 @@ pub struct Record {
     /// The engine's id of the network.
     pub network_id: Option<String>,
     /// Whether container and network stay after the end.
+    #[serde(default)]
     pub keep: bool,
     /// The limit on its running time, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// Between the polite signal and the kill, in milliseconds.
+    #[serde(default = "default_grace")]
+    pub grace_ms: u64,
+    /// The most bytes that the output's file may have.
+    #[serde(default = "default_log_max")]
+    pub log_max: u64,
     /// Bytes of output that were recorded.
+    #[serde(default)]
     pub log_bytes: u64,
     /// Whether output was left out of the record: more than the cap, or a full disk.
+    #[serde(default)]
     pub log_truncated: bool,
     /// The machine that ran it (machine-id(5)).
+    #[serde(default)]
     pub machine_id: String,
     /// The boot of that machine.
+    #[serde(default)]
     pub boot_id: String,
+}
+
+fn default_grace() -> u64 {
+    10_000
+}
+
+fn default_log_max() -> u64 {
+    64 << 20
 }
 
 /// Reads a record. Fields of later versions are ignored; a missing or impossible one is an error.

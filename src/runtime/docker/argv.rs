@@ -106,7 +106,8 @@ pub fn remove_containers(kind: Kind) -> &'static [&'static str] {
 /// Starts a container that fails in the one way that proves everything before it works.
 pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
     let label = format!("{LABEL_INSTANCE}={instance}");
-    let options = ["run", "--rm", "--network", "none", "--pull=never", "--label", &label, "--entrypoint", ABSENT, image];
+    let options =
+        ["run", "--rm", "--network", "none", "--pull=never", "--label", &label, "--entrypoint", ABSENT, image];
     words(options)
 }
 
@@ -145,15 +146,47 @@ fn fits_a_line(text: &OsStr) -> bool {
     text.to_str().is_some_and(plain)
 }
 
+/// What of a run cannot be written for this tool.
+pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
+    let mounts = spec.mounts.iter().flat_map(|mount| [&mount.source, &mount.target]);
+    if let Some(path) = mounts.chain(spec.covers.iter().map(|cover| &cover.target)).find(|path| !can_mount(kind, path))
+    {
+        return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
+    }
+    let carried = environment(spec);
+    let names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
+    match names.into_iter().find(|name| steers_the_tool(name)) {
+        Some(name) => Err(format!(
+            "the value of {name} is too long or has line ends, and that name steers {} itself",
+            kind.as_str()
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether a variable that cannot travel in a file would change what the tool itself does.
-pub fn steers_the_tool(name: &str) -> bool {
+fn steers_the_tool(name: &str) -> bool {
     const NAMES: [&str; 9] = ["PATH", "HOME", "TMPDIR", "HOSTNAME", "NOTIFY_SOCKET", "LOGNAME", "USER", "TZ", "TERM"];
     const PREFIXES: [&str; 14] = [
-        "DOCKER_", "CONTAINER", "BUILDKIT_", "PODMAN_", "_", "LD_", "GO", "XDG_", "SSL_", "SSH_", "LISTEN_", "STORAGE_",
-        "REGISTRY_", "OTEL_",
+        "DOCKER_",
+        "CONTAINER",
+        "BUILDKIT_",
+        "PODMAN_",
+        "_",
+        "LD_",
+        "GO",
+        "XDG_",
+        "SSL_",
+        "SSH_",
+        "LISTEN_",
+        "STORAGE_",
+        "REGISTRY_",
+        "OTEL_",
     ];
     let upper = name.to_ascii_uppercase();
-    NAMES.contains(&upper.as_str()) || PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || upper.ends_with("_PROXY")
+    NAMES.contains(&upper.as_str())
+        || PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+        || upper.ends_with("_PROXY")
 }
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
@@ -172,7 +205,8 @@ fn log_options(kind: Kind, log_max: u64) -> Vec<OsString> {
     match kind {
         Kind::Docker => {
             let size = format!("max-size={}", log_max.max(ENGINE_LOG_MIN));
-            let options = ["--log-driver", "local", "--log-opt", &size, "--log-opt", "max-file=2", "--log-opt", "compress=false"];
+            let options =
+                ["--log-driver", "local", "--log-opt", &size, "--log-opt", "max-file=2", "--log-opt", "compress=false"];
             words(options)
         }
         Kind::Podman => {
@@ -249,8 +283,8 @@ fn csv(fields: &[OsString]) -> OsString {
     OsString::from_vec(line)
 }
 
-/// Whether a mount's path can be written for this tool: podman 4 splits `--mount` at commas, quoted or not.
-pub fn can_mount(kind: Kind, path: &Path) -> bool {
+/// podman 4 splits `--mount` at commas, quoted or not.
+fn can_mount(kind: Kind, path: &Path) -> bool {
     kind == Kind::Docker || !path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b'"'))
 }
 

@@ -87,9 +87,7 @@ impl Channel for Attached {
         let verb = if frozen { "pause" } else { "unpause" };
         match self.engine.ask(&self.engine.cmd([verb, &self.name]), deadline, &no_cancel()) {
             // No freezer (rootless on cgroup v1): the command's own process at least.
-            Err(Error::Refused { .. }) => {
-                self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline)
-            }
+            Err(Error::Refused { .. }) => self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline),
             other => other.map(drop),
         }
     }

@@ -7,6 +7,7 @@ pub mod parse;
 
 use std::sync::Arc;
 
+use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
@@ -115,10 +116,13 @@ impl Runtime for Engine {
         }
         let cmd = self.cmd(argv::info(self.kind));
         let output = self.ask(&cmd, deadline, &no_cancel())?;
-        let about =
-            parse::about(self.kind, &output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })?;
+        let about = parse::about(self.kind, &output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })?;
         self.cache.put(&self.tool, &self.endpoint, about);
         Ok(about)
+    }
+
+    fn check(&self, spec: &Spec) -> std::result::Result<(), String> {
+        argv::check(self.kind, spec)
     }
 
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {
@@ -138,7 +142,14 @@ impl Runtime for Engine {
         let mut cmd = self.cmd(argv::create(self.kind, spec));
         let carried = argv::environment(spec);
         cmd.env.extend(carried.by_process);
-        let output = self.ask(&cmd, deadline, cancel)?;
+        fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
+            call: cmd.title(),
+            why: format!("its environment cannot be written to {}: {error}", spec.env_file.display()),
+        })?;
+        let output = self.ask(&cmd, deadline, cancel);
+        // The tool has read it, or never will; a left-over one goes with the run's directory.
+        fs::remove_file(&spec.env_file).unwrap_or_default();
+        let output = output?;
         if let Some(warning) = parse::discarded_limit(&output.stderr) {
             return Err(Error::Refused { call: cmd.title(), complaint: warning });
         }
@@ -208,7 +219,9 @@ impl Runtime for Engine {
 
     fn trial(&self, instance: &str, deadline: Deadline) -> Result<Option<()>> {
         let images = self.ids(&["images", "--quiet"], deadline)?;
-        let Some(image) = images.first() else { return Ok(None) };
+        let Some(image) = images.first() else {
+            return Ok(None);
+        };
         let cmd = self.cmd(argv::trial(instance, image));
         let output = process::call(&cmd, deadline, &no_cancel())?;
         // The program asked for does not exist in any image: that answer comes from inside a working container.

@@ -153,11 +153,16 @@ pub fn classify(call: String, complaint: String) -> Error {
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if says(&["no such image", "image not known"]) {
         Error::NoImage
-    } else if says(&["cannot connect to the docker daemon", "is the docker daemon running", "unable to connect to podman"])
-        || (says(&["connection refused", "permission denied", "no such file or directory"]) && says(&["dial unix", "docker daemon socket"]))
+    } else if says(&[
+        "cannot connect to the docker daemon",
+        "is the docker daemon running",
+        "unable to connect to podman",
+    ]) || (says(&["connection refused", "permission denied", "no such file or directory"])
+        && says(&["dial unix", "docker daemon socket"]))
     {
         Error::Unreachable { complaint }
-    } else if says(&["non-overlapping ipv4 address pool", "could not find free subnet", "all predefined address pools"]) {
+    } else if says(&["non-overlapping ipv4 address pool", "could not find free subnet", "all predefined address pools"])
+    {
         Error::NoAddresses { complaint }
     } else {
         Error::Refused { call, complaint }
@@ -168,7 +173,15 @@ pub fn classify(call: String, complaint: String) -> Error {
 pub fn only_missing(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr).to_lowercase();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
-    let missing = ["no such container", "no such object", "no such network", "not found", "no container with", "already in progress", "is not known"];
+    let missing = [
+        "no such container",
+        "no such object",
+        "no such network",
+        "not found",
+        "no container with",
+        "already in progress",
+        "is not known",
+    ];
     lines.peek().is_some() && lines.all(|line| missing.iter().any(|words| line.contains(words)))
 }
 
@@ -248,8 +261,14 @@ mod tests {
         let kind = |text: &str| classify("docker create".into(), text.into());
         assert!(matches!(kind("Error response from daemon: No such image: nope:latest"), Error::NoImage));
         assert!(matches!(kind("Error: nope:latest: image not known"), Error::NoImage));
-        assert!(matches!(kind("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"), Error::Unreachable { .. }));
-        assert!(matches!(kind("could not find an available, non-overlapping IPv4 address pool among the defaults"), Error::NoAddresses { .. }));
+        assert!(matches!(
+            kind("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"),
+            Error::Unreachable { .. }
+        ));
+        assert!(matches!(
+            kind("could not find an available, non-overlapping IPv4 address pool among the defaults"),
+            Error::NoAddresses { .. }
+        ));
         assert!(matches!(kind("disk full"), Error::Refused { .. }));
     }
 

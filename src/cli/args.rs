@@ -1,0 +1,292 @@
+//! The command line: every verb and option, as typed. Nothing is looked up here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::id::RunName;
+use crate::base::{duration, size};
+
+/// Run a command in an isolated place, and know for certain how it ended
+#[derive(Debug, Parser)]
+#[command(name = "fosse", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command; block until it ends; exit as it exits
+    Run(Box<Run>),
+    /// List runs, newest first
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Print whole records as JSON
+    Inspect(Inspect),
+    /// Print what a run wrote
+    Logs(Logs),
+    /// Block until runs end; print each exit code; exit with the last one
+    Wait(Wait),
+    /// End runs: a polite signal, a grace, then a kill
+    Stop(Stop),
+    /// Remove ended runs: record, output, engine objects
+    #[command(visible_alias = "rm")]
+    Destroy(Destroy),
+    /// Destroy ended runs, and remove engine objects that belong to nobody
+    Clean(Clean),
+    /// Show runtimes, live runs and disk use on one screen
+    Status(Status),
+    /// Check everything that a run needs, with a hint for each problem
+    Doctor(Doctor),
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Name of the run, unique among live ones [default: generated]
+    #[arg(short, long, value_name = "NAME", value_parser = RunName::parse)]
+    pub name: Option<RunName>,
+    /// Directory mounted read-write at /workspace [default: the current one]
+    #[arg(short, long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Mount no workspace
+    #[arg(long, conflicts_with = "workspace")]
+    pub no_workspace: bool,
+    /// Working directory inside [default: /workspace]
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Give the command this program's stdin
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// What provides the place: auto, native, docker, podman, apple
+    #[arg(long, value_name = "RUNTIME")]
+    pub runtime: Option<String>,
+    /// Image to run in; a missing one is pulled
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Set a variable inside; KEY alone copies the caller's
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Read variables from a file, one KEY[=VALUE] a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Make a file or directory of the host visible
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    pub mount: Vec<OsString>,
+    /// User inside: caller, image, root, UID[:GID] [default: caller with a workspace, else image]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Limit of memory, swap included
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory: Option<u64>,
+    /// Limit of processors, such as 1.5
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<String>,
+    /// Limit of processes and threads
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u64>,
+    /// What the command can reach: open, none, private
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// End the command after this time; the exit code is then 124
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Time between the polite signal and the kill [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// Most bytes of output to record [default: 64m]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub log_max: Option<u64>,
+    /// Attach a label to the record
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Let container and network stay, stopped, until destroy or clean
+    #[arg(long)]
+    pub keep: bool,
+    /// Write the run's id to this new file before the command starts
+    #[arg(long, value_name = "FILE")]
+    pub id_file: Option<PathBuf>,
+    /// Print the plan and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: print the plan as JSON
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say when the command starts and how to see its output
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The command and its arguments; everything from here on belongs to it
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only live runs
+    #[arg(long)]
+    pub running: bool,
+    /// Only runs with this state, name, label or runtime (label=KEY or label=KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Print one JSON object a line
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Print ids only, one a line
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN", required = true)]
+    pub run: Vec<String>,
+}
+
+/// A stream to be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StreamName {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Go on until the run ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub tail: Option<usize>,
+    /// Only one stream
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<StreamName>,
+    /// Put the time of its first byte before each line
+    #[arg(long, conflicts_with = "json")]
+    pub timestamps: bool,
+    /// Print one JSON object a line of output
+    #[arg(long)]
+    pub json: bool,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN")]
+    pub run: String,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN", required = true)]
+    pub run: Vec<String>,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Time between the polite signal and the kill [default: the run's own]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN", required = true)]
+    pub run: Vec<String>,
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// Stop it first if it still runs; one that does not exist is fine
+    #[arg(short, long)]
+    pub force: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN", required = true)]
+    pub run: Vec<String>,
+}
+
+/// What to clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Ended runs, with their engine objects
+    Runs,
+    /// Engine objects that belong to nobody
+    Networks,
+    /// Both
+    All,
+}
+
+/// `clean`.
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// What to clean
+    #[arg(value_name = "WHAT", default_value = "runs")]
+    pub what: Target,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only runs that ended longer ago than this
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub older_than: Option<Duration>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Print problems only
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}

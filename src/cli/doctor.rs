@@ -1,0 +1,231 @@
+//! `fosse doctor`: checks everything that a run needs, by doing it where that changes nothing.
+
+use std::thread;
+
+use serde_json::json;
+
+use super::args::Doctor;
+use super::config;
+use super::engines::Engines;
+use super::output::Out;
+use super::report::Result;
+use crate::base::paths::SOCKET_PATH_MAX;
+use crate::run::reap;
+use crate::run::store::{Entry, Store};
+use crate::runtime::{Error, Kind};
+use crate::sys::fd;
+use crate::wire::record::SCHEMA;
+
+/// How a check ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Well,
+    /// Worth knowing, and nothing is wrong.
+    Note,
+    Problem,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Well => "ok",
+            Verdict::Note => "note",
+            Verdict::Problem => "problem",
+        }
+    }
+}
+
+struct Check {
+    name: String,
+    verdict: Verdict,
+    detail: String,
+    hint: Option<String>,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Check { name: name.into(), verdict, detail: detail.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Free space below which a problem is told.
+const SPACE_MIN: u64 = 64 << 20;
+
+pub fn doctor(args: &Doctor) -> Result {
+    let store = super::store()?;
+    let mut checks = places(&store);
+    match config::trusted(&store.paths) {
+        Err(failure) => checks.push(
+            Check::new("configuration", Verdict::Problem, failure.why()).hint("fosse.json(5) describes every key"),
+        ),
+        Ok(layer) => {
+            checks.push(Check::new("configuration", Verdict::Well, "readable"));
+            let engines = Engines::new(&store, &layer, false);
+            let asked: Vec<Vec<Check>> = thread::scope(|scope| {
+                let one = |kind| {
+                    scope.spawn({
+                        let (engines, store) = (&engines, &store);
+                        move || engine(engines, store, kind)
+                    })
+                };
+                Kind::ALL.map(one).into_iter().filter_map(|thread| thread.join().ok()).collect()
+            });
+            let usable = asked.iter().any(|checks| checks.iter().all(|check| check.verdict == Verdict::Well));
+            checks.extend(asked.into_iter().flatten());
+            if !usable {
+                let check = Check::new("engines", Verdict::Problem, "neither docker nor podman can run a container");
+                checks.push(check.hint("install docker or podman, or start its service"));
+            }
+        }
+    }
+    checks.push(runs(&store)?);
+    let mut out = Out::stdout();
+    for check in &checks {
+        let Check { name, verdict, detail, hint } = check;
+        if args.json {
+            out.json(
+                &json!({"schema": SCHEMA, "check": name, "result": verdict.as_str(), "detail": detail, "hint": hint}),
+            )?;
+        } else if !args.quiet || *verdict == Verdict::Problem {
+            out.line(&format!("{:<8} {name}: {detail}", verdict.as_str()))?;
+            if let (Some(hint), true) = (hint, *verdict != Verdict::Well) {
+                out.line(&format!("         hint: {hint}"))?;
+            }
+        }
+    }
+    out.finish()?;
+    Ok(u8::from(checks.iter().any(|check| check.verdict == Verdict::Problem)))
+}
+
+/// The directories, without making or changing any.
+fn places(store: &Store) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (name, dir) in [("state directory", &store.paths.state), ("runtime directory", &store.paths.runtime)] {
+        // The nearest directory that exists is where the rest would be made.
+        let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+        let writable = fd::writable(there);
+        checks.push(if writable {
+            Check::new(name, Verdict::Well, dir.display().to_string())
+        } else {
+            let detail = format!("{} cannot be written", there.display());
+            let variable = if name == "state directory" { "FOSSE_STATE_DIR" } else { "FOSSE_RUNTIME_DIR" };
+            Check::new(name, Verdict::Problem, detail).hint(format!("set {variable} to a directory of your own"))
+        });
+        if let Ok((free, _)) = fd::space(there) {
+            if free < SPACE_MIN {
+                let detail = format!("only {} free in {}", crate::base::size::human(free), there.display());
+                checks.push(Check::new("disk space", Verdict::Problem, detail).hint("fosse clean removes ended runs"));
+            }
+        }
+    }
+    if store.paths.runtime.as_os_str().len() + 18 > SOCKET_PATH_MAX {
+        let detail = format!("{} is too long for sockets; they are in /tmp instead", store.paths.runtime.display());
+        checks.push(Check::new("socket paths", Verdict::Note, detail).hint("set FOSSE_RUNTIME_DIR to a shorter path"));
+    }
+    checks
+}
+
+/// Whether an engine answers, can run a container, and holds nothing that belongs to nobody.
+fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
+    let name = kind.as_str();
+    let limits = engines.limits();
+    let runtime = engines.today(kind, limits.query());
+    let version = runtime
+        .as_ref()
+        .map_err(describe)
+        .and_then(|runtime| runtime.version(limits.query()).map_err(|e| describe(&e)));
+    let (runtime, version) = match (runtime, version) {
+        (Ok(runtime), Ok(version)) => (runtime, version),
+        (Err(Error::Call(error)), _) if error.is_missing() => return vec![not_installed(kind)],
+        (_, Err(Described::Missing)) => return vec![not_installed(kind)],
+        (_, Err(Described::Words(why))) => {
+            return vec![
+                Check::new(name, Verdict::Problem, why).hint(format!("start its service, or check with: {name} info")),
+            ];
+        }
+        (Err(error), Ok(_)) => return vec![Check::new(name, Verdict::Problem, error.to_string())],
+    };
+    let mut checks = vec![Check::new(name, Verdict::Well, format!("version {version} at {}", runtime.endpoint()))];
+    let instance = store.instance();
+    checks.push(match runtime.trial(instance.as_deref().unwrap_or("doctor"), limits.change()) {
+        Ok(Some(())) => Check::new(format!("{name} trial"), Verdict::Well, "a container runs"),
+        Ok(None) => Check::new(format!("{name} trial"), Verdict::Well, "not tried: it has no image yet"),
+        Err(error) => {
+            let hint = trial_hint(&error.to_string(), name);
+            Check::new(format!("{name} trial"), Verdict::Problem, format!("no container can run: {error}")).hint(hint)
+        }
+    });
+    if let Some(instance) = instance {
+        match reap::orphaned(store, &instance, &*runtime) {
+            Ok(orphans) if orphans.is_empty() => {}
+            Ok(orphans) => checks.push(
+                Check::new(
+                    format!("{name} orphans"),
+                    Verdict::Problem,
+                    format!("{} objects belong to nobody", orphans.len()),
+                )
+                .hint("fosse clean networks removes them"),
+            ),
+            Err(failure) => checks.push(Check::new(format!("{name} orphans"), Verdict::Problem, failure.why())),
+        }
+    }
+    checks
+}
+
+/// Why an engine cannot be asked.
+enum Described {
+    Missing,
+    Words(String),
+}
+
+fn describe(error: &Error) -> Described {
+    match error {
+        Error::Call(error) if error.is_missing() => Described::Missing,
+        other => Described::Words(other.to_string()),
+    }
+}
+
+fn not_installed(kind: Kind) -> Check {
+    Check::new(kind.as_str(), Verdict::Note, "not installed")
+}
+
+/// What helps, by the words that engines use when nothing can run.
+fn trial_hint(why: &str, name: &str) -> String {
+    let lower = why.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if says(&["rlimit", "operation not permitted: oci"]) {
+        "it asks for higher limits than this machine allows: lower default_ulimits in containers.conf(5)".into()
+    } else if says(&["cgroup", "systemd", "dbus"]) {
+        "it cannot use this machine's cgroups: cgroup_manager = \"cgroupfs\" in containers.conf(5) may help".into()
+    } else if says(&["crun", "runc", "oci runtime"]) {
+        "its OCI runtime does not work here: install crun or runc, and set runtime in containers.conf(5)".into()
+    } else if says(&["newuidmap", "subuid", "user namespace"]) {
+        "rootless containers need uidmap and a range in /etc/subuid and /etc/subgid".into()
+    } else {
+        format!("try it yourself: {name} run --rm IMAGE true")
+    }
+}
+
+fn runs(store: &Store) -> Result<Check> {
+    let all = store.all()?;
+    let (mut orphans, mut unreadable) = (0, 0);
+    for entry in &all {
+        match entry {
+            Entry::Known(view) if view.is_orphan() => orphans += 1,
+            Entry::Known(_) => {}
+            Entry::Unreadable { .. } => unreadable += 1,
+        }
+    }
+    Ok(match (orphans, unreadable) {
+        (0, 0) => Check::new("runs", Verdict::Well, format!("{} recorded", all.len())),
+        (0, _) => Check::new("runs", Verdict::Problem, format!("{unreadable} records cannot be read"))
+            .hint("fosse list shows them; fosse destroy ID removes one"),
+        (_, _) => Check::new("runs", Verdict::Problem, format!("{orphans} runs lost their owner"))
+            .hint("fosse clean finishes and removes them"),
+    })
+}

@@ -1,0 +1,219 @@
+//! From what was typed and configured to a run that can be started: everything is looked up and checked here, and
+//! nothing is made.
+
+mod environment;
+mod mounts;
+mod user;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::Run;
+use super::config::{self, Layer};
+use super::engines::Engines;
+use crate::base::error::{Failure, Result};
+use crate::base::id::RunId;
+use crate::run::store::Store;
+use crate::runtime::{Error, Kind, Network, Runtime, Spec};
+
+/// A run that can be started.
+pub struct Resolved {
+    /// Where.
+    pub runtime: Box<dyn Runtime>,
+    /// What.
+    pub spec: Spec,
+    /// The workspace, if there is one.
+    pub workspace: Option<PathBuf>,
+    /// Names of the variables that the user set.
+    pub env_names: Vec<String>,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// The limit on running time.
+    pub timeout: Option<Duration>,
+    /// Between the polite signal and the kill.
+    pub grace: Duration,
+}
+
+/// What is used when nothing else is said.
+const GRACE: Duration = Duration::from_secs(10);
+const LOG_MAX: u64 = 64 << 20;
+
+/// A mistake in what was typed or configured.
+pub fn mistake(why: impl std::fmt::Display) -> Failure {
+    Failure::new("understanding the options", why)
+}
+
+/// Resolves a run. `name` is what FOSSE_RUN_NAME says inside.
+pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str) -> Result<Resolved> {
+    let config = layers(args, store)?;
+    let workspace = config.workspace.clone();
+    let engines = Engines::new(store, &config, !args.dry_run);
+    if config.init.as_deref() == Some("auto") {
+        // `auto` takes the best there is; today that is the engine's client.
+    }
+    let image = config.image.clone();
+    let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
+    let image = image.ok_or_else(|| mistake("no image is given").hint("--image IMAGE says what to run in"))?;
+    let mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
+    let covers = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
+    let user = match config.user.as_deref() {
+        Some(text) => user::parse(text)?,
+        None if workspace.is_some() => user::Choice::Caller,
+        None => user::Choice::Image,
+    };
+    let user = user::resolve(user, &*runtime)?;
+    let (env, env_names) = environment::resolve(args, &config, id, name)?;
+    let spec = Spec {
+        id: id.clone(),
+        instance: instance.to_owned(),
+        image,
+        command: command(&args.command)?,
+        interactive: args.interactive,
+        workdir: workdir(&config, workspace.is_some())?,
+        user,
+        env,
+        env_file: store.run(id).env_file(),
+        mounts,
+        covers,
+        memory: config.memory,
+        cpus_milli: config.cpus_milli,
+        pids: config.pids,
+        network: config.network.unwrap_or(Network::Open),
+        log_max: config.log_max.unwrap_or(LOG_MAX),
+    };
+    runtime.check(&spec).map_err(mistake)?;
+    Ok(Resolved {
+        runtime,
+        spec,
+        workspace,
+        env_names,
+        labels: config.label,
+        timeout: config.timeout,
+        grace: config.grace.unwrap_or(GRACE),
+    })
+}
+
+/// All layers, with the workspace already looked up: it decides which file is the workspace's layer.
+fn layers(args: &Run, store: &Store) -> Result<Layer> {
+    let options = options(args)?;
+    let upper = options.clone().over(config::trusted(&store.paths)?);
+    let workspace =
+        if args.no_workspace { None } else { Some(mounts::workspace(upper.workspace.as_deref(), &store.paths.homes)?) };
+    let mut config = config::all(&store.paths, workspace.as_deref(), options)?;
+    config.workspace = workspace;
+    Ok(config)
+}
+
+/// The layer that the options give.
+fn options(args: &Run) -> Result<Layer> {
+    let network = args.network.as_deref().map(|text| {
+        config::network(text).ok_or_else(|| mistake(format!("--network {text:?} is not open, none or private")))
+    });
+    let cpus = args
+        .cpus
+        .as_deref()
+        .map(|text| config::cpus(text).ok_or_else(|| mistake(format!("--cpus {text:?} is not {}", config::CPUS))));
+    if args.pids == Some(0) {
+        return Err(mistake("--pids must be at least 1"));
+    }
+    let mut label = std::collections::BTreeMap::new();
+    for text in &args.label {
+        let (key, value) = text.split_once('=').ok_or_else(|| mistake(format!("--label {text:?} is not KEY=VALUE")))?;
+        if key.is_empty() {
+            return Err(mistake(format!("--label {text:?} has no key")));
+        }
+        label.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(Layer {
+        runtime: args.runtime.clone(),
+        image: args.image.clone(),
+        workspace: args.workspace.clone(),
+        workdir: args.workdir.clone(),
+        user: args.user.clone(),
+        network: network.transpose()?,
+        memory: args.memory,
+        cpus_milli: cpus.transpose()?,
+        pids: args.pids,
+        timeout: args.timeout,
+        grace: args.grace,
+        log_max: args.log_max,
+        label,
+        ..Layer::default()
+    })
+}
+
+/// The runtime that was named, or the first that answers.
+fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dyn Runtime>> {
+    let today = |kind| engines.today(kind, engines.limits().query());
+    match wanted {
+        "auto" => {}
+        "native" | "apple" => {
+            return Err(Failure::new("choosing the runtime", format!("{wanted} is not part of this version"))
+                .hint("--runtime docker or --runtime podman, with --image"));
+        }
+        other => {
+            let kind = Kind::parse(other)
+                .ok_or_else(|| mistake(format!("--runtime {other:?} is not auto, native, docker, podman or apple")))?;
+            return today(kind).map_err(|error| unusable(kind, &error));
+        }
+    }
+    if image.is_none() {
+        return Err(Failure::new(
+            "choosing the runtime",
+            "without an image it would be native, which is not part of this version",
+        )
+        .hint("--image IMAGE runs it in docker or podman"));
+    }
+    let mut reasons = Vec::new();
+    for kind in Kind::ALL {
+        // How it maps users must be known anyway, so that is the question which shows that it answers.
+        let found = today(kind).and_then(|runtime| {
+            if runtime.kind() == Kind::Podman {
+                runtime.version(runtime.limits().query()).map(drop)?
+            } else {
+                runtime.about(runtime.limits().query()).map(drop)?
+            }
+            Ok(runtime)
+        });
+        match found {
+            Ok(runtime) => return Ok(runtime),
+            Err(error) => reasons.push(format!("{}: {}", kind.as_str(), reason(&error))),
+        }
+    }
+    Err(Failure::new("choosing the runtime", format!("no engine answers ({})", reasons.join("; ")))
+        .hint("install or start docker or podman; fosse doctor checks them"))
+}
+
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Call(error) if error.is_missing() => "not installed".into(),
+        other => other.to_string(),
+    }
+}
+
+/// An engine that was asked for and cannot be used.
+pub fn unusable(kind: Kind, error: &Error) -> Failure {
+    Failure::new(format!("using {}", kind.as_str()), reason(error))
+        .hint("is it installed and running? fosse doctor checks it")
+}
+
+fn command(words: &[OsString]) -> Result<Vec<OsString>> {
+    match words.first() {
+        Some(first) if !first.is_empty() => Ok(words.to_vec()),
+        Some(_) | None => Err(mistake("the command is empty")),
+    }
+}
+
+fn workdir(config: &Layer, has_workspace: bool) -> Result<Option<String>> {
+    match &config.workdir {
+        Some(dir) if dir.starts_with('/') => Ok(Some(dir.clone())),
+        Some(dir) => Err(mistake(format!("--workdir {dir:?} is not an absolute path"))),
+        None => Ok(has_workspace.then(|| crate::runtime::WORKSPACE.to_owned())),
+    }
+}
+
+/// Makes a path absolute without asking what is there.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| mistake(format!("{}: {error}", path.display())))
+}

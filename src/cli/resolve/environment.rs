@@ -1,0 +1,108 @@
+//! The variables that a command gets: a few of fosse's, the locale, and what the user says; nothing else of the
+//! caller's.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::mistake;
+use crate::base::env;
+use crate::base::error::Result;
+use crate::base::fs::read_bounded;
+use crate::base::id::RunId;
+use crate::cli::args::Run;
+use crate::cli::config::Layer;
+
+/// The most bytes a file of variables may have.
+const FILE_MAX: u64 = 1 << 20;
+
+type Variables = Vec<(OsString, OsString)>;
+
+/// All variables with values, and the names of those that the user set. A later one replaces an earlier one.
+pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str) -> Result<(Variables, Vec<String>)> {
+    let mut all: Variables = vec![
+        ("FOSSE_RUN_ID".into(), id.as_str().into()),
+        ("FOSSE_RUN_NAME".into(), name.into()),
+        ("HOME".into(), crate::runtime::HOME.into()),
+    ];
+    all.extend(env::matching(|name| matches!(name, "LANG" | "TZ") || name.starts_with("LC_")));
+    let mut users: Variables = config.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    for path in &args.env_file {
+        users.extend(file(path)?);
+    }
+    for text in &args.env {
+        users.extend(assignment(text).map_err(|why| mistake(format!("--env: {why}")))?);
+    }
+    let mut names: Vec<String> = users.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.dedup();
+    all.extend(users);
+    Ok((last_of_each(all), names))
+}
+
+/// Reads `KEY=VALUE`, or `KEY`, which copies the caller's; one that the caller does not have is left out.
+fn assignment(text: &OsStr) -> std::result::Result<Option<(OsString, OsString)>, String> {
+    let bytes = text.as_bytes();
+    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => (OsStr::from_bytes(&bytes[..at]), Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+        None => (text, env::exact(text)),
+    };
+    if name.is_empty() {
+        return Err("a variable has no name".into());
+    }
+    Ok(value.map(|value| (name.to_owned(), value)))
+}
+
+/// Reads a file of variables: one a line, blank lines and lines that start with `#` aside.
+fn file(path: &Path) -> Result<Variables> {
+    let failed = |why: String| mistake(format!("--env-file {}: {why}", path.display()));
+    // The caller named it, so it may be a link; where it leads must be a plain file of a sane size.
+    let real = std::fs::canonicalize(path).map_err(|error| failed(error.to_string()))?;
+    let bytes = read_bounded(&real, FILE_MAX).map_err(|error| failed(error.to_string()))?;
+    let mut variables = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        if line.contains(&0) {
+            return Err(failed(format!("line {} has a NUL byte", number + 1)));
+        }
+        let pair = assignment(OsStr::from_bytes(line)).map_err(|why| failed(format!("line {}: {why}", number + 1)))?;
+        variables.extend(pair);
+    }
+    Ok(variables)
+}
+
+fn last_of_each(all: Variables) -> Variables {
+    let mut kept: Variables = Vec::new();
+    for (name, value) in all {
+        match kept.iter_mut().find(|(known, _)| *known == name) {
+            Some(entry) => entry.1 = value,
+            None => kept.push((name, value)),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_are_split_at_the_first_equals_sign() {
+        assert_eq!(assignment("A=b=c".as_ref()), Ok(Some(("A".into(), "b=c".into()))));
+        assert_eq!(assignment("A=".as_ref()), Ok(Some(("A".into(), "".into()))));
+        assert_eq!(assignment("FOSSE_SURELY_NOT_SET".as_ref()), Ok(None));
+        assert!(assignment("=x".as_ref()).is_err() && assignment("".as_ref()).is_err());
+    }
+
+    #[test]
+    fn the_last_of_several_values_counts() {
+        let all = vec![("A".into(), "1".into()), ("B".into(), "2".into()), ("A".into(), "3".into())];
+        assert_eq!(
+            last_of_each(all),
+            [("A".into(), "3".into()), ("B".into(), "2".into())] as [(OsString, OsString); 2]
+        );
+    }
+}

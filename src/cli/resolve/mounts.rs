@@ -1,0 +1,173 @@
+//! What of the host a command sees: the workspace, other mounts, and the covers over fosse's own directories.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::{absolute, mistake};
+use crate::base::error::{Failure, Result};
+use crate::runtime::{Cover, Mount, WORKSPACE};
+
+/// The workspace: the one that was asked for, else the current directory, unless that shows too much.
+pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
+    let asked = wanted.is_some();
+    let dir = match wanted {
+        Some(dir) => absolute(dir)?,
+        None => std::env::current_dir()
+            .map_err(|error| mistake(format!("the current directory: {error}")).hint("-w DIR names a workspace"))?,
+    };
+    let real = std::fs::canonicalize(&dir).map_err(|error| {
+        mistake(format!("the workspace {}: {error}", dir.display())).hint("it must be an existing directory")
+    })?;
+    if !real.is_dir() {
+        return Err(mistake(format!("the workspace {} is not a directory", dir.display())));
+    }
+    if real == Path::new("/") {
+        return Err(mistake("/ cannot be a workspace").hint("-w DIR names another one, --no-workspace none"));
+    }
+    let homes =
+        homes.iter().flat_map(|home| [home.clone(), std::fs::canonicalize(home).unwrap_or_else(|_| home.clone())]);
+    if !asked && homes.into_iter().any(|home| home.starts_with(&real)) {
+        return Err(mistake(format!("the current directory {} holds your home directory", real.display()))
+            .hint("-w DIR names a workspace, also this one; --no-workspace mounts none"));
+    }
+    Ok(real)
+}
+
+/// The workspace and what `--mount` asks for.
+pub fn resolve(wanted: &[OsString], workspace: Option<&Path>) -> Result<Vec<Mount>> {
+    let mut mounts: Vec<Mount> = workspace
+        .map(|dir| Mount { source: dir.to_owned(), target: WORKSPACE.into(), read_only: false })
+        .into_iter()
+        .collect();
+    for text in wanted {
+        let mount = parse(text)?;
+        if mounts.iter().any(|other| other.target == mount.target) {
+            return Err(mistake(format!("two mounts on {}", mount.target.display())));
+        }
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn parse(text: &OsStr) -> Result<Mount> {
+    let shown = text.to_string_lossy().into_owned();
+    let refuse = |why: &str| mistake(format!("--mount {shown}: {why}"));
+    let parts: Vec<&OsStr> = text.as_bytes().split(|byte| *byte == b':').map(OsStr::from_bytes).collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] => (source, target, false),
+        [source, target, mode] if *mode == "ro" => (source, target, true),
+        [source, target, mode] if *mode == "rw" => (source, target, false),
+        _ => return Err(refuse("it must be SRC:DST or SRC:DST:ro")),
+    };
+    if source.is_empty() {
+        return Err(refuse("it has no source"));
+    }
+    let source =
+        std::fs::canonicalize(absolute(Path::new(source))?).map_err(|error| refuse(&format!("the source: {error}")))?;
+    let target = inside(Path::new(target))
+        .ok_or_else(|| refuse("the destination must be an absolute path other than /, without .."))?;
+    Ok(Mount { source, target, read_only })
+}
+
+/// A path inside, in its plainest spelling.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    (path.is_absolute() && plain != Path::new("/")).then_some(plain)
+}
+
+/// Empty places over fosse's own directories, wherever a mount would show them. One that does not exist yet is
+/// made if the command could make it: else it could write tomorrow's configuration.
+pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<Vec<Cover>> {
+    let mut covers: Vec<Cover> = Vec::new();
+    for mount in mounts {
+        for dir in own {
+            let real = real(dir);
+            if mount.source.starts_with(&real) {
+                let why = format!("{} would show {}, which is fosse's own", mount.source.display(), real.display());
+                return Err(mistake(why).hint("its records and logs must not be visible to a command"));
+            }
+            let Ok(rest) = real.strip_prefix(&mount.source) else {
+                continue;
+            };
+            if !real.exists() {
+                if mount.read_only {
+                    continue;
+                }
+                if make {
+                    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&real);
+                    made.map_err(|error| Failure::new(format!("covering {}", real.display()), error))?;
+                }
+            }
+            let target = mount.target.join(rest);
+            if !covers.iter().any(|cover| target.starts_with(&cover.target)) {
+                covers.retain(|cover| !cover.target.starts_with(&target));
+                covers.push(Cover { target });
+            }
+        }
+    }
+    Ok(covers)
+}
+
+/// A path with its links resolved, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(source: &str, target: &str) -> Mount {
+        Mount { source: source.into(), target: target.into(), read_only: false }
+    }
+
+    #[test]
+    fn own_directories_are_covered_where_a_mount_shows_them() {
+        let mounts = [mount("/nonexistent/home", "/workspace"), mount("/elsewhere", "/e")];
+        let own = ["/nonexistent/home/state/fosse", "/nonexistent/home/state", "/run/fosse"].map(PathBuf::from);
+        let covers = covers(&mounts, &own, false).unwrap();
+        assert_eq!(covers, [Cover { target: "/workspace/state".into() }]);
+    }
+
+    #[test]
+    fn a_mount_of_an_own_directory_or_of_what_is_in_it_is_refused() {
+        let own = [PathBuf::from("/nonexistent/state")];
+        for source in ["/nonexistent/state", "/nonexistent/state/runs"] {
+            assert!(covers(&[mount(source, "/x")], &own, false).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn destinations_are_plain_absolute_paths() {
+        assert_eq!(inside(Path::new("/a/./b//c/")), Some("/a/b/c".into()));
+        for bad in ["a", "/", "/a/../b", "", "//"] {
+            assert_eq!(inside(Path::new(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_home_directory_and_its_ancestors_are_refused_as_the_default_only() {
+        let here = std::fs::canonicalize(std::env::current_dir().unwrap()).unwrap();
+        let below = here.join("below");
+        assert!(workspace(None, &[below.clone()]).is_err());
+        assert!(workspace(None, &[here.clone()]).is_err());
+        assert_eq!(workspace(None, &["/somewhere/else".into()]).unwrap(), here);
+        assert_eq!(workspace(Some(&here), &[below]).unwrap(), here);
+        assert!(workspace(Some(Path::new("/")), &[]).is_err());
+    }
+}

@@ -1,0 +1,192 @@
+//! `fosse run`: from the options to the exit code of the command.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, unbounded};
+use serde::Serialize;
+
+use super::args::Run;
+use super::output::{Out, shell_quoted};
+use super::report::{Error, Result};
+use super::resolve::{Resolved, mistake, resolve};
+use crate::base::error::Failure;
+use crate::base::id::{RunId, RunName};
+use crate::base::log::{self, Level};
+use crate::base::time::Timestamp;
+use crate::run::monitor::{Launch, Monitor};
+use crate::run::owner::{self, Owned};
+use crate::run::store::Store;
+use crate::sys::signal::{Blocked, Signal};
+use crate::wire::record::{self, Engine, Io, Record, State};
+
+/// What a run passes on or acts on.
+const SIGNALS: [Signal; 7] =
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TSTP];
+
+pub fn run(args: Run) -> Result {
+    let terminal = std::io::stderr().is_terminal();
+    log::set_level(if args.quiet {
+        Level::Quiet
+    } else if args.verbose || terminal {
+        Level::Verbose
+    } else {
+        Level::Normal
+    });
+    check_modes(&args)?;
+    let store = super::store()?;
+    let id = RunId::random().map_err(|error| Failure::new("making an id", error))?;
+    let name = args.name.clone().unwrap_or_else(|| RunName::generated(&id));
+    if args.dry_run {
+        let instance = store.instance().unwrap_or_else(|| "new".into());
+        return dry_run(&args, &resolve(&args, &store, &id, name.as_str(), &instance)?);
+    }
+    // From here on a signal is a message: nothing that has been made is left behind by one.
+    let signals = receive_signals()?;
+    let instance = owner::prepare_places(&store)?;
+    let resolved = resolve(&args, &store, &id, name.as_str(), &instance)?;
+    let code = execute(&args, &store, &id, resolved, signals)?;
+    Ok(code)
+}
+
+fn check_modes(args: &Run) -> Result<()> {
+    if args.interactive && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        let failure = Failure::new("starting an interactive run", "terminal sessions are not part of this version")
+            .hint("-i with a pipe works: printf x | fosse run -i ...");
+        return Err(Error::Failed(failure));
+    }
+    if let Some(path) = &args.id_file {
+        if std::fs::symlink_metadata(path).is_ok() {
+            return Err(Error::Usage(mistake(format!("--id-file {} exists already", path.display()))));
+        }
+    }
+    Ok(())
+}
+
+/// Blocks the signals in every thread to come, and receives them in one.
+fn receive_signals() -> Result<Receiver<Signal>> {
+    let failed = |error: std::io::Error| Failure::new("preparing for signals", error);
+    let blocked = Blocked::new(&SIGNALS).map_err(failed)?;
+    let (tell, signals) = unbounded();
+    let wait = move || {
+        while let Ok(signal) = blocked.wait() {
+            if tell.send(signal).is_err() {
+                break;
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
+    Ok(signals)
+}
+
+fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: Receiver<Signal>) -> Result {
+    if let Ok(signal) = signals.try_recv() {
+        return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
+    }
+    let describe = |name: &RunName| describe(args, id, name, &resolved);
+    let (owned, slot) = Owned::create(store, id, args.name.as_ref(), describe)?;
+    let launch = Launch {
+        runtime: Arc::from(resolved.runtime),
+        spec: Arc::new(resolved.spec),
+        grace: resolved.grace,
+        timeout: resolved.timeout,
+        keep: args.keep,
+        id_file: args.id_file.clone(),
+        show_progress: !args.quiet && std::io::stderr().is_terminal(),
+    };
+    let outcome = Monitor::new(launch, owned, slot, signals, store.uid)?.run();
+    for failure in &outcome.failures {
+        log::error(failure);
+    }
+    Ok(outcome.code)
+}
+
+fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Record {
+    let spec = &resolved.spec;
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Record {
+        schema: record::SCHEMA,
+        id: id.clone(),
+        name: name.clone(),
+        state: State::Created,
+        runtime: resolved.runtime.kind().as_str().to_owned(),
+        engine: Some(Engine {
+            tool: resolved.runtime.tool().to_owned(),
+            endpoint: resolved.runtime.endpoint().to_owned(),
+        }),
+        io: Io::Engine,
+        image: Some(spec.image.clone()),
+        command: spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+        user: spec.user.describe(),
+        network: spec.network.as_str().to_owned(),
+        interactive: spec.interactive,
+        labels: resolved.labels.clone(),
+        env: resolved.env_names.clone(),
+        created_at: Timestamp::now(),
+        started_at: None,
+        stopped_at: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        error: None,
+        container_id: None,
+        network_id: None,
+        keep: args.keep,
+        timeout_ms: resolved.timeout.map(millis),
+        grace_ms: millis(resolved.grace),
+        log_max: spec.log_max,
+        log_bytes: 0,
+        log_truncated: false,
+        machine_id: owner::machine_id(),
+        boot_id: owner::boot_id(),
+    }
+}
+
+/// A plan, for machines.
+#[derive(Serialize)]
+struct Plan {
+    schema: u32,
+    runtime: &'static str,
+    engine: Engine,
+    image: String,
+    command: Vec<String>,
+    workspace: Option<String>,
+    user: String,
+    network: &'static str,
+    env: Vec<String>,
+    calls: Vec<Vec<String>>,
+}
+
+fn dry_run(args: &Run, resolved: &Resolved) -> Result {
+    let spec = &resolved.spec;
+    let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+    let calls: Vec<Vec<String>> = resolved
+        .runtime
+        .plan(spec)
+        .iter()
+        .map(|cmd| std::iter::once(&cmd.program).chain(&cmd.args).map(text).collect())
+        .collect();
+    let mut out = Out::stdout();
+    if args.json {
+        out.json_pretty(&Plan {
+            schema: record::SCHEMA,
+            runtime: resolved.runtime.kind().as_str(),
+            engine: Engine { tool: resolved.runtime.tool().into(), endpoint: resolved.runtime.endpoint().into() },
+            image: spec.image.clone(),
+            command: spec.command.iter().map(text).collect(),
+            workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+            user: spec.user.describe(),
+            network: spec.network.as_str(),
+            env: spec.env.iter().map(|(name, _)| text(name)).collect(),
+            calls,
+        })?;
+    } else {
+        for call in calls {
+            out.line(&call.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" "))?;
+        }
+    }
+    out.finish()?;
+    Ok(0)
+}

@@ -1,0 +1,179 @@
+//! `fosse status`: one screen. Engines are asked in parallel, each once or a few times however many runs there
+//! are, and all within one query's limit; what does not answer is unknown.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+
+use serde_json::json;
+
+use super::args::Status;
+use super::config;
+use super::engines::Engines;
+use super::output::{Out, table};
+use super::report::Result;
+use crate::base::time::{Deadline, Timestamp};
+use crate::base::{duration, size};
+use crate::process::no_cancel;
+use crate::run::store::{Entry, View};
+use crate::runtime::{self, Error, Kind, Runtime, Status as Place};
+use crate::sys::fd;
+use crate::wire::record::{Record, SCHEMA};
+
+/// What an engine says of itself.
+struct Answer {
+    kind: Kind,
+    state: &'static str,
+    detail: String,
+}
+
+pub fn status(args: &Status) -> Result {
+    let store = super::store()?;
+    let engines = Engines::new(&store, &config::trusted(&store.paths)?, false);
+    let views: Vec<View> = store
+        .all()?
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Known(view) => Some(*view),
+            Entry::Unreadable { .. } => None,
+        })
+        .collect();
+    let ended = views.iter().filter(|view| view.record.state.is_final()).count();
+    let orphans = views.iter().filter(|view| view.is_orphan()).count();
+    let live: Vec<&View> = views.iter().filter(|view| view.is_live()).collect();
+    let unfinished: Vec<&Record> =
+        views.iter().filter(|view| !view.record.state.is_final()).map(|view| &view.record).collect();
+    // Both questions run at the same time, under the same deadline.
+    let deadline = engines.limits().query();
+    let (answers, places) = thread::scope(|scope| {
+        let places = scope.spawn(|| ask_places(&engines, &unfinished, deadline));
+        let answers = Kind::ALL.map(|kind| {
+            scope.spawn({
+                let engines = &engines;
+                move || ask_engine(engines, kind, deadline)
+            })
+        });
+        let answers: Vec<Answer> = answers.into_iter().filter_map(|thread| thread.join().ok()).collect();
+        (answers, places.join().unwrap_or_default())
+    });
+    let used = bytes_below(&store.paths.state);
+    let free = fd::space(&store.paths.state).or_else(|_| fd::space(Path::new("/"))).map(|(free, _)| free).ok();
+    let mut out = Out::stdout();
+    if args.json {
+        let runtimes: Vec<_> =
+            answers.iter().map(|a| json!({"runtime": a.kind.as_str(), "state": a.state, "detail": a.detail})).collect();
+        let runs: Vec<_> = live
+            .iter()
+            .map(|view| {
+                json!({"id": view.record.id, "name": view.record.name, "runtime": view.record.runtime,
+                "state": view.record.state, "place": places.get(view.record.id.as_str()).copied().unwrap_or("unknown")})
+            })
+            .collect();
+        out.json_pretty(
+            &json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": null, "runs": runs, "orphans": orphans,
+            "ended": ended, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
+        )?;
+    } else {
+        for answer in &answers {
+            out.line(&format!("{:<9}{}{}", answer.kind.as_str(), answer.state, detail(&answer.detail)))?;
+        }
+        let now = Timestamp::now();
+        let rows: Vec<Vec<String>> = live
+            .iter()
+            .map(|view| {
+                let record = &view.record;
+                let place = places.get(record.id.as_str()).copied().unwrap_or("unknown");
+                vec![
+                    record.name.to_string(),
+                    record.id.to_string(),
+                    record.runtime.clone(),
+                    record.state.as_str().into(),
+                    place.into(),
+                    duration::short(record.created_at.age(now)),
+                ]
+            })
+            .collect();
+        out.line(&format!("runs     {} live, {orphans} orphaned, {ended} ended", live.len()))?;
+        let free = free.map(|free| format!(", {} free", size::human(free))).unwrap_or_default();
+        out.line(&format!("disk     {} in {}{free}", size::human(used), store.paths.state.display()))?;
+        if !rows.is_empty() {
+            out.line("")?;
+            for line in table(&["NAME", "ID", "RUNTIME", "STATE", "PLACE", "AGE"], &rows) {
+                out.line(&line)?;
+            }
+        }
+        if orphans > 0 {
+            out.line(&format!("\n{orphans} runs lost their owner: fosse clean finishes and removes them"))?;
+        }
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+fn detail(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+fn ask_engine(engines: &Engines, kind: Kind, deadline: Deadline) -> Answer {
+    let asked = engines.today(kind, deadline).and_then(|runtime| runtime.version(deadline));
+    let (state, detail) = match asked {
+        Ok(version) => ("available", version),
+        Err(Error::Call(error)) if error.is_missing() => ("not installed", String::new()),
+        Err(Error::Unreachable { complaint }) => ("not running", complaint),
+        Err(error) => ("unknown", error.to_string()),
+    };
+    Answer { kind, state, detail }
+}
+
+/// What the engines know about the places of runs that are not over: one call for each engine.
+fn ask_places(engines: &Engines, records: &[&Record], deadline: Deadline) -> BTreeMap<String, &'static str> {
+    let mut groups: Vec<(Box<dyn Runtime>, Vec<&Record>)> = Vec::new();
+    for record in records {
+        let Ok(runtime) = engines.of(record) else {
+            continue;
+        };
+        let same = |other: &dyn Runtime| {
+            (other.kind(), other.tool(), other.endpoint()) == (runtime.kind(), runtime.tool(), runtime.endpoint())
+        };
+        match groups.iter_mut().find(|(other, _)| same(&**other)) {
+            Some((_, group)) => group.push(record),
+            None => groups.push((runtime, vec![record])),
+        }
+    }
+    let ask = |runtime: &dyn Runtime, group: &[&Record]| {
+        let names: Vec<String> = group.iter().map(|record| record.id.object_name()).collect();
+        let facts = runtime.inspect(&names, deadline, &no_cancel())?;
+        let place = |record: &&Record| {
+            let found = facts.iter().find(|facts| facts.name == record.id.object_name());
+            (record.id.to_string(), found.map_or("gone", |facts| place(facts.status)))
+        };
+        runtime::Result::Ok(group.iter().map(place).collect::<Vec<_>>())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            groups.iter().map(|(runtime, group)| scope.spawn(move || ask(&**runtime, group))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()?.ok()).flatten().collect()
+    })
+}
+
+fn place(status: Place) -> &'static str {
+    match status {
+        Place::Created => "created",
+        Place::Live => "running",
+        Place::Ended { .. } => "ended",
+        Place::Other => "unknown",
+    }
+}
+
+/// The bytes of all files below a directory; what cannot be read counts as nothing.
+fn bytes_below(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}

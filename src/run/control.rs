@@ -1,0 +1,101 @@
+//! Asking the owner of a run for something: one JSON line each way on its control socket.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::sys::socket::peer;
+use crate::wire::control::{MAX_LINE, Reply, Request};
+
+/// How long an owner may take to answer before it counts as frozen.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Connections that are served at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 16;
+
+/// A request with the way back.
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes.
+    pub answer: Sender<Reply>,
+}
+
+/// Starts to listen. Requests go to `requests`; who is not this user (or root) gets no answer.
+pub fn listen(socket: &Path, uid: u32, requests: Sender<Asked>) -> io::Result<()> {
+    crate::base::fs::remove_file(socket)?;
+    let listener = UnixListener::bind(socket)?;
+    let serving = Arc::new(AtomicUsize::new(0));
+    let accept = move || {
+        for stream in listener.incoming().flatten() {
+            if serving.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
+                serving.fetch_sub(1, Ordering::SeqCst);
+                continue;
+            }
+            let (requests, done) = (requests.clone(), Arc::clone(&serving));
+            let served = thread::Builder::new().name("control".into()).stack_size(64 << 10).spawn(move || {
+                // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
+                serve(&stream, uid, &requests).unwrap_or_default();
+                done.fetch_sub(1, Ordering::SeqCst);
+            });
+            if served.is_err() {
+                serving.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    };
+    thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept).map(drop)
+}
+
+fn serve(stream: &UnixStream, uid: u32, requests: &Sender<Asked>) -> io::Result<()> {
+    let peer = peer(stream)?;
+    if peer.uid != uid && peer.uid != 0 {
+        return Ok(());
+    }
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    let request = serde_json::from_str(&read_line(stream)?)?;
+    let (answer, answered) = bounded(1);
+    requests.send(Asked { request, answer }).map_err(io::Error::other)?;
+    let reply = answered.recv_timeout(ANSWER_LIMIT).map_err(io::Error::other)?;
+    write_line(stream, &serde_json::to_string(&reply)?)
+}
+
+fn read_line(stream: &UnixStream) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream).take(MAX_LINE as u64).read_line(&mut line)?;
+    if line.ends_with('\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn write_line(mut stream: &UnixStream, line: &str) -> io::Result<()> {
+    stream.write_all(format!("{line}\n").as_bytes())
+}
+
+/// Asks; an error means that the owner did not answer in time, for whatever cause.
+pub fn ask(socket: &Path, uid: u32, request: &Request) -> io::Result<Reply> {
+    // connect(2) on a unix socket blocks while the queue of a frozen listener is full, without a limit of its
+    // own: it is done in a thread that can be left behind.
+    let (socket, request) = (socket.to_owned(), serde_json::to_string(request)?);
+    let (done, answered) = bounded(1);
+    thread::Builder::new().name("ask".into()).stack_size(64 << 10).spawn(move || {
+        let talk = || {
+            let stream = UnixStream::connect(&socket)?;
+            let owner = peer(&stream)?;
+            if owner.uid != uid && uid != 0 {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user listens there"));
+            }
+            stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+            stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+            write_line(&stream, &request)?;
+            let line = read_line(&stream)?;
+            serde_json::from_str(&line).map_err(io::Error::from)
+        };
+        done.send(talk()).unwrap_or_default();
+    })?;
+    answered.recv_timeout(ANSWER_LIMIT).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

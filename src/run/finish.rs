@@ -1,0 +1,384 @@
+//! Ending a run from another process, and doing what a dead owner can no longer do.
+//!
+//! The owner is asked first. One that does not answer in time is ended, once its identity is proved; then its lock
+//! is free, and whoever takes it has the owner's duty: save the output, end the processes, write the final record,
+//! remove what the engine has. An engine that does not answer changes nothing: the run stays as it is.
+
+use std::fs::File;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::base::error::{Failure, Result};
+use crate::base::fs::remove_file;
+use crate::base::id::RunId;
+use crate::base::time::{Deadline, Timestamp};
+use crate::process::{self, no_cancel};
+use crate::run::output::{Stream, Writer, append_beyond};
+use crate::run::prepare::Undo;
+use crate::run::slot::Slot;
+use crate::run::state::{Cause, Event};
+use crate::run::store::{Entry, Store, View};
+use crate::run::{control, failpoint, owner};
+use crate::runtime::{Facts, Runtime, Status};
+use crate::sys::lock;
+use crate::sys::signal::Signal;
+use crate::wire::control::Request;
+use crate::wire::record::{self, Record, State};
+
+/// How long a lock is tried for that readers hold for moments.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the lock of an owner that was just killed may take to fall.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long an engine may go on with what a client asked that has died since (a measured `network create` still
+/// happened after a first look), and how long after the client's last step that can be.
+const LATE_LOOK: Duration = Duration::from_secs(3);
+const LATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long beyond the grace an owner may take to end its run (CONTRACT: Deadlines, *stop*).
+const OWNER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How a runtime is made for a run's record.
+pub type RuntimeOf<'a> = &'a dyn Fn(&Record) -> Result<Box<dyn Runtime>>;
+
+/// What became of a request to end a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was over before.
+    Already,
+    /// Its owner ended it.
+    ByOwner,
+    /// Its owner was dead or frozen, and it was finished here.
+    Here,
+}
+
+/// Ends a run: asks its owner, or finishes it. `None` for the grace means the run's own.
+pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: RuntimeOf) -> Result<Ended> {
+    let view = known(store, id)?;
+    let polite = grace.unwrap_or(Duration::from_millis(view.record.grace_ms));
+    if view.record.state.is_final() && !view.owned {
+        return Ok(Ended::Already);
+    }
+    if view.owned {
+        match stop_by_owner(store, id, grace, polite)? {
+            Frozen::No => {
+                return Ok(if view.record.state.is_final() { Ended::Already } else { Ended::ByOwner });
+            }
+            Frozen::Ended => {}
+        }
+        return finish(store, id, As::Stopped(polite), DEATH_LIMIT, runtime_of);
+    }
+    finish(store, id, As::Orphan(polite), LOCK_LIMIT, runtime_of)
+}
+
+fn known(store: &Store, id: &RunId) -> Result<View> {
+    match store.load(id) {
+        Some(Entry::Known(view)) => Ok(*view),
+        Some(Entry::Unreadable { why, .. }) => Err(Failure::new(format!("reading the record of {id}"), why)),
+        None => Err(Failure::new(format!("finding run {id}"), "it does not exist")),
+    }
+}
+
+/// Whether an owner had to be ended.
+enum Frozen {
+    No,
+    Ended,
+}
+
+fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Duration) -> Result<Frozen> {
+    let paths = store.run(id);
+    let answer_by = Deadline::after(control::ANSWER_LIMIT);
+    let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    let freed = watch_lock(store, id)?;
+    // An owner that is just starting or just ending does not listen: it is asked again until its time is over.
+    let accepted = loop {
+        let Some(owner) = owner::read_owner(&paths) else {
+            break false;
+        };
+        let socket = std::path::PathBuf::from(&owner.socket);
+        match control::ask(&socket, store.uid, &Request::Stop { grace_ms }) {
+            Ok(reply) => break reply.accepted,
+            Err(_) if answer_by.expired() => break false,
+            Err(_) => {
+                let pause = Deadline::after(Duration::from_millis(20)).channel();
+                crossbeam_channel::select! {
+                    recv(freed) -> _ => return Ok(Frozen::No),
+                    recv(pause) -> _ => {}
+                }
+            }
+        }
+    };
+    if accepted {
+        // The end itself is the lock. The owner has the grace, and its own engine calls after it.
+        let limit = polite.saturating_add(OWNER_LIMIT);
+        let late = Deadline::after(limit).channel();
+        crossbeam_channel::select! {
+            recv(freed) -> _ => return Ok(Frozen::No),
+            recv(late) -> _ => {}
+        }
+        // Frozen after it had answered, or held up by its engine: one more question tells.
+        if let Some(owner) = owner::read_owner(&paths) {
+            if control::ask(std::path::Path::new(&owner.socket), store.uid, &Request::Stop { grace_ms: Some(0) })
+                .is_ok()
+            {
+                let why = format!("its owner could not end it within {}", crate::base::duration::format(limit));
+                return Err(
+                    Failure::new(format!("stopping run {id}"), why).hint("fosse doctor tells whether the engine works")
+                );
+            }
+        }
+    }
+    if !known(store, id)?.owned {
+        return Ok(Frozen::No);
+    }
+    let Some(owner) = owner::read_owner(&paths) else {
+        return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
+    };
+    owner::end_proved(&owner, store.uid)?;
+    Ok(Frozen::Ended)
+}
+
+/// Disconnected when nobody holds the run any more. The thread may outlive the caller's patience.
+pub fn watch_lock(store: &Store, id: &RunId) -> Result<crossbeam_channel::Receiver<std::convert::Infallible>> {
+    let failed = |error: std::io::Error| Failure::new(format!("waiting for run {id}"), error);
+    let file = File::open(store.run(id).owner_lock()).map_err(failed)?;
+    let (sender, freed) = bounded(0);
+    let wait = move || {
+        lock::wait_shared(&file).unwrap_or_default();
+        drop(file);
+        drop(sender);
+    };
+    thread::Builder::new().name("lock".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
+    Ok(freed)
+}
+
+/// As what a run is finished, and how long its command has between TERM and KILL.
+#[derive(Debug, Clone, Copy)]
+pub enum As {
+    /// Its owner died: `failed`, `orphaned`.
+    Orphan(Duration),
+    /// Its owner was frozen, and the run was asked to stop: `stopped`.
+    Stopped(Duration),
+}
+
+/// Takes a run over and does the owner's duty. A run that somebody else finished meanwhile is done.
+pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_of: RuntimeOf) -> Result<Ended> {
+    let Some((held, mut slot)) = owner::take_over(store, id, Deadline::after(lock_limit))? else {
+        return match store.load(id) {
+            None => Ok(Ended::Already),
+            Some(Entry::Known(view)) if view.record.state.is_final() => Ok(Ended::Already),
+            Some(_) => Err(Failure::new(format!("finishing run {id}"), "somebody else holds it")),
+        };
+    };
+    if !slot.record().machine_id.is_empty() && slot.record().machine_id != owner::machine_id() {
+        return Err(
+            Failure::new(format!("finishing run {id}"), "it belongs to another machine").hint("finish it there")
+        );
+    }
+    let paths = store.run(id);
+    let was_final = slot.record().state.is_final();
+    if !was_final || paths.engine_marker().exists() {
+        let runtime = runtime_of(slot.record())?;
+        let late = may_come_late(&slot, &paths.record());
+        if !was_final {
+            end_and_record(&paths, &mut slot, &*runtime, how)?;
+        }
+        failpoint::pass("finish-recorded");
+        if !slot.record().keep {
+            remove_objects(&*runtime, id, &paths, late)?;
+        }
+    }
+    remove_file(&paths.env_file()).unwrap_or_default();
+    remove_file(&store.paths.socket(id, store.uid)).unwrap_or_default();
+    owner::forget_name(store, &slot.record().name, id);
+    drop(held);
+    Ok(if was_final { Ended::Already } else { Ended::Here })
+}
+
+/// Whether the owner died while it asked an engine for something, so recently that it may still come to be.
+fn may_come_late(slot: &Slot, record_file: &std::path::Path) -> bool {
+    let acquiring = matches!(slot.record().state, State::Created | State::Starting);
+    let modified = std::fs::metadata(record_file).and_then(|metadata| metadata.modified()).ok();
+    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let last_step = since.map_or(slot.record().created_at, |since| {
+        Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    });
+    acquiring && last_step.age(Timestamp::now()) < LATE_WINDOW
+}
+
+fn end_and_record(paths: &crate::base::paths::RunPaths, slot: &mut Slot, runtime: &dyn Runtime, how: As) -> Result<()> {
+    let name = slot.record().id.object_name();
+    let failed = |error| Failure::new(format!("finishing run {}", name.trim_start_matches("fosse-")), error);
+    let (As::Orphan(grace) | As::Stopped(grace)) = how;
+    let facts = end_command(runtime, &name, grace).map_err(failed)?;
+    let log = Writer::open(&paths.output(), slot.record().log_max)
+        .map_err(|error| Failure::new("opening the output", error))?;
+    if facts.is_some() {
+        save_output(runtime, &name, &log).unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
+    }
+    log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
+    let totals = log.totals();
+    slot.remember(|record| {
+        record.log_bytes = totals.bytes.iter().sum();
+        record.log_truncated = totals.truncated;
+    });
+    match how {
+        As::Orphan(_) => slot.advance(Event::Orphaned),
+        As::Stopped(_) => {
+            let over = match facts.map(|facts| facts.status) {
+                Some(Status::Ended { code, .. }) => Event::Exited { code, signal: None, oom: false },
+                Some(_) | None => Event::Lost("it was gone when its owner was ended".into()),
+            };
+            slot.advance(Event::Stop(Cause::Asked))?;
+            // One that had not started is over with the wish alone.
+            if slot.record().state == record::State::Stopping { slot.advance(over) } else { Ok(()) }
+        }
+    }
+}
+
+/// Ends what still runs, politely if there is time, and says what the engine knows then.
+fn end_command(runtime: &dyn Runtime, name: &str, grace: Duration) -> crate::runtime::Result<Option<Facts>> {
+    let limits = runtime.limits();
+    let look =
+        || runtime.inspect(&[name.to_owned()], limits.query(), &no_cancel()).map(|facts| facts.into_iter().next());
+    let facts = look()?;
+    if facts.as_ref().is_none_or(|facts| facts.status != Status::Live) {
+        return Ok(facts);
+    }
+    if !grace.is_zero() {
+        // A refusal means that it has ended meanwhile, which the next look tells.
+        runtime.signal(name, Signal::TERM, limits.change()).map_or_else(refused_is_fine, Ok)?;
+        let late = Deadline::after(grace);
+        while !late.expired() {
+            let facts = look()?;
+            if facts.as_ref().is_none_or(|facts| facts.status != Status::Live) {
+                return Ok(facts);
+            }
+            Deadline::after(LOOK_AGAIN).min(late).channel().recv().map_or_else(drop, drop);
+        }
+    }
+    runtime.signal(name, Signal::KILL, limits.change()).map_or_else(refused_is_fine, Ok)?;
+    let late = limits.change();
+    loop {
+        let facts = look()?;
+        if facts.as_ref().is_none_or(|facts| facts.status != Status::Live) || late.expired() {
+            return Ok(facts);
+        }
+        Deadline::after(LOOK_AGAIN).min(late).channel().recv().map_or_else(drop, drop);
+    }
+}
+
+fn refused_is_fine(error: crate::runtime::Error) -> crate::runtime::Result<()> {
+    match error {
+        crate::runtime::Error::Refused { .. } => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// Adds what the engine kept of the output beyond what is recorded already.
+pub fn save_output(runtime: &dyn Runtime, name: &str, log: &Writer) -> Result<()> {
+    let failed = |error: String| Failure::new("saving the output that the engine kept", error);
+    let totals = log.totals();
+    if totals.truncated {
+        return Ok(());
+    }
+    let mut child = runtime.output(name).map_err(|error| failed(error.to_string()))?;
+    let pipes = [child.stdout.take(), child.stderr.take()];
+    let deadline = runtime.limits().change();
+    let (late, ended) = (deadline.channel(), child.ended());
+    thread::scope(|scope| {
+        let readers: Vec<_> = Stream::BOTH
+            .into_iter()
+            .zip(pipes)
+            .filter_map(|(stream, pipe)| Some((stream, File::from(pipe?))))
+            .map(|(stream, pipe)| {
+                let skip = totals.bytes[stream.index()];
+                scope.spawn(move || append_beyond(log, stream, pipe, skip, |_| ()))
+            })
+            .collect();
+        let in_time = crossbeam_channel::select! {
+            recv(ended) -> _ => true,
+            recv(late) -> _ => false,
+        };
+        let exit = if in_time { child.reap() } else { child.terminate(Duration::ZERO) };
+        let read = readers.into_iter().all(|reader| reader.join().is_ok_and(|result| result.is_ok()));
+        if in_time && read && exit == process::Exit::Code(0) {
+            Ok(())
+        } else {
+            log.mark_left_out();
+            Err(failed("the engine did not deliver all of it".into()))
+        }
+    })
+}
+
+/// Removes what an engine has of a run, and looks again for what it may still be making.
+fn remove_objects(runtime: &dyn Runtime, id: &RunId, paths: &crate::base::paths::RunPaths, late: bool) -> Result<()> {
+    let name = id.object_name();
+    let until = Deadline::after(LATE_LOOK);
+    loop {
+        if let Some(failure) = Undo::everything().run(runtime, &name, paths).into_iter().next() {
+            return Err(failure);
+        }
+        if !late || until.expired() {
+            return Ok(());
+        }
+        Deadline::after(LOOK_AGAIN).channel().recv().map_or_else(drop, drop);
+    }
+}
+
+/// Removes an ended run: its objects in the engine, its record and its output. One that still runs is refused.
+pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
+    let what = || format!("destroying run {id}");
+    let view = match store.load(id) {
+        None => return Ok(()),
+        Some(Entry::Unreadable { .. }) => return destroy_unreadable(store, id),
+        Some(Entry::Known(view)) => view,
+    };
+    if view.is_live() {
+        return Err(Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or destroy -f")));
+    }
+    if view.is_orphan() || store.run(id).engine_marker().exists() {
+        finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, runtime_of)?;
+    }
+    let Some((held, slot)) = owner::take_over(store, id, Deadline::after(LOCK_LIMIT))? else {
+        return match store.load(id) {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(what(), "somebody else holds it")),
+        };
+    };
+    let paths = store.run(id);
+    if slot.record().keep && paths.engine_marker().exists() {
+        let runtime = runtime_of(slot.record())?;
+        remove_objects(&*runtime, id, &paths, false)?;
+    }
+    remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))?;
+    drop(held);
+    Ok(())
+}
+
+/// Removes the directory of a run whose record says nothing, if nobody holds it.
+fn destroy_unreadable(store: &Store, id: &RunId) -> Result<()> {
+    let what = || format!("destroying run {id}");
+    let paths = store.run(id);
+    if super::store::is_owned(&paths).map_err(|error| Failure::new(what(), error))? {
+        return Err(Failure::new(what(), "it is still running, and its record cannot be read"));
+    }
+    remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))
+}
+
+/// First out of sight, then removed: nobody sees half of a run.
+fn remove_dir_atomically(store: &Store, id: &RunId) -> std::io::Result<()> {
+    let gone = store.paths.runs().join(format!(".gone-{id}"));
+    crate::base::fs::remove_dir(&gone)?;
+    match std::fs::rename(store.run(id).dir, &gone) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => crate::base::fs::remove_dir(&gone),
+    }
+}

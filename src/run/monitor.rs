@@ -1,0 +1,520 @@
+//! The one thread that decides about a run, from its first resource to its last.
+//!
+//! Signals, requests of other processes, facts about the command, the ends of its streams and the passing of
+//! time all arrive here as messages, and are taken one after the other: that order is the truth about races.
+//! The monitor never waits for anything else while the command runs: calls of the engine's tool are made by the
+//! preparation, by the channel, and by the commander.
+
+mod commander;
+mod ending;
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+
+use crate::base::error::{Failure, Result};
+use crate::base::id::{RunId, RunName};
+use crate::base::log;
+use crate::base::time::Deadline;
+use crate::run::control::{self, Asked};
+use crate::run::output::{Stream, Writer};
+use crate::run::owner::Owned;
+use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
+use crate::run::pump::{self, Pump};
+use crate::run::slot::Slot;
+use crate::run::state::{Cause, Event, State};
+use crate::runtime::{Channel, Fact, Runtime, Spec};
+use crate::sys::signal::{self, Signal};
+use crate::wire::control::{Reply, Request};
+use commander::{Command, Commander, Done};
+
+/// After the first INT, how long another one counts as the same key press.
+const SAME_INT: Duration = Duration::from_millis(500);
+
+/// How long the streams may stay open after the command's end is known.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a run is started with.
+pub struct Launch {
+    /// Where.
+    pub runtime: Arc<dyn Runtime>,
+    /// What.
+    pub spec: Arc<Spec>,
+    /// Between the polite signal and the kill.
+    pub grace: Duration,
+    /// The limit on its running time.
+    pub timeout: Option<Duration>,
+    /// Whether container and network stay.
+    pub keep: bool,
+    /// Where the id is told.
+    pub id_file: Option<std::path::PathBuf>,
+    /// Whether a pull may draw on the terminal.
+    pub show_progress: bool,
+}
+
+/// What became of a run, for its client.
+pub struct Outcome {
+    /// The exit code of the client.
+    pub code: u8,
+    /// What to tell the user.
+    pub failures: Vec<Failure>,
+    /// Whether there is a record to look at.
+    pub recorded: bool,
+}
+
+/// Deadlines that run at the same time.
+#[derive(Default)]
+struct Alarms {
+    /// `--timeout`.
+    timeout: Option<Deadline>,
+    /// Then the kill.
+    grace: Option<Deadline>,
+    /// Then a kill has not worked.
+    kill: Option<Deadline>,
+    /// Then the streams are cut.
+    drain: Option<Deadline>,
+}
+
+impl Alarms {
+    fn next(&self) -> Deadline {
+        let armed = [self.timeout, self.grace, self.kill, self.drain];
+        armed.into_iter().flatten().fold(Deadline::never(), Deadline::min)
+    }
+
+    /// Whether the alarm rings; it rings once.
+    fn rings(alarm: &mut Option<Deadline>) -> bool {
+        let rings = alarm.is_some_and(|deadline| deadline.expired());
+        if rings {
+            *alarm = None;
+        }
+        rings
+    }
+}
+
+/// Why the run is over for the monitor.
+enum Over {
+    /// No command was started.
+    Unstarted(Stopped),
+    /// The command's end is known.
+    Ended(Fact),
+    /// The engine does not do what it must: somebody finishes the run later.
+    GivenUp(Failure),
+}
+
+/// The monitor of one run.
+pub struct Monitor {
+    launch: Launch,
+    owned: Owned,
+    slot: Slot,
+    log: Arc<Writer>,
+    signals: Receiver<Signal>,
+    requests: Receiver<Asked>,
+    abort: Arc<AtomicBool>,
+    cancel: Option<Sender<Infallible>>,
+    prepared: Receiver<Prepared>,
+    made: Receiver<Ids>,
+    undo: Undo,
+    channel: Option<Arc<dyn Channel>>,
+    facts: Receiver<Fact>,
+    pump: Option<Pump>,
+    pumped: Receiver<pump::Event>,
+    commander: Option<Commander>,
+    done: Receiver<Done>,
+    endings: [Option<pump::Ending>; 2],
+    started: bool,
+    /// Signals that came before the command runs.
+    waiting: Vec<Signal>,
+    /// Who asked for the end first.
+    cause: Option<Cause>,
+    /// The signal that asked for it.
+    asked_by: Option<Signal>,
+    first_int: Option<Deadline>,
+    pipe_signalled: bool,
+    alarms: Alarms,
+    failures: Vec<Failure>,
+    undelivered: bool,
+}
+
+impl Monitor {
+    /// Takes over an owned run. `uid` may ask it for things.
+    pub fn new(launch: Launch, owned: Owned, slot: Slot, signals: Receiver<Signal>, uid: u32) -> Result<Self> {
+        let failed = |error: std::io::Error| Failure::new("preparing the run", error);
+        let log = Writer::open(&owned.paths.output(), launch.spec.log_max).map_err(failed)?;
+        let (ask, requests) = bounded(0);
+        control::listen(&owned.socket, uid, ask).map_err(|error| {
+            Failure::new(format!("listening on {}", owned.socket.display()), error)
+                .hint("is the runtime directory writable?")
+        })?;
+        Ok(Monitor {
+            launch,
+            owned,
+            slot,
+            log: Arc::new(log),
+            signals,
+            requests,
+            abort: Arc::new(AtomicBool::new(false)),
+            cancel: None,
+            prepared: never(),
+            made: never(),
+            undo: Undo::default(),
+            channel: None,
+            facts: never(),
+            pump: None,
+            pumped: never(),
+            commander: None,
+            done: never(),
+            endings: [None, None],
+            started: false,
+            waiting: Vec::new(),
+            cause: None,
+            asked_by: None,
+            first_int: None,
+            pipe_signalled: false,
+            alarms: Alarms::default(),
+            failures: Vec::new(),
+            undelivered: false,
+        })
+    }
+
+    /// Runs the command to its end.
+    pub fn run(mut self) -> Outcome {
+        self.advance(Event::Prepare);
+        if let Err(error) = self.begin() {
+            let stopped = Stopped::Failed(Failure::new("starting the run", error));
+            return self.finish(Over::Unstarted(stopped));
+        }
+        let mut over = None;
+        loop {
+            if let Some(over) = self.is_over(&mut over) {
+                return self.finish(over);
+            }
+            let alarm = self.alarms.next().channel();
+            select! {
+                recv(self.signals) -> signal => match signal {
+                    Ok(signal) => self.on_signal(signal),
+                    Err(_) => self.signals = never(),
+                },
+                recv(self.requests) -> asked => match asked {
+                    Ok(asked) => self.on_request(&asked),
+                    Err(_) => self.requests = never(),
+                },
+                recv(self.made) -> ids => match ids {
+                    Ok(ids) => self.on_made(&ids),
+                    Err(_) => self.made = never(),
+                },
+                recv(self.prepared) -> prepared => {
+                    self.prepared = never();
+                    over = self.on_prepared(prepared.ok());
+                },
+                recv(self.facts) -> fact => match fact {
+                    Ok(fact) => over = self.on_fact(fact).or(over),
+                    Err(_) => self.facts = never(),
+                },
+                recv(self.pumped) -> event => match event {
+                    Ok(event) => self.on_stream(event),
+                    Err(_) => self.pumped = never(),
+                },
+                recv(self.done) -> done => match done {
+                    Ok(done) => over = self.on_done(done).or(over),
+                    Err(_) => self.done = never(),
+                },
+                recv(alarm) -> _ => over = self.on_alarm().or(over),
+            }
+        }
+    }
+
+    /// Hands out the end, once nothing of it is still on its way.
+    fn is_over(&self, over: &mut Option<Over>) -> Option<Over> {
+        match over {
+            Some(Over::Ended(_)) if self.endings.iter().any(Option::is_none) => None,
+            other => other.take(),
+        }
+    }
+
+    fn begin(&mut self) -> std::io::Result<()> {
+        let (cancel, cancelled) = bounded(0);
+        let (tell, prepared) = bounded(1);
+        let (tell_made, made) = bounded(1);
+        let preparation = Preparation {
+            runtime: Arc::clone(&self.launch.runtime),
+            spec: Arc::clone(&self.launch.spec),
+            paths: self.owned.paths.clone(),
+            id_file: self.launch.id_file.clone(),
+            show_progress: self.launch.show_progress,
+            abort: Arc::clone(&self.abort),
+            cancel: cancelled,
+        };
+        let body = move || {
+            let prepared = preparation.run(|ids| tell_made.send(ids.clone()).unwrap_or_default());
+            tell.send(prepared).unwrap_or_default();
+        };
+        thread::Builder::new().name("prepare".into()).stack_size(256 << 10).spawn(body)?;
+        (self.cancel, self.prepared, self.made) = (Some(cancel), prepared, made);
+        Ok(())
+    }
+
+    /// Records an event. A record that cannot be written is said, and does not end the run.
+    fn advance(&mut self, event: Event) {
+        if let Err(failure) = self.slot.advance(event) {
+            self.failures.push(failure);
+        }
+    }
+
+    fn on_made(&mut self, ids: &Ids) {
+        let noted = self.slot.note(|record| {
+            record.container_id.clone_from(&ids.container);
+            record.network_id.clone_from(&ids.network);
+        });
+        if let Err(failure) = noted {
+            self.failures.push(failure);
+        }
+    }
+
+    fn on_prepared(&mut self, prepared: Option<Prepared>) -> Option<Over> {
+        let Some(prepared) = prepared else {
+            // The thread panicked: what it made is not known, so all of it is undone.
+            self.undo = Undo::everything();
+            return Some(Over::Unstarted(Stopped::Failed(Failure::new("preparing the run", "an internal error"))));
+        };
+        self.undo = prepared.undo;
+        self.slot.remember(|record| {
+            record.container_id = prepared.ids.container.or(record.container_id.take());
+            record.network_id = prepared.ids.network.or(record.network_id.take());
+        });
+        match prepared.outcome {
+            Err(stopped) => Some(Over::Unstarted(stopped)),
+            Ok(channel) => match self.attach(Arc::from(channel)) {
+                Ok(()) => None,
+                Err(error) => Some(Over::Unstarted(Stopped::Failed(Failure::new("attaching to the command", error)))),
+            },
+        }
+    }
+
+    fn attach(&mut self, channel: Arc<dyn Channel>) -> std::io::Result<()> {
+        let streams = channel.streams();
+        if let (true, Some(stdin)) = (self.launch.spec.interactive, streams.stdin) {
+            pump::feed(own(std::io::stdin())?, stdin)?;
+        }
+        let callers = [own(std::io::stdout())?, own(std::io::stderr())?];
+        let pump = Pump::start([streams.stdout, streams.stderr], callers, &self.log)?;
+        self.pumped = pump.events.clone();
+        self.pump = Some(pump);
+        let (commander, done) =
+            Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), &self.launch.spec)?;
+        (self.commander, self.done) = (Some(commander), done);
+        self.facts = channel.facts();
+        self.channel = Some(channel);
+        // Asked to end between the last look at it and the start: the start has won, and is now ended.
+        if self.abort.load(Ordering::SeqCst) && self.waiting.is_empty() {
+            self.waiting.push(self.asked_by.unwrap_or(Signal::TERM));
+        }
+        Ok(())
+    }
+
+    fn command(&self, command: Command) {
+        if let Some(commander) = &self.commander {
+            commander.send(command);
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::TSTP if self.started => self.command(Command::Freeze(true)),
+            Signal::TSTP => self.stop_with_the_command(),
+            Signal::INT | Signal::TERM | Signal::HUP => {
+                let again = signal == Signal::INT && self.first_int.is_some_and(|first| first.expired());
+                if signal == Signal::INT {
+                    self.first_int.get_or_insert_with(|| Deadline::after(SAME_INT));
+                }
+                self.asked_by.get_or_insert(signal);
+                self.ask_to_end(Cause::Asked, self.launch.grace);
+                self.deliver(signal);
+                if again {
+                    self.kill();
+                }
+            }
+            other => self.deliver(other),
+        }
+    }
+
+    fn on_request(&mut self, asked: &Asked) {
+        let Request::Stop { grace_ms } = asked.request;
+        let first = self.cause.is_none();
+        self.ask_to_end(Cause::Asked, grace_ms.map_or(self.launch.grace, Duration::from_millis));
+        if first {
+            self.deliver(Signal::TERM);
+        }
+        let reply = Reply { accepted: true, state: self.slot.state().name() };
+        asked.answer.send(reply).unwrap_or_default();
+    }
+
+    /// Somebody wants the run to end. A later wish can only shorten the grace.
+    fn ask_to_end(&mut self, cause: Cause, grace: Duration) {
+        self.cause.get_or_insert(cause);
+        let grace = Deadline::after(grace);
+        self.alarms.grace = Some(self.alarms.grace.map_or(grace, |present| present.min(grace)));
+        if self.channel.is_none() {
+            self.abort.store(true, Ordering::SeqCst);
+        }
+        if matches!(self.slot.state(), State::Running(_)) {
+            self.advance(Event::Stop(cause));
+        }
+    }
+
+    /// Passes a signal to the command, now or as soon as it runs; a run that is still being prepared ends instead.
+    fn deliver(&mut self, signal: Signal) {
+        if self.started {
+            self.command(Command::Signal(signal));
+        } else if self.channel.is_some() {
+            self.waiting.push(signal);
+        }
+    }
+
+    /// Ends the command with every descendant, or whatever the preparation is waiting for.
+    fn kill(&mut self) {
+        self.alarms.grace = None;
+        match &self.commander {
+            None => self.cancel = None,
+            Some(commander) => {
+                let limit = self.launch.runtime.limits().change;
+                // Two calls at most, and then the facts.
+                self.alarms.kill.get_or_insert_with(|| Deadline::after(limit * 3));
+                commander.kill();
+            }
+        }
+    }
+
+    fn on_alarm(&mut self) -> Option<Over> {
+        if Alarms::rings(&mut self.alarms.timeout) {
+            self.ask_to_end(Cause::Timeout, self.launch.grace);
+            self.deliver(Signal::TERM);
+        }
+        if Alarms::rings(&mut self.alarms.grace) {
+            self.kill();
+        }
+        if Alarms::rings(&mut self.alarms.drain) {
+            if let Some(pump) = &mut self.pump {
+                pump.give_up();
+            }
+        }
+        if Alarms::rings(&mut self.alarms.kill) {
+            let why = "the engine took the kill, and the command's end did not come";
+            return Some(Over::GivenUp(Failure::new("ending the run", why)));
+        }
+        None
+    }
+
+    fn on_fact(&mut self, fact: Fact) -> Option<Over> {
+        match fact {
+            Fact::Started => {
+                self.on_started();
+                None
+            }
+            Fact::StartFailed(_) => {
+                if let Some(pump) = &mut self.pump {
+                    pump.gate.withhold();
+                }
+                Some(self.on_end(fact))
+            }
+            Fact::Ended(_) => {
+                self.on_started();
+                Some(self.on_end(fact))
+            }
+        }
+    }
+
+    fn on_end(&mut self, fact: Fact) -> Over {
+        self.alarms.kill = None;
+        self.alarms.grace = None;
+        self.alarms.timeout = None;
+        self.alarms.drain = Some(Deadline::after(DRAIN_LIMIT));
+        if let Some(pump) = &mut self.pump {
+            pump.hurry();
+        }
+        Over::Ended(fact)
+    }
+
+    fn on_started(&mut self) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        self.advance(Event::Started);
+        let (name, id) = self.names();
+        log::progress(&format!("started {name} ({id})"));
+        if let Some(pump) = &mut self.pump {
+            pump.gate.open();
+        }
+        self.alarms.timeout = self.launch.timeout.map(Deadline::after);
+        if let Some(cause) = self.cause {
+            self.advance(Event::Stop(cause));
+        }
+        for signal in std::mem::take(&mut self.waiting) {
+            self.command(Command::Signal(signal));
+        }
+    }
+
+    fn names(&self) -> (RunName, RunId) {
+        let record = self.slot.record();
+        (record.name.clone(), record.id.clone())
+    }
+
+    fn on_stream(&mut self, event: pump::Event) {
+        match event {
+            // Only the command writes to stdout; on stderr the engine may have its say before it runs.
+            pump::Event::First(Stream::Stdout) => self.on_started(),
+            pump::Event::First(Stream::Stderr) => {
+                if let Some(channel) = &self.channel {
+                    channel.confirm_start();
+                }
+            }
+            pump::Event::Unread => {
+                // The command wrote where nobody reads: it would have met SIGPIPE.
+                if self.started && !self.pipe_signalled {
+                    self.pipe_signalled = true;
+                    self.command(Command::Signal(Signal::PIPE));
+                }
+            }
+            pump::Event::Failed(stream, error) => {
+                self.undelivered = true;
+                let what = format!("writing the command's {}", stream.as_str());
+                self.failures.push(Failure::new(what, error).hint("all of it is recorded: fosse logs"));
+            }
+            pump::Event::Closed(stream, ending) => self.endings[stream.index()] = Some(ending),
+        }
+    }
+
+    fn on_done(&mut self, done: Done) -> Option<Over> {
+        match done {
+            Done::Signalled(Signal::PIPE, _) => self.pipe_signalled = false,
+            Done::Signalled(signal, Err(error)) => {
+                log::warn(&format!("passing {} to the command failed: {error}", signal.name()));
+            }
+            Done::Signalled(_, Ok(())) | Done::Frozen(false) | Done::Killed(Ok(())) => {}
+            Done::Frozen(true) => self.stop_with_the_command(),
+            Done::Killed(Err(error)) => {
+                let failure = Failure::new("ending the run", error)
+                    .hint(format!("when the engine answers again: fosse stop {}", self.names().1));
+                return Some(Over::GivenUp(failure));
+            }
+        }
+        None
+    }
+
+    /// Stops this process as Ctrl-Z does; whoever continues it continues the command.
+    fn stop_with_the_command(&mut self) {
+        signal::stop_self().unwrap_or_default();
+        if self.started {
+            self.command(Command::Freeze(false));
+        }
+    }
+}
+
+fn own(stream: impl AsFd) -> std::io::Result<OwnedFd> {
+    stream.as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,159 @@
+//! The end of a run in its one order: output on disk, final record on disk, container, network, files, locks,
+//! and only then whatever the caller has not read yet.
+
+use std::time::Duration;
+
+use super::{Monitor, Outcome, Over};
+use crate::base::error::Failure;
+use crate::base::log;
+use crate::run::failpoint;
+use crate::run::finish;
+use crate::run::output::Stream;
+use crate::run::prepare::Stopped;
+use crate::run::state::{Cause, Event};
+use crate::runtime::{End, Fact};
+use crate::sys::signal::Signal;
+use crate::wire::record::Reason;
+
+/// How long a caller who does not read is waited for, when the run was made to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The exit code for everything that is fosse's or an engine's fault.
+const FAULT: u8 = 125;
+
+impl Monitor {
+    pub(super) fn finish(mut self, over: Over) -> Outcome {
+        let event = match over {
+            Over::GivenUp(failure) => return self.leave_to_others(failure),
+            Over::Unstarted(Stopped::NoImage(failure)) => return self.discard(failure),
+            Over::Unstarted(Stopped::Aborted) => Event::Stop(Cause::Asked),
+            Over::Unstarted(Stopped::Failed(failure)) => {
+                let error = failure.to_string();
+                self.failures.push(failure);
+                Event::StartFailed { code: None, error }
+            }
+            Over::Ended(Fact::Ended(end)) => self.event_of(end),
+            Over::Ended(Fact::StartFailed(why)) => self.start_failed(&why),
+            Over::Ended(Fact::Started) => Event::Lost("the end was not told".into()),
+        };
+        self.commit(event);
+        failpoint::pass("final");
+        self.clean_up();
+        failpoint::pass("cleaned");
+        self.part()
+    }
+
+    /// What an end means. Output that the streams lost is saved from the engine's log first.
+    fn event_of(&mut self, end: End) -> Event {
+        if end.output_cut {
+            let name = self.launch.spec.object_name();
+            if let Err(failure) = finish::save_output(&*self.launch.runtime, &name, &self.log) {
+                self.log.mark_left_out();
+                self.failures.push(failure);
+            }
+        }
+        let Some(code) = end.code else {
+            let why = end.lost.unwrap_or_else(|| "the engine does not say how it ended".into());
+            self.failures
+                .push(Failure::new("following the run", &why).hint("fosse doctor tells whether the engine works"));
+            return Event::Lost(why);
+        };
+        match self.exec_failure(code) {
+            Some((code, why)) => {
+                let error = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
+                self.failures
+                    .push(Failure::new("starting the command", &error).hint("is it in the image, and executable?"));
+                Event::StartFailed { code: Some(code), error }
+            }
+            None => Event::Exited { code, signal: end.signal, oom: end.oom },
+        }
+    }
+
+    /// Whether all that was ever said is the engine's init saying that it could not execute the command.
+    fn exec_failure(&self, code: u8) -> Option<(u8, String)> {
+        let [Some(stdout), Some(stderr)] = &self.endings else {
+            return None;
+        };
+        if self.cause.is_some() || stdout.bytes > 0 || stderr.bytes > stderr.start.len() as u64 {
+            return None;
+        }
+        self.channel.as_ref()?.exec_failure(code, &stderr.start)
+    }
+
+    fn start_failed(&mut self, why: &str) -> Event {
+        let said = self.endings[Stream::Stderr.index()].take().unwrap_or_default().start;
+        let said = String::from_utf8_lossy(&said);
+        let why = if why.is_empty() { said.trim() } else { why };
+        let why = if why.is_empty() { "the engine does not say why" } else { why };
+        self.failures
+            .push(Failure::new("starting the container", why).hint("fosse doctor tells whether the engine works"));
+        Event::StartFailed { code: None, error: crate::base::error::one_line(why) }
+    }
+
+    /// Output, then the final record, both synced; a disk that is full by now gets what was set aside.
+    fn commit(&mut self, event: Event) {
+        if let Err(error) = self.log.sync() {
+            self.failures.push(Failure::new("writing the output to disk", error));
+        }
+        failpoint::pass("output-synced");
+        self.owned.spend_reserve();
+        let totals = self.log.totals();
+        self.slot.remember(|record| {
+            record.log_bytes = totals.bytes.iter().sum();
+            record.log_truncated = totals.truncated;
+        });
+        self.advance(event);
+    }
+
+    fn clean_up(&mut self) {
+        if self.launch.keep && self.slot.record().reason != Some(Reason::StartFailed) {
+            self.undo.keep();
+        }
+        let name = self.launch.spec.object_name();
+        let failures = self.undo.run(&*self.launch.runtime, &name, &self.owned.paths);
+        self.failures.extend(failures);
+    }
+
+    /// Gives the run up, and delivers what the caller has not read yet.
+    fn part(self) -> Outcome {
+        let record = self.slot.record();
+        let (id, reason) = (record.id.clone(), record.reason);
+        let code = match (reason, record.exit_code) {
+            (Some(Reason::Timeout), _) => 124,
+            (_, Some(code)) => code,
+            (Some(Reason::Stopped), None) => {
+                let number = self.asked_by.unwrap_or(Signal::TERM).number();
+                u8::try_from(128 + number).unwrap_or(FAULT)
+            }
+            (_, None) => FAULT,
+        };
+        self.owned.release();
+        // The caller of a command that ended by itself gets all of it, however slowly it reads.
+        let patience = self.cause.map(|_| PATIENCE);
+        let delivered = self.pump.is_none_or(|pump| pump.flush(patience, &self.signals));
+        if !delivered {
+            log::warn("the rest of the output was not read; all of it is recorded");
+        }
+        log::progress(&format!("view output: fosse logs {id}"));
+        let code = if self.undelivered && code == 0 { FAULT } else { code };
+        Outcome { code, failures: self.failures, recorded: true }
+    }
+
+    /// The engine does not do what it must. Nothing is claimed: the record stays as it is, the lock falls, and
+    /// whoever finishes the run asks the engine again.
+    fn leave_to_others(mut self, failure: Failure) -> Outcome {
+        self.failures.push(failure);
+        self.log.sync().unwrap_or_default();
+        Outcome { code: FAULT, failures: self.failures, recorded: true }
+    }
+
+    /// The run never came to be: bad input leaves nothing behind.
+    fn discard(mut self, failure: Failure) -> Outcome {
+        self.failures.push(failure);
+        self.clean_up();
+        if let Err(error) = self.owned.discard() {
+            self.failures.push(Failure::new("removing the run", error));
+        }
+        Outcome { code: FAULT, failures: self.failures, recorded: false }
+    }
+}

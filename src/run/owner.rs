@@ -1,0 +1,307 @@
+//! Becoming the one writer of a run, and proving who that is.
+//!
+//! The run's directory is made under another name, locked, filled, and only then renamed to its id: nobody ever
+//! sees a run that is not owned before its owner is done.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::error::{Failure, Result};
+use crate::base::fs::{create_private, private_dir, read_bounded, remove_dir, remove_file, write_atomic};
+use crate::base::id::{RunId, RunName, random_hex};
+use crate::base::paths::RunPaths;
+use crate::base::time::Deadline;
+use crate::run::failpoint;
+use crate::run::slot::Slot;
+use crate::run::store::Store;
+use crate::sys::lock;
+use crate::sys::process::Pid;
+use crate::wire::control::Owner;
+use crate::wire::record::{self, Record};
+
+/// Bytes set aside for the final record, in case the disk is full by then.
+const RESERVE: usize = 16 << 10;
+
+/// How often a lock that others only read is tried again (measured by others: readers make one try fail often).
+const LOCK_TRY: Duration = Duration::from_millis(10);
+
+/// The boot of this machine (random(4)); empty where there is none.
+pub fn boot_id() -> String {
+    read_line("/proc/sys/kernel/random/boot_id")
+}
+
+/// This machine (machine-id(5)); empty where there is none.
+pub fn machine_id() -> String {
+    read_line("/etc/machine-id")
+}
+
+fn read_line(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// A process's start time in clock ticks since boot (proc_pid_stat(5), field 22): with the pid and the boot id,
+/// it names one process for ever.
+fn start_time(pid: Pid) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.number())).ok()?;
+    // The second field is the program's name in parentheses, which may hold anything.
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A held lock on a run: for its owner's whole life, or for who finishes it.
+pub struct Held {
+    _lock: File,
+}
+
+/// A run that this process owns.
+pub struct Owned {
+    /// Its files.
+    pub paths: RunPaths,
+    /// Its control socket.
+    pub socket: PathBuf,
+    name: NameLock,
+    lock: File,
+}
+
+/// A live name.
+struct NameLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl NameLock {
+    /// Takes the name, or says that it is taken. The file goes away with the run, so whoever opened it just
+    /// before has a lock on nothing: the name must still lead to the file that is locked.
+    fn take(path: &Path, id: &RunId) -> io::Result<Option<NameLock>> {
+        loop {
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            if !lock::try_exclusive(&file)? {
+                return Ok(None);
+            }
+            let same = fs::metadata(path).is_ok_and(|there| {
+                file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+            });
+            if same {
+                file.set_len(0)?;
+                file.write_all(id.as_str().as_bytes())?;
+                return Ok(Some(NameLock { path: path.to_owned(), _file: file }));
+            }
+        }
+    }
+
+    fn release(self) {
+        // While it is locked, the name is ours to remove.
+        remove_file(&self.path).unwrap_or_default();
+    }
+}
+
+/// Removes the file of a name whose run is over, unless another run has taken the name.
+pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
+    let path = store.paths.name_lock(name);
+    let ours = read_bounded(&path, 64).is_ok_and(|content| content == id.as_str().as_bytes());
+    if ours && let_go(&path, id) {
+        remove_file(&path).unwrap_or_default();
+    }
+}
+
+fn let_go(path: &Path, id: &RunId) -> bool {
+    match NameLock::take(path, id) {
+        Ok(Some(lock)) => {
+            lock.release();
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+/// Makes the directories, and the instance's name on the first run.
+pub fn prepare_places(store: &Store) -> Result<String> {
+    let paths = &store.paths;
+    for dir in [&paths.state, &paths.runs(), &paths.state.join("names"), &paths.runtime] {
+        private_dir(dir, store.uid)?;
+    }
+    instance(store)
+}
+
+fn instance(store: &Store) -> Result<String> {
+    let path = store.paths.instance();
+    let failed = |error: io::Error| Failure::new(format!("naming this state directory in {}", path.display()), error);
+    if let Some(known) = store.instance() {
+        return Ok(known);
+    }
+    // Two first runs at once: both write a name of their own, one link wins, both read that.
+    let own = store.paths.state.join(format!(".instance-{}", random_hex(8).map_err(failed)?));
+    write_atomic(&own, format!("{}\n", random_hex(8).map_err(failed)?).as_bytes()).map_err(failed)?;
+    let linked = fs::hard_link(&own, &path);
+    remove_file(&own).map_err(failed)?;
+    match (linked, store.instance()) {
+        (_, Some(known)) => Ok(known),
+        (Err(error), None) => Err(failed(error)),
+        (Ok(()), None) => Err(failed(io::Error::other("it cannot be read back"))),
+    }
+}
+
+impl Owned {
+    /// Makes a run with this name, or with a generated one, and owns it.
+    pub fn create(
+        store: &Store,
+        id: &RunId,
+        name: Option<&RunName>,
+        record: impl FnOnce(&RunName) -> Record,
+    ) -> Result<(Owned, Slot)> {
+        let wanted = name.cloned().unwrap_or_else(|| RunName::generated(id));
+        let failed = |error: io::Error| {
+            Failure::new("creating the run", error).hint("is the state directory writable, and is there space?")
+        };
+        let Some(name) = NameLock::take(&store.paths.name_lock(&wanted), id).map_err(failed)? else {
+            return Err(Failure::new("creating the run", format!("the name {wanted} is in use by a live run"))
+                .hint(format!("choose another --name, or end it: fosse stop {wanted}")));
+        };
+        failpoint::pass("named");
+        let building = RunPaths { dir: store.paths.runs().join(format!(".new-{id}")) };
+        let built = Self::fill(store, id, &building, &record(&wanted));
+        let (lock, socket) = match built {
+            Ok(parts) => parts,
+            Err(error) => {
+                remove_dir(&building.dir).unwrap_or_default();
+                name.release();
+                return Err(failed(error));
+            }
+        };
+        failpoint::pass("filled");
+        let paths = store.run(id);
+        if let Err(error) = fs::rename(&building.dir, &paths.dir) {
+            remove_dir(&building.dir).unwrap_or_default();
+            name.release();
+            return Err(failed(error));
+        }
+        failpoint::pass("created");
+        let slot = Slot::new(paths.clone(), record_of(&paths).map_err(failed)?);
+        Ok((Owned { paths, socket, name, lock }, slot))
+    }
+
+    fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(File, PathBuf)> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().mode(0o700).create(&paths.dir)?;
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(paths.owner_lock())?;
+        if !lock::try_exclusive(&lock)? {
+            return Err(io::Error::other("a new lock is taken"));
+        }
+        let socket = store.paths.socket(id, store.uid);
+        let own = Pid::own();
+        let owner = Owner {
+            pid: own.number(),
+            start_time: start_time(own).unwrap_or_default(),
+            boot_id: boot_id(),
+            socket: socket.to_string_lossy().into_owned(),
+        };
+        lock.write_all(&serde_json::to_vec(&owner)?)?;
+        create_private(&paths.output(), b"")?;
+        create_private(&reserve(paths), &vec![0; RESERVE])?;
+        write_atomic(&paths.record(), &record::format(record))?;
+        Ok((lock, socket))
+    }
+
+    /// Frees what was set aside for the final record.
+    pub fn spend_reserve(&self) {
+        remove_file(&reserve(&self.paths)).unwrap_or_default();
+    }
+
+    /// Gives the run up: from here on others may read that nobody owns it. Its name is free again.
+    pub fn release(self) {
+        remove_file(&self.socket).unwrap_or_default();
+        remove_file(&reserve(&self.paths)).unwrap_or_default();
+        self.name.release();
+        drop(self.lock);
+    }
+
+    /// Gives the run up and removes every trace of it: it never came to be.
+    pub fn discard(self) -> io::Result<()> {
+        remove_dir(&self.paths.dir)?;
+        self.release();
+        Ok(())
+    }
+}
+
+fn reserve(paths: &RunPaths) -> PathBuf {
+    paths.dir.join("reserve")
+}
+
+fn record_of(paths: &RunPaths) -> io::Result<Record> {
+    let bytes = read_bounded(&paths.record(), record::MAX_BYTES)?;
+    record::parse(&bytes).map_err(io::Error::other)
+}
+
+/// Takes over a run that nobody owns, trying until `deadline`: readers hold the lock for moments.
+pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
+    let paths = store.run(id);
+    let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
+    let lock = match OpenOptions::new().read(true).write(true).open(paths.owner_lock()) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    while !lock::try_exclusive(&lock).map_err(failed)? {
+        if deadline.expired() {
+            return Ok(None);
+        }
+        // A blocking flock(2) has no time limit; between two tries nothing else can be waited for.
+        Deadline::after(LOCK_TRY).channel().recv().map_or_else(drop, drop);
+    }
+    // Destroyed by another while we waited: the lock is on nothing.
+    let current =
+        fs::metadata(paths.owner_lock()).is_ok_and(|there| lock.metadata().is_ok_and(|here| here.ino() == there.ino()));
+    if !current {
+        return Ok(None);
+    }
+    let record = record_of(&paths).map_err(failed)?;
+    remove_file(&reserve(&paths)).unwrap_or_default();
+    Ok(Some((Held { _lock: lock }, Slot::new(paths, record))))
+}
+
+/// Who owns a run, as its lock's file says. Information only: the lock is the proof that somebody does.
+pub fn read_owner(paths: &RunPaths) -> Option<Owner> {
+    let bytes = read_bounded(&paths.owner_lock(), 16 << 10).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Ends an owner that does not answer, after proving that the process is the one that wrote the lock's file and
+/// runs for this user: the handle is opened first, then the identity checked, then exactly that process signalled.
+#[cfg(target_os = "linux")]
+pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
+    use crate::sys::process::PidHandle;
+    use crate::sys::signal::Signal;
+    let what = || format!("ending the owner that does not answer (process {})", owner.pid);
+    let refuse = |why: &str| Failure::new(what(), why).hint("end it by hand, then try again");
+    if owner.boot_id != boot_id() {
+        return Err(refuse("it belongs to another boot of this machine, or to another machine"));
+    }
+    let pid = Pid::new(owner.pid).ok_or_else(|| refuse("its lock names no process"))?;
+    let handle = match PidHandle::open(pid) {
+        Ok(handle) => handle,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+        Err(error) => return Err(Failure::new(what(), error)),
+    };
+    if start_time(pid) != Some(owner.start_time) {
+        return Err(refuse("that process id belongs to another process by now"));
+    }
+    let user = fs::metadata(format!("/proc/{}", pid.number())).map(|metadata| metadata.uid()).ok();
+    if user != Some(uid) && uid != 0 {
+        return Err(refuse("it runs for another user"));
+    }
+    match handle.signal(Signal::KILL) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(Failure::new(what(), error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not ended.
+#[cfg(not(target_os = "linux"))]
+pub fn end_proved(owner: &Owner, _uid: u32) -> Result<()> {
+    Err(Failure::new(format!("ending the owner that does not answer (process {})", owner.pid), "not on this system"))
+}

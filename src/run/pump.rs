@@ -1,0 +1,279 @@
+//! Bytes from the command to the record and to the caller, and from the caller to the command.
+//!
+//! Each output stream has two threads. One reads the command's pipe and records; the other writes to the caller.
+//! Between them lie a few buffers: a caller that reads slowly slows the command, as a pipe would. Once the run
+//! is ending, the reader no longer waits for the caller, so that a caller who does not read delays nothing.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use crate::base::time::Deadline;
+use crate::run::output::{Stream, Writer};
+use crate::sys::{fd, poll};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Chunks on their way to a caller that reads slowly.
+const IN_FLIGHT: usize = 8;
+
+/// How much of a stream's start is kept for understanding what the engine's init said.
+const START_KEPT: usize = 1 << 10;
+
+/// What happens to a stream.
+#[derive(Debug)]
+pub enum Event {
+    /// Its first bytes are here, and wait for [`Gate::open`] or [`Gate::withhold`].
+    First(Stream),
+    /// The command wrote, and the caller no longer reads.
+    Unread,
+    /// Writing to the caller failed in another way; said once.
+    Failed(Stream, io::Error),
+    /// The command's end of it is closed.
+    Closed(Stream, Ending),
+}
+
+/// What a stream was, all in all.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// How many bytes it had.
+    pub bytes: u64,
+    /// The first of them.
+    pub start: Vec<u8>,
+}
+
+/// Holds back the first bytes until it is known that they are the command's.
+pub struct Gate {
+    verdict: Option<Sender<Infallible>>,
+    withheld: Option<Sender<Infallible>>,
+}
+
+impl Gate {
+    /// They are the command's: record and pass on.
+    pub fn open(&mut self) {
+        self.verdict = None;
+    }
+
+    /// They are not: keep them for [`Ending::start`] alone.
+    pub fn withhold(&mut self) {
+        self.withheld = None;
+    }
+}
+
+/// The output of a running command.
+pub struct Pump {
+    /// What happens.
+    pub events: Receiver<Event>,
+    /// Holds back the first bytes.
+    pub gate: Gate,
+    hurry: Option<Sender<Infallible>>,
+    give_up: Option<OwnedFd>,
+    forwarders: Vec<(JoinHandle<()>, Receiver<Infallible>, Receiver<()>)>,
+}
+
+impl Pump {
+    /// Starts to pump both streams. `callers` are where they go: fosse's stdout and stderr.
+    pub fn start(streams: [Option<OwnedFd>; 2], callers: [OwnedFd; 2], log: &Arc<Writer>) -> io::Result<Pump> {
+        let (tell, events) = unbounded();
+        let (verdict, passed) = bounded(0);
+        let (withheld, refused) = bounded(0);
+        let (hurry, hurried) = bounded(0);
+        let (stop, give_up) = fd::pipe()?;
+        let stop = Arc::new(stop);
+        let mut forwarders = Vec::new();
+        for ((stream, pipe), caller) in Stream::BOTH.into_iter().zip(streams).zip(callers) {
+            let Some(pipe) = pipe else {
+                tell.send(Event::Closed(stream, Ending::default())).unwrap_or_default();
+                continue;
+            };
+            fd::enlarge_pipe(&pipe, 256 << 10);
+            let (chunks, to_forward) = unbounded();
+            let (credit, used) = bounded(IN_FLIGHT);
+            let (progress, progressed) = bounded(1);
+            let (finished, done) = bounded(0);
+            let teller = tell.clone();
+            let forwarder = spawn("forward", move || {
+                forward(stream, &caller, &to_forward, &used, &teller, &progress);
+                drop(finished);
+            })?;
+            forwarders.push((forwarder, done, progressed));
+            let drain = Drain {
+                stream,
+                log: Arc::clone(log),
+                stop: Arc::clone(&stop),
+                tell: tell.clone(),
+                passed: passed.clone(),
+                refused: refused.clone(),
+                hurried: hurried.clone(),
+                chunks,
+                credit,
+            };
+            spawn("drain", move || drain.run(File::from(pipe)))?;
+        }
+        let gate = Gate { verdict: Some(verdict), withheld: Some(withheld) };
+        Ok(Pump { events, gate, hurry: Some(hurry), give_up: Some(give_up), forwarders })
+    }
+
+    /// The run is ending: what still comes is recorded without waiting for the caller.
+    pub fn hurry(&mut self) {
+        self.hurry = None;
+    }
+
+    /// The streams' other ends are in hands that do not let go: stop reading.
+    pub fn give_up(&mut self) {
+        self.give_up = None;
+    }
+
+    /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
+    /// that it takes within that time buys as much again. Whether everything was delivered.
+    pub fn flush(
+        self,
+        patience: Option<std::time::Duration>,
+        interrupted: &Receiver<crate::sys::signal::Signal>,
+    ) -> bool {
+        for (forwarder, done, progressed) in self.forwarders {
+            loop {
+                let late = patience.map_or_else(Deadline::never, Deadline::after).channel();
+                select! {
+                    recv(done) -> _ => break,
+                    recv(progressed) -> _ => {}
+                    recv(late) -> _ => return false,
+                    recv(interrupted) -> _ => return false,
+                }
+            }
+            if forwarder.join().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).stack_size(128 << 10).spawn(body)
+}
+
+/// The thread that reads the command's pipe.
+struct Drain {
+    stream: Stream,
+    log: Arc<Writer>,
+    stop: Arc<OwnedFd>,
+    tell: Sender<Event>,
+    passed: Receiver<Infallible>,
+    refused: Receiver<Infallible>,
+    hurried: Receiver<Infallible>,
+    chunks: Sender<Vec<u8>>,
+    credit: Sender<()>,
+}
+
+impl Drain {
+    fn run(self, mut pipe: File) {
+        let mut ending = Ending::default();
+        let mut passing = None;
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(poll::Ready::First) = poll::either(&pipe, &*self.stop) {
+            let count = match pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let bytes = &buffer[..count];
+            ending.bytes += count as u64;
+            let room = START_KEPT.saturating_sub(ending.start.len()).min(count);
+            ending.start.extend_from_slice(&bytes[..room]);
+            if *passing.get_or_insert_with(|| self.first()) {
+                // The record first: what the caller has seen is always there.
+                self.log.append(self.stream, bytes);
+                select! {
+                    send(self.credit, ()) -> _ => {}
+                    recv(self.hurried) -> _ => {}
+                }
+                self.chunks.send(bytes.to_vec()).unwrap_or_default();
+            }
+        }
+        self.tell.send(Event::Closed(self.stream, ending)).unwrap_or_default();
+    }
+
+    /// Whether the first bytes, and so all, are the command's.
+    fn first(&self) -> bool {
+        self.tell.send(Event::First(self.stream)).unwrap_or_default();
+        select! {
+            recv(self.passed) -> _ => true,
+            recv(self.refused) -> _ => false,
+        }
+    }
+}
+
+/// Writes what comes to the caller, until the caller no longer reads; then says so at each further chunk.
+fn forward(
+    stream: Stream,
+    caller: &OwnedFd,
+    chunks: &Receiver<Vec<u8>>,
+    used: &Receiver<()>,
+    tell: &Sender<Event>,
+    progress: &Sender<()>,
+) {
+    let mut gone = false;
+    for chunk in chunks {
+        if gone {
+            tell.send(Event::Unread).unwrap_or_default();
+        } else if let Err(error) = write_all(caller, &chunk) {
+            gone = true;
+            let event = match error.kind() {
+                io::ErrorKind::BrokenPipe => Event::Unread,
+                _ => Event::Failed(stream, error),
+            };
+            tell.send(event).unwrap_or_default();
+        }
+        // Without a credit taken the reader was in a hurry: then there is none to give back.
+        used.try_recv().unwrap_or_default();
+        progress.try_send(()).unwrap_or_default();
+    }
+}
+
+/// Writes everything, also to a descriptor that somebody else made non-blocking.
+fn write_all(caller: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::from(caller.try_clone()?);
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll::wait_writable(caller.as_fd())?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Copies the caller's stdin to the command until either end closes. The thread is not joined: it may wait for
+/// a caller who never writes, and ends with the process.
+pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
+    spawn("feed", move || {
+        let mut from = File::from(caller);
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    if write_all(&command, &buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll::either(&from, &from).map_or_else(drop, drop);
+                }
+                Err(_) => break,
+            }
+        }
+    })
+    .map(drop)
+}

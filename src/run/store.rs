@@ -1,0 +1,150 @@
+//! The records on disk, seen by anyone: read with what the owner's lock says, never written here.
+
+use std::fs::{self, File};
+use std::io;
+
+use crate::base::error::{Failure, Result};
+use crate::base::fs::read_bounded;
+use crate::base::id::RunId;
+use crate::base::paths::{Paths, RunPaths};
+use crate::run::state::{Event, State, apply};
+use crate::sys::lock;
+use crate::wire::record::{self, Record};
+
+/// The runs of one state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Where they are.
+    pub paths: Paths,
+    /// Whose they are.
+    pub uid: u32,
+}
+
+/// A run as a reader sees it.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// Its record could be read.
+    Known(Box<View>),
+    /// It could not; it stops nothing.
+    Unreadable {
+        /// The run's id, which is its directory's name.
+        id: RunId,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A record with what its lock says.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// As it is on disk.
+    pub record: Record,
+    /// Whether an owner holds it.
+    pub owned: bool,
+}
+
+impl View {
+    /// Whether its owner died before the end was recorded.
+    pub fn is_orphan(&self) -> bool {
+        !self.owned && !self.record.state.is_final()
+    }
+
+    /// Whether it is neither over nor orphaned.
+    pub fn is_live(&self) -> bool {
+        self.owned && !self.record.state.is_final()
+    }
+
+    /// The record as it is shown: an orphan as what it will become, before anyone has finished it.
+    pub fn shown(&self) -> Record {
+        let mut record = self.record.clone();
+        if self.is_orphan() {
+            let at = record.started_at.unwrap_or(record.created_at);
+            if let Ok(ended) = apply(&State::of(&record), Event::Orphaned, at) {
+                ended.describe(&mut record);
+                // When it died is not known: only that it was after this.
+                record.stopped_at = None;
+            }
+        }
+        record
+    }
+}
+
+/// Whether somebody holds the run: its owner, or who finishes it.
+pub fn is_owned(paths: &RunPaths) -> io::Result<bool> {
+    match File::open(paths.owner_lock()) {
+        Ok(file) => lock::try_shared(&file).map(|free| !free),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Store {
+    /// The files of a run.
+    pub fn run(&self, id: &RunId) -> RunPaths {
+        self.paths.run(id)
+    }
+
+    /// Reads one run; `None` if there is no such run.
+    ///
+    /// The lock is looked at first: if it is free, whatever its owner wrote is already on disk, so a record that
+    /// is not final then means that the owner died.
+    pub fn load(&self, id: &RunId) -> Option<Entry> {
+        let paths = self.run(id);
+        let owned = match is_owned(&paths) {
+            Ok(owned) => owned,
+            Err(error) => {
+                return Some(Entry::Unreadable { id: id.clone(), why: error.to_string() });
+            }
+        };
+        let parsed = match read_bounded(&paths.record(), record::MAX_BYTES) {
+            Ok(bytes) => record::parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !paths.dir.exists() => {
+                return None;
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        Some(match parsed {
+            Ok(record) if record.id == *id => Entry::Known(Box::new(View { record, owned })),
+            Ok(record) => Entry::Unreadable { id: id.clone(), why: format!("it is the record of run {}", record.id) },
+            Err(why) => Entry::Unreadable { id: id.clone(), why },
+        })
+    }
+
+    /// The ids of all runs, in no order. No state directory means none.
+    pub fn ids(&self) -> Result<Vec<RunId>> {
+        let runs = self.paths.runs();
+        let what = || format!("reading {}", runs.display());
+        let entries = match fs::read_dir(&runs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::new(what(), error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| Failure::new(what(), error))?;
+            ids.extend(entry.file_name().to_str().and_then(RunId::parse));
+        }
+        Ok(ids)
+    }
+
+    /// All runs, newest first; unreadable ones last.
+    pub fn all(&self) -> Result<Vec<Entry>> {
+        let mut entries: Vec<Entry> = self.ids()?.iter().filter_map(|id| self.load(id)).collect();
+        entries.sort_by(|a, b| match (a, b) {
+            (Entry::Known(a), Entry::Known(b)) => {
+                b.record.created_at.cmp(&a.record.created_at).then_with(|| a.record.id.cmp(&b.record.id))
+            }
+            (Entry::Known(_), Entry::Unreadable { .. }) => std::cmp::Ordering::Less,
+            (Entry::Unreadable { .. }, Entry::Known(_)) => std::cmp::Ordering::Greater,
+            (Entry::Unreadable { id: a, .. }, Entry::Unreadable { id: b, .. }) => a.cmp(b),
+        });
+        Ok(entries)
+    }
+
+    /// The random name of this state directory; `None` before its first run.
+    pub fn instance(&self) -> Option<String> {
+        let bytes = read_bounded(&self.paths.instance(), 64).ok()?;
+        let text = String::from_utf8(bytes).ok()?.trim().to_owned();
+        (text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)
+    }
+}

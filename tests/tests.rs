@@ -1,0 +1,1 @@
+//! Every promise of fosse, one file a verb or promise.

@@ -5,6 +5,7 @@
 //! The monitor never waits for anything else while the command runs: calls of the engine's tool are made by the
 //! preparation, by the channel, and by the commander.
 
+mod alarms;
 mod commander;
 mod ending;
 
@@ -31,6 +32,7 @@ use crate::run::state::{Cause, Event, State};
 use crate::runtime::{Channel, Fact, Runtime, Spec};
 use crate::sys::signal::{self, Signal};
 use crate::wire::control::{Reply, Request};
+use alarms::Alarms;
 use commander::{Command, Commander, Done};
 
 /// After the first INT, how long another one counts as the same key press.
@@ -65,35 +67,6 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Whether there is a record to look at.
     pub recorded: bool,
-}
-
-/// Deadlines that run at the same time.
-#[derive(Default)]
-struct Alarms {
-    /// `--timeout`.
-    timeout: Option<Deadline>,
-    /// Then the kill.
-    grace: Option<Deadline>,
-    /// Then a kill has not worked.
-    kill: Option<Deadline>,
-    /// Then the streams are cut.
-    drain: Option<Deadline>,
-}
-
-impl Alarms {
-    fn next(&self) -> Deadline {
-        let armed = [self.timeout, self.grace, self.kill, self.drain];
-        armed.into_iter().flatten().fold(Deadline::never(), Deadline::min)
-    }
-
-    /// Whether the alarm rings; it rings once.
-    fn rings(alarm: &mut Option<Deadline>) -> bool {
-        let rings = alarm.is_some_and(|deadline| deadline.expired());
-        if rings {
-            *alarm = None;
-        }
-        rings
-    }
 }
 
 /// Why the run is over for the monitor.

@@ -7,6 +7,7 @@
 //!
 //! Every request and every fact is an event; the order in which [`apply`] takes them is the truth. A state carries
 //! only its own data, and the two matches have no catch-all: a new state or event does not compile until decided.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::base::time::Timestamp;
 use crate::wire::record::{self, Reason, Record};

@@ -164,8 +164,8 @@ mod tests {
     fn the_home_directory_and_its_ancestors_are_refused_as_the_default_only() {
         let here = std::fs::canonicalize(std::env::current_dir().unwrap()).unwrap();
         let below = here.join("below");
-        assert!(workspace(None, &[below.clone()]).is_err());
-        assert!(workspace(None, &[here.clone()]).is_err());
+        assert!(workspace(None, std::slice::from_ref(&below)).is_err());
+        assert!(workspace(None, std::slice::from_ref(&here)).is_err());
         assert_eq!(workspace(None, &["/somewhere/else".into()]).unwrap(), here);
         assert_eq!(workspace(Some(&here), &[below]).unwrap(), here);
         assert!(workspace(Some(Path::new("/")), &[]).is_err());

@@ -336,7 +336,7 @@ mod tests {
         ] {
             assert!(args.contains(part), "{part:?} in {args}");
         }
-        assert!(!args.contains("secret") && !args.contains("two"), "{args}");
+        assert!(!args.contains("secret") && !args.contains("lines"), "{args}");
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Watch {
                 recv(look.channel()) -> _ => {}
             }
             // The client's end calls the question off: then its exit code is the better answer.
-            let facts = self.engine.inspect(&[self.name.clone()], self.engine.limits.query(), &ended);
+            let facts = self.engine.inspect(std::slice::from_ref(&self.name), self.engine.limits.query(), &ended);
             if facts.is_ok_and(|facts| facts.iter().any(|facts| ran(facts.status))) {
                 self.tell_started();
             } else if start_limit.expired() {
@@ -187,7 +187,11 @@ impl Watch {
     fn settled_facts(&self, limit: Deadline) -> Result<Option<Facts>> {
         loop {
             let asked = Deadline::after(Duration::from_millis(250));
-            let answer = self.engine.inspect(&[self.name.clone()], self.engine.limits.query().min(limit), &no_cancel());
+            let answer = self.engine.inspect(
+                std::slice::from_ref(&self.name),
+                self.engine.limits.query().min(limit),
+                &no_cancel(),
+            );
             match answer.map(|facts| facts.into_iter().next()) {
                 Ok(Some(Facts { status: Status::Other, .. })) | Err(_) if !limit.expired() => {
                     // One question each quarter of a second at most: an engine that is starting refuses at once.

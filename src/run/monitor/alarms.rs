@@ -1,0 +1,33 @@
+//! The deadlines of one run: several at the same time, each ringing once.
+
+use crate::base::time::Deadline;
+
+/// Deadlines that run at the same time.
+#[derive(Default)]
+pub struct Alarms {
+    /// `--timeout`.
+    pub timeout: Option<Deadline>,
+    /// Then the kill.
+    pub grace: Option<Deadline>,
+    /// Then a kill has not worked.
+    pub kill: Option<Deadline>,
+    /// Then the streams are cut.
+    pub drain: Option<Deadline>,
+}
+
+impl Alarms {
+    /// The first of them; for ever if none is set.
+    pub fn next(&self) -> Deadline {
+        let armed = [self.timeout, self.grace, self.kill, self.drain];
+        armed.into_iter().flatten().fold(Deadline::never(), Deadline::min)
+    }
+
+    /// Whether the alarm rings; it rings once.
+    pub fn rings(alarm: &mut Option<Deadline>) -> bool {
+        let rings = alarm.is_some_and(|deadline| deadline.expired());
+        if rings {
+            *alarm = None;
+        }
+        rings
+    }
+}

@@ -1,1 +1,18 @@
-//! Every promise of fosse, one file a verb or promise.
+//! Every promise of fosse, one file a verb or promise. `support` has the tools; names say what is promised.
+#![allow(clippy::disallowed_methods, reason = "tests start programs, read the environment and the clock")]
+
+mod support;
+
+mod behind;
+mod clean;
+mod config;
+mod engines;
+mod input;
+mod network;
+mod orphans;
+mod run;
+mod signals;
+mod stop;
+mod streams;
+mod trust;
+mod verbs;

@@ -69,6 +69,9 @@ struct Key {
     set: fn(&mut Layer, &Value) -> Option<()>,
 }
 
+/// What an image is called.
+pub const IMAGE: &str = "the name of an image, such as busybox or registry/name:tag";
+
 const TEXT: &str = "a text that is not empty";
 const COUNT: &str = "a whole number of at least 1";
 const TEXTS: &str = "an object whose values are texts";
@@ -81,7 +84,12 @@ const KEYS: [Key; 19] = [
         in_workspace: false,
         set: |l, v| put(&mut l.runtime, runtime(text(v)?)),
     },
-    Key { name: "image", form: TEXT, in_workspace: true, set: |l, v| put(&mut l.image, text(v)) },
+    Key {
+        name: "image",
+        form: IMAGE,
+        in_workspace: true,
+        set: |l, v| put(&mut l.image, text(v).filter(|name| is_image(name))),
+    },
     Key {
         name: "workspace",
         form: "an absolute path",
@@ -106,10 +114,20 @@ const KEYS: [Key; 19] = [
         in_workspace: false,
         set: |l, v| put(&mut l.network, network(&text(v)?)),
     },
-    Key { name: "memory", form: size::FORM, in_workspace: true, set: |l, v| put(&mut l.memory, bytes(v)) },
+    Key {
+        name: "memory",
+        form: size::FORM,
+        in_workspace: true,
+        set: |l, v| put(&mut l.memory, bytes(v).filter(|n| *n > 0)),
+    },
     Key { name: "cpus", form: CPUS, in_workspace: true, set: |l, v| put(&mut l.cpus_milli, cpus(&number(v)?)) },
     Key { name: "pids", form: COUNT, in_workspace: true, set: |l, v| put(&mut l.pids, v.as_u64().filter(|n| *n > 0)) },
-    Key { name: "timeout", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.timeout, time(v)) },
+    Key {
+        name: "timeout",
+        form: duration::FORM,
+        in_workspace: true,
+        set: |l, v| put(&mut l.timeout, time(v).filter(|t| !t.is_zero())),
+    },
     Key { name: "grace", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.grace, time(v)) },
     Key { name: "log_max", form: size::FORM, in_workspace: false, set: |l, v| put(&mut l.log_max, bytes(v)) },
     Key {
@@ -226,9 +244,17 @@ fn variables(value: &Value) -> Option<BTreeMap<String, String>> {
     texts(value).filter(|map| map.iter().all(|(name, value)| is_variable(name) && !value.contains('\0')))
 }
 
-/// Whether a text can be the name of an environment variable (environ(7)).
+/// Whether a text can be the name of an environment variable. Stricter than environ(7): what engines' tools read
+/// as something else (podman takes `*` for all that begin so) is no name.
 pub fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-:/+%()~@,[]{}!?<>|^&;".contains(&b);
+    !name.is_empty() && name.bytes().all(plain)
+}
+
+/// Whether a text can be the name of an image: a reference (name, tag, digest) and nothing that looks like an option.
+pub fn is_image(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b);
+    name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && name.bytes().all(plain)
 }
 
 /// Reads one layer from the text of a file.

@@ -24,6 +24,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::base::error::{Failure, Result};
+use crate::base::log;
 use crate::base::paths::Paths;
 use crate::run::store::Store;
 use crate::sys::process::effective_ids;
@@ -68,18 +69,21 @@ fn said_by_clap(error: &clap::Error, usage: u8) -> u8 {
             match out.text(&error.render().to_string()).and_then(|()| out.finish()) {
                 Ok(()) | Err(output::WriteError::Closed) => 0,
                 Err(output::WriteError::Failed(failure)) => {
-                    crate::base::log::error(&failure);
+                    log::error(&failure);
                     usage
                 }
             }
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            log::error(&Failure::new("reading the arguments", "no verb is given").hint("fosse --help lists the verbs"));
+            usage
+        }
         _ => {
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or(&text);
-            let why = first.trim().trim_start_matches("error: ").to_owned();
-            crate::base::log::error(
-                &Failure::new("reading the arguments", why).hint("fosse --help, or fosse VERB --help"),
-            );
+            let words: Vec<&str> = first.trim().trim_start_matches("error: ").split_whitespace().collect();
+            let why = words.join(" ");
+            log::error(&Failure::new("reading the arguments", why).hint("fosse --help, or fosse VERB --help"));
             usage
         }
     }

@@ -49,9 +49,6 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     let config = layers(args, store)?;
     let workspace = config.workspace.clone();
     let engines = Engines::new(store, &config, !args.dry_run);
-    if config.init.as_deref() == Some("auto") {
-        // `auto` takes the best there is; today that is the engine's client.
-    }
     let image = config.image.clone();
     let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
     let image = image.ok_or_else(|| mistake("no image is given").hint("--image IMAGE says what to run in"))?;
@@ -116,6 +113,15 @@ fn options(args: &Run) -> Result<Layer> {
         .map(|text| config::cpus(text).ok_or_else(|| mistake(format!("--cpus {text:?} is not {}", config::CPUS))));
     if args.pids == Some(0) {
         return Err(mistake("--pids must be at least 1"));
+    }
+    if args.memory == Some(0) {
+        return Err(mistake("--memory must be more than 0"));
+    }
+    if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(mistake("--timeout must be more than 0"));
+    }
+    if let Some(image) = args.image.as_deref().filter(|image| !config::is_image(image)) {
+        return Err(mistake(format!("--image {image:?} is not {}", config::IMAGE)));
     }
     let mut label = std::collections::BTreeMap::new();
     for text in &args.label {

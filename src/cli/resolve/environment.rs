@@ -2,16 +2,16 @@
 //! caller's.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::mistake;
 use crate::base::env;
 use crate::base::error::Result;
-use crate::base::fs::read_bounded;
 use crate::base::id::RunId;
 use crate::cli::args::Run;
-use crate::cli::config::Layer;
+use crate::cli::config::{Layer, is_variable};
 
 /// The most bytes a file of variables may have.
 const FILE_MAX: u64 = 1 << 20;
@@ -50,15 +50,22 @@ fn assignment(text: &OsStr) -> std::result::Result<Option<(OsString, OsString)>,
     if name.is_empty() {
         return Err("a variable has no name".into());
     }
+    if !name.to_str().is_some_and(is_variable) {
+        return Err(format!("{:?} cannot be the name of a variable", name.to_string_lossy()));
+    }
     Ok(value.map(|value| (name.to_owned(), value)))
 }
 
 /// Reads a file of variables: one a line, blank lines and lines that start with `#` aside.
 fn file(path: &Path) -> Result<Variables> {
     let failed = |why: String| mistake(format!("--env-file {}: {why}", path.display()));
-    // The caller named it, so it may be a link; where it leads must be a plain file of a sane size.
-    let real = std::fs::canonicalize(path).map_err(|error| failed(error.to_string()))?;
-    let bytes = read_bounded(&real, FILE_MAX).map_err(|error| failed(error.to_string()))?;
+    // The caller named it: a link, a pipe or /dev/null will do.
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| failed(error.to_string()))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(failed(format!("longer than {FILE_MAX} bytes")));
+    }
     let mut variables = Vec::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -58,18 +58,21 @@ impl Monitor {
                 .push(Failure::new("following the run", &why).hint("fosse doctor tells whether the engine works"));
             return Event::Lost(why);
         };
-        match self.exec_failure(code) {
+        let code = match self.exec_failure(code) {
             Some((code, why)) => {
-                let error = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
+                let what = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
                 self.failures
-                    .push(Failure::new("starting the command", &error).hint("is it in the image, and executable?"));
-                Event::StartFailed { code: Some(code), error }
+                    .push(Failure::new("starting the command", what).hint("is it in the image, and executable?"));
+                code
             }
-            None => Event::Exited { code, signal: end.signal, oom: end.oom },
-        }
+            None => code,
+        };
+        Event::Exited { code, signal: end.signal, oom: end.oom }
     }
 
-    /// Whether all that was ever said is the engine's init saying that it could not execute the command.
+    /// Whether all that was ever said is the engine's init saying that it could not execute the command. The
+    /// command could say the same, so this decides no more than a hint and between codes that both mean a
+    /// failure: the record claims no more than an exit.
     fn exec_failure(&self, code: u8) -> Option<(u8, String)> {
         let [Some(stdout), Some(stderr)] = &self.endings else {
             return None;

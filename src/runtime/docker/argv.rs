@@ -79,7 +79,8 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
         Network::None => args.extend(words(["--network", "none"])),
         Network::Private => args.extend(words(["--network", &spec.object_name()])),
     }
-    args.push(spec.image.clone().into());
+    // Nothing after this is an option, whatever an image or a command is called.
+    args.extend([OsString::from("--"), spec.image.clone().into()]);
     args.extend(spec.command.iter().cloned());
     args
 }
@@ -148,6 +149,16 @@ fn fits_a_line(text: &OsStr) -> bool {
 
 /// What of a run cannot be written for this tool.
 pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
+    // The engines' interfaces are JSON: other bytes would be replaced, and another file be meant.
+    let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
+    let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
+    let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
+    if let Some((what, _)) = words.chain(values).chain(paths).find(|(_, text)| text.to_str().is_none()) {
+        return Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str()));
+    }
+    if spec.pids.is_some_and(|pids| pids < 2) {
+        return Err("a limit of one process is less than the engine's init and the command need".into());
+    }
     let mounts = spec.mounts.iter().flat_map(|mount| [&mount.source, &mount.target]);
     if let Some(path) = mounts.chain(spec.covers.iter().map(|cover| &cover.target)).find(|path| !can_mount(kind, path))
     {
@@ -332,7 +343,7 @@ mod tests {
             "type=bind,\"source=/a,b\",target=/workspace,readonly",
             "type=tmpfs,target=/workspace/s,readonly",
             "--memory 1048576 --memory-swap 1048576 --cpus 1.500 --pids-limit 9",
-            "--network fosse-0123456789ab busybox sh -c exit 3",
+            "--network fosse-0123456789ab -- busybox sh -c exit 3",
         ] {
             assert!(args.contains(part), "{part:?} in {args}");
         }

@@ -126,7 +126,7 @@ impl Runtime for Engine {
     }
 
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {
-        let cmd = self.cmd(["pull", image]);
+        let cmd = self.cmd(["pull", "--", image]);
         let stderr = if show_progress { Stdio::Inherit } else { Stdio::Pipe };
         let output = process::call_with(&cmd, stderr, Deadline::never(), cancel)?;
         if output.exit.success() { Ok(()) } else { Err(self.refusal(&cmd, &output)) }

@@ -1,0 +1,196 @@
+//! Ending a run from another process, by its time limit, with a frozen owner, and at the same time as its own end.
+
+use crate::support::{
+    CONT, Client, Engine, KILL, STOP, code, on_docker, on_each_engine, process_state, repeat, stderr, stdout,
+    wait_until,
+};
+
+/// X7: the client is unblocked at once, and both agree on what happened.
+#[test]
+fn x7_stop_from_another_process_ends_the_run_and_its_client() {
+    on_each_engine(|engine, home| {
+        let client = home.start(engine, &["-n", "web"], "exec sleep 1000");
+        let stopped = home.fosse(["stop", "web"]);
+        assert_eq!(code(&stopped), 0, "{engine:?} {stopped:?}");
+        // The promise of `stop`: the record is final and the objects are gone when it returns.
+        let record = home.newest();
+        assert_eq!(
+            (record["state"].as_str(), record["reason"].as_str(), record["exit_code"].as_i64()),
+            (Some("stopped"), Some("stopped"), Some(143)),
+            "{record}"
+        );
+        assert_eq!(home.objects(engine), Vec::<String>::new());
+        assert_eq!(code(&client.output()), 143);
+        assert_eq!(code(&home.fosse(["stop", "web"])), 0, "a second stop finds it done");
+        home.assert_nothing_left();
+    });
+}
+
+#[test]
+fn several_are_stopped_in_parallel_and_by_several_at_once() {
+    on_docker(|home| {
+        let names: Vec<String> = (0..6).map(|n| format!("r{n}")).collect();
+        let clients: Vec<Client> = names
+            .iter()
+            .map(|name| home.start(Engine::Docker, &["-n", name], "trap '' TERM; while :; do sleep 0.1; done"))
+            .collect();
+        let mut args = vec!["stop", "--grace", "500ms"];
+        args.extend(names.iter().map(String::as_str));
+        let stops: Vec<Client> = (0..3).map(|_| Client::spawn(home.cmd(&args))).collect();
+        for stop in stops {
+            let output = stop.output();
+            assert_eq!(code(&output), 0, "{output:?}");
+        }
+        for client in clients {
+            assert_eq!(code(&client.output()), 137);
+        }
+        assert!(home.list().iter().all(|run| run["state"] == "stopped"));
+        home.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_later_stop_can_shorten_the_grace() {
+    on_docker(|home| {
+        let client = home.start(Engine::Docker, &["-n", "slow"], "trap 'echo asked' TERM; while :; do sleep 0.1; done");
+        let patient = Client::spawn(home.cmd(["stop", "--grace", "1h", "slow"]));
+        client.wait_for_output("asked");
+        assert_eq!(code(&home.fosse(["stop", "--grace", "0", "slow"])), 0);
+        assert_eq!(code(&patient.output()), 0);
+        assert_eq!(code(&client.output()), 137);
+    });
+}
+
+/// X5: a stop that races the command's own end never makes a failed run look well, and both sides agree.
+#[test]
+fn x5_a_stop_that_races_the_natural_end_has_one_truth() {
+    on_docker(|home| {
+        for round in 0..repeat(40) {
+            let name = format!("race-{round}");
+            let delay = format!("{:.3}", 0.01 * f64::from(u32::try_from(round % 20).unwrap()));
+            let client =
+                home.start(Engine::Docker, &["-n", &name, "--no-workspace"], &format!("sleep {delay}; exit 3"));
+            assert_eq!(code(&home.fosse(["stop", &name])), 0);
+            let own = code(&client.output());
+            let record = home.newest();
+            assert_eq!(record["exit_code"], own, "{record}");
+            match record["reason"].as_str().unwrap() {
+                "exited" => assert_eq!((own, record["state"].as_str()), (3, Some("failed")), "{record}"),
+                "stopped" => assert_eq!(record["state"], "stopped", "{record}"),
+                other => panic!("{other}: {record}"),
+            }
+        }
+        home.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_time_limit_gives_124_whatever_the_command_says() {
+    on_each_engine(|engine, home| {
+        let scripts = [
+            "exec sleep 1000",
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+            "trap '' TERM; while :; do sleep 0.1; done",
+        ];
+        for script in scripts {
+            let output = home.run(engine, &["--timeout", "700ms", "--grace", "700ms"], &["sh", "-c", script]);
+            assert_eq!(code(&output), 124, "{engine:?} {script} {output:?}");
+            let record = home.newest();
+            assert_eq!(
+                (record["state"].as_str(), record["reason"].as_str()),
+                (Some("failed"), Some("timeout")),
+                "{record}"
+            );
+            assert_eq!(stdout(&home.fosse(["wait", record["id"].as_str().unwrap()])), "124\n");
+        }
+        assert_eq!(code(&home.run(engine, &["--timeout", "1h"], &["sh", "-c", "exit 6"])), 6);
+        home.assert_nothing_left();
+    });
+}
+
+/// A client stopped by SIGSTOP cannot hold its run hostage.
+#[test]
+fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
+    on_each_engine(|engine, home| {
+        let client =
+            home.start(engine, &["-n", "frozen"], "trap 'echo polite; exit 7' TERM; while :; do sleep 0.1; done");
+        client.signal(STOP);
+        wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+        let stopped = home.fosse(["stop", "frozen"]);
+        assert_eq!(code(&stopped), 0, "{engine:?} {stopped:?}");
+        let record = home.newest();
+        assert_eq!(
+            (record["state"].as_str(), record["reason"].as_str(), record["exit_code"].as_i64()),
+            (Some("stopped"), Some("stopped"), Some(7)),
+            "{record}"
+        );
+        assert_eq!(stdout(&home.logs("frozen")), "ready\npolite\n", "{engine:?}: what the client did not see is saved");
+        drop(client);
+        home.assert_nothing_left();
+    });
+}
+
+/// The identity is proved first: a reused process id is a stranger, who lives.
+#[test]
+fn a_stranger_with_the_owners_process_id_is_not_harmed() {
+    on_docker(|home| {
+        let client = home.start(Engine::Docker, &["-n", "reused"], "exec sleep 1000");
+        let id = home.newest_id();
+        client.signal(STOP);
+        wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+        // The lock's file now names a stranger: the same form, another process.
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let lock = home.state().join("runs").join(&id).join("owner.lock");
+        let text = std::fs::read_to_string(&lock).unwrap();
+        std::fs::write(
+            &lock,
+            text.replace(&format!("\"pid\":{}", client.pid()), &format!("\"pid\":{}", stranger.id())),
+        )
+        .unwrap();
+        let refused = home.fosse(["stop", "reused"]);
+        assert_eq!(code(&refused), 1, "{refused:?}");
+        assert!(stderr(&refused).contains("another process"), "{refused:?}");
+        assert!(stranger.try_wait().unwrap().is_none(), "the stranger was killed");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        std::fs::write(&lock, text).unwrap();
+        client.signal(CONT);
+        assert_eq!(code(&home.fosse(["stop", "reused"])), 0);
+        client.output();
+    });
+}
+
+#[test]
+fn a_run_that_is_live_is_not_destroyed_without_force() {
+    on_docker(|home| {
+        let client = home.start(Engine::Docker, &["-n", "live"], "exec sleep 1000");
+        let refused = home.fosse(["destroy", "live"]);
+        assert_eq!(code(&refused), 1);
+        assert!(stderr(&refused).contains("hint: "), "{refused:?}");
+        assert_eq!(code(&home.fosse(["rm", "-f", "live"])), 0);
+        assert_eq!(code(&client.output()), 143);
+        assert!(home.list().is_empty());
+        home.assert_nothing_left();
+    });
+}
+
+/// X13: `wait` of one run is not held up by another, and several waiters all learn the same.
+#[test]
+fn x13_waiters_wait_for_their_own_run_only() {
+    on_docker(|home| {
+        let long = home.start(Engine::Docker, &["-n", "long"], "exec sleep 1000");
+        let short = home.start(Engine::Docker, &["-n", "short"], "exit 5");
+        let waiters: Vec<Client> = (0..4).map(|_| Client::spawn(home.cmd(["wait", "short"]))).collect();
+        for waiter in waiters {
+            let output = waiter.output();
+            assert_eq!((code(&output), stdout(&output).as_str()), (5, "5\n"));
+        }
+        assert_eq!(code(&short.output()), 5);
+        long.signal(KILL);
+        let lost = home.fosse(["wait", "short", "long"]);
+        assert_eq!((code(&lost), stdout(&lost).as_str()), (125, "5\nnull\n"));
+        assert_eq!(code(&home.fosse(["stop", "long"])), 0);
+        long.output();
+        home.assert_nothing_left();
+    });
+}

@@ -1,0 +1,474 @@
+//! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
+//! conditions.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test calls it a hang. Generous: a low limit only buys flakes.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// The image with busybox.
+pub const IMAGE: &str = "fosse-test:busybox";
+
+/// Whether a suite that cannot run is a failure.
+fn strict() -> bool {
+    std::env::var_os("FOSSE_TEST_STRICT").is_some_and(|value| value == "1")
+}
+
+/// How often a repeated check runs: `full` times in strict mode, a tenth otherwise; FOSSE_TEST_REPEAT (percent)
+/// says otherwise.
+pub fn repeat(full: usize) -> usize {
+    let percent = std::env::var("FOSSE_TEST_REPEAT").ok().and_then(|text| text.parse().ok());
+    (full * percent.unwrap_or(if strict() { 100 } else { 10 }) / 100).max(2)
+}
+
+/// Waits for a condition.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A real engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Docker,
+    Podman,
+}
+
+impl Engine {
+    pub const ALL: [Engine; 2] = [Engine::Docker, Engine::Podman];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        }
+    }
+
+    /// Whether it is there; a test that needs it is left out, or fails in strict mode.
+    pub fn available(self) -> bool {
+        static FOUND: OnceLock<[bool; 2]> = OnceLock::new();
+        let found = FOUND.get_or_init(|| Engine::ALL.map(Engine::probe))[self as usize];
+        assert!(found || !strict(), "{} is not available, which strict mode does not allow", self.name());
+        if !found {
+            eprintln!("left out: {} is not available, or has no image {IMAGE}", self.name());
+        }
+        found
+    }
+
+    fn probe(self) -> bool {
+        let variable = format!("FOSSE_TEST_{}", self.name().to_uppercase());
+        match std::env::var(variable).as_deref() {
+            Ok("0") => false,
+            Ok(_) => true,
+            Err(_) => self.call(["image", "inspect", IMAGE]).status.success(),
+        }
+    }
+
+    /// Calls the engine's tool.
+    pub fn call<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Output {
+        match Command::new(self.name()).args(args).stdin(Stdio::null()).output() {
+            Ok(output) => output,
+            Err(_) => Output { status: std::process::ExitStatus::from_raw(127 << 8), stdout: vec![], stderr: vec![] },
+        }
+    }
+
+    /// What the tool prints, trimmed.
+    pub fn says<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> String {
+        String::from_utf8_lossy(&self.call(args).stdout).trim().to_owned()
+    }
+}
+
+/// Runs the body on each engine that is there.
+pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
+    for engine in Engine::ALL {
+        if engine.available() {
+            body(engine, &Home::new());
+        }
+    }
+}
+
+/// Runs the body on docker, if it is there.
+pub fn on_docker(body: impl Fn(&Home)) {
+    if Engine::Docker.available() {
+        body(&Home::new());
+    }
+}
+
+/// The program under test.
+pub fn fosse() -> &'static str {
+    env!("CARGO_BIN_EXE_fosse")
+}
+
+/// Directories of one test's own. Dropping it finishes and removes its runs, and fails the test if something of
+/// them is left.
+pub struct Home {
+    pub dir: PathBuf,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
+        let home = Home { dir };
+        for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
+            fs::create_dir(&dir).unwrap();
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        home
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.dir.join("ws")
+    }
+
+    pub fn user_config(&self) -> PathBuf {
+        self.dir.join("home/.config/fosse/config.json")
+    }
+
+    /// Writes a file below the home, with its parents.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Writes an executable script below the home.
+    pub fn script(&self, path: &str, content: &str) -> PathBuf {
+        let path = self.write(path, format!("#!/bin/sh\n{content}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// The program with arguments, in this home: nothing of the caller's settings reaches it.
+    pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(fosse());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("FOSSE_") || name.to_string_lossy().starts_with("XDG_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .args(args)
+            .env("FOSSE_STATE_DIR", self.state())
+            .env("FOSSE_RUNTIME_DIR", self.dir.join("run"))
+            .env("HOME", self.dir.join("home"))
+            .current_dir(self.workspace())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn fosse<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        finish(self.cmd(args))
+    }
+
+    /// `fosse run` of a command line in an engine, with options.
+    pub fn run_cmd(&self, engine: Engine, options: &[&str], command: &[&str]) -> Command {
+        let mut args = vec!["run", "--runtime", engine.name(), "--image", IMAGE];
+        args.extend(options);
+        args.push("--");
+        args.extend(command);
+        self.cmd(args)
+    }
+
+    pub fn run(&self, engine: Engine, options: &[&str], command: &[&str]) -> Output {
+        finish(self.run_cmd(engine, options, command))
+    }
+
+    /// Starts a run and waits until its command has printed `ready`.
+    pub fn start(&self, engine: Engine, options: &[&str], script: &str) -> Client {
+        let script = format!("echo ready; {script}");
+        let client = Client::spawn(self.run_cmd(engine, options, &["sh", "-c", &script]));
+        client.wait_for_output("ready\n");
+        client
+    }
+
+    /// The records of all runs, newest first.
+    pub fn list(&self) -> Vec<Value> {
+        let output = self.fosse(["list", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        output
+            .stdout
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect()
+    }
+
+    /// The record of the newest run.
+    pub fn newest(&self) -> Value {
+        self.list().into_iter().next().expect("no run")
+    }
+
+    /// The id of the newest run.
+    pub fn newest_id(&self) -> String {
+        self.newest()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn logs(&self, run: &str) -> Output {
+        self.fosse(["logs", run])
+    }
+
+    pub fn instance(&self) -> Option<String> {
+        Some(fs::read_to_string(self.state().join("instance")).ok()?.trim().to_owned())
+    }
+
+    /// The ids of everything in an engine that is this home's.
+    pub fn objects(&self, engine: Engine) -> Vec<String> {
+        let Some(instance) = self.instance() else { return Vec::new() };
+        let label = format!("label=fosse.instance={instance}");
+        let containers = engine.says(["ps", "--all", "--quiet", "--filter", &label]);
+        let networks = engine.says(["network", "ls", "--quiet", "--filter", &label]);
+        containers.lines().chain(networks.lines()).map(str::to_owned).collect()
+    }
+
+    /// Files that a run leaves only while it lives.
+    pub fn temporary_files(&self) -> Vec<PathBuf> {
+        let mut left = Vec::new();
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        for run in runs {
+            if run.file_name().to_string_lossy().starts_with('.') {
+                left.push(run.path());
+            }
+            for name in ["env", "engine", "reserve", ".record.json.new"] {
+                left.extend(Some(run.path().join(name)).filter(|path| path.exists()));
+            }
+        }
+        for dir in ["state/names", "run"] {
+            left.extend(fs::read_dir(self.dir.join(dir)).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+        left
+    }
+
+    /// Processes that name this home in their arguments or environment, other than this one.
+    pub fn processes(&self) -> Vec<String> {
+        let needle = self.dir.to_string_lossy().into_owned();
+        let own = std::process::id().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if !pid.bytes().all(|b| b.is_ascii_digit()) || pid == own {
+                continue;
+            }
+            let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+            let text = [read("cmdline"), read("environ")].concat();
+            // A zombie has neither, and is its parent's business.
+            if String::from_utf8_lossy(&text).contains(&needle) {
+                found.push(format!("{pid} {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
+            }
+        }
+        found
+    }
+
+    /// Fails unless everything is gone that only a live run may have.
+    pub fn assert_nothing_left(&self) {
+        for engine in Engine::ALL {
+            if engine.available() {
+                assert_eq!(self.objects(engine), Vec::<String>::new(), "objects left in {}", engine.name());
+            }
+        }
+        assert_eq!(self.temporary_files(), Vec::<PathBuf>::new(), "files left");
+        wait_until("no process is left", || self.processes().is_empty());
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.instance().is_some() {
+            for run in fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
+                let id = run.file_name().to_string_lossy().into_owned();
+                finish(self.cmd(["destroy", "-q", "-f", &id]));
+            }
+            for engine in Engine::ALL {
+                for object in self.objects(engine) {
+                    engine.call(["rm", "--force", "--volumes", &object]);
+                    engine.call(["network", "rm", &object]);
+                }
+            }
+        }
+        let left = self.processes();
+        fs::remove_dir_all(&self.dir).unwrap_or_default();
+        if !std::thread::panicking() {
+            assert_eq!(left, Vec::<String>::new(), "processes of this test are left");
+        }
+    }
+}
+
+/// Runs a command to its end, with a limit that tells a hang.
+pub fn finish(command: Command) -> Output {
+    Client::spawn(command).output()
+}
+
+/// A running program whose output is collected while it runs.
+pub struct Client {
+    child: Option<Child>,
+    stdout: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    stderr: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Client {
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stdout, stderr) = (std::sync::Arc::default(), std::sync::Arc::default());
+        let out = collect(child.stdout.take().unwrap(), &stdout);
+        let err = collect(child.stderr.take().unwrap(), &stderr);
+        Client { child: Some(child), stdout, stderr, readers: vec![out, err] }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
+    }
+
+    pub fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.as_mut().unwrap().stdin.take().unwrap()
+    }
+
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.lock().unwrap()).into_owned()
+    }
+
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
+    }
+
+    pub fn wait_for_output(&self, text: &str) {
+        let start = Instant::now();
+        while !self.stdout_text().contains(text) {
+            assert!(
+                start.elapsed() < LIMIT,
+                "no {text:?}; stdout {:?}, stderr {:?}",
+                self.stdout_text(),
+                self.stderr_text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal by its number.
+    pub fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Waits for its end; its exit status alone, as long as others hold its streams.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                start.elapsed() < LIMIT,
+                "it does not end; stdout {:?}, stderr {:?}",
+                self.stdout_text(),
+                self.stderr_text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for its end and the end of its output.
+    pub fn output(mut self) -> Output {
+        let status = self.wait();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        let take = |bytes: &std::sync::Mutex<Vec<u8>>| std::mem::take(&mut *bytes.lock().unwrap());
+        Output { status, stdout: take(&self.stdout), stderr: take(&self.stderr) }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have been reaped, which is fine.
+            child.kill().unwrap_or_default();
+            child.wait().map(drop).unwrap_or_default();
+        }
+    }
+}
+
+fn collect(
+    mut pipe: impl Read + Send + 'static,
+    into: &std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+) -> std::thread::JoinHandle<()> {
+    let into = std::sync::Arc::clone(into);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count) = pipe.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            into.lock().unwrap().extend_from_slice(&buffer[..count]);
+        }
+    })
+}
+
+/// Sends a signal to a process of this test.
+pub fn kill(pid: i32, signal: i32) {
+    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{signal} {pid}");
+}
+
+/// A process's state letter (proc_pid_stat(5)), if it exists.
+pub fn process_state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim().chars().next()
+}
+
+/// The exit code, where it ended by itself.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
+}
+
+/// stderr as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// stdout as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// All files below a directory with their content: to see that nothing changed.
+pub fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            files.push((entry.path(), Vec::new()));
+            files.extend(snapshot(&entry.path()));
+        } else {
+            files.push((entry.path(), fs::read(entry.path()).unwrap_or_default()));
+        }
+    }
+    files.sort();
+    files
+}
+
+pub const HUP: i32 = 1;
+pub const INT: i32 = 2;
+pub const QUIT: i32 = 3;
+pub const KILL: i32 = 9;
+pub const USR1: i32 = 10;
+pub const TERM: i32 = 15;
+pub const CONT: i32 = 18;
+pub const STOP: i32 = 19;
+pub const TSTP: i32 = 20;

@@ -1,1 +1,3 @@
 //! Every promise of fosse, one file a verb or promise.
+
+mod process;

@@ -84,7 +84,8 @@ impl Scratch {
     /// test inherits for a moment would make executing it fail (ETXTBSY).
     fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.path(name);
-        let write = sh("printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"", [path.as_os_str(), script.as_ref()]);
+        let write =
+            sh("printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"", [path.as_os_str(), script.as_ref()]);
         assert!(run(write).unwrap().exit.success());
         path
     }
@@ -237,10 +238,10 @@ fn d6_a_process_that_left_the_group_and_holds_the_pipes_does_not_hold_the_call()
 fn d6_processes_that_left_the_group_and_never_stop_writing_do_not_hold_the_call() {
     let scratch = Scratch::new();
     let witness = Witness::new(&scratch);
-    let (cmd, escapees) = escaping(&scratch, &witness, 4, "cat /dev/zero");
+    let (cmd, escapees) = escaping(&scratch, &witness, 8, "cat /dev/zero");
     let output = run(cmd).unwrap();
     assert_eq!(output.exit, Exit::Code(4));
-    assert_eq!(escapees.count(), 4);
+    assert_eq!(escapees.count(), 8);
     drop(escapees);
     witness.wait_gone();
 }
@@ -336,7 +337,9 @@ fn x5_e1_every_exit_code_is_exact_with_sixteen_calls_at_once() {
 fn x5_death_by_a_signal_is_told_apart_from_an_exit_code() {
     // Those that do not end a process, and those that this one ignores: a shell cannot change that (nohup(1)).
     let ignored = u64::from_str_radix(&status_field("/proc/thread-self/status", "SigIgn:"), 16).unwrap();
-    let ends = |signal: &u8| !(17..=23).contains(signal) && *signal != 28 && (ignored >> (signal - 1) & 1 == 0 || *signal == 13);
+    let ends = |signal: &u8| {
+        !(17..=23).contains(signal) && *signal != 28 && (ignored >> (signal - 1) & 1 == 0 || *signal == 13)
+    };
     let signals: Vec<u8> = (1..=31).filter(ends).collect();
     assert!([6, 9, 11, 13, 15].iter().all(|signal| signals.contains(signal)), "{signals:?}");
     for signal in signals {
@@ -383,7 +386,10 @@ fn d6_dropping_the_sender_ends_the_call_and_every_process_of_it() {
     drop(keep);
     let error = call.join().unwrap().unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "sh exec 9>\"$1\"; trap '' TERM; sleep 1000 & while :; do sleep 1000; done: cancelled");
+    assert_eq!(
+        error.to_string(),
+        "sh exec 9>\"$1\"; trap '' TERM; sleep 1000 & while :; do sleep 1000; done: cancelled"
+    );
     witness.wait_gone();
 }
 

@@ -6,7 +6,6 @@ mod support;
 mod behind;
 mod clean;
 mod config;
-mod docs;
 mod engines;
 mod input;
 mod layers;

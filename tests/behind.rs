@@ -1,9 +1,9 @@
 //! What others do to a run's container behind fosse's back, and what the engine itself does.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 
-use crate::support::{Client, Engine, Home, IMAGE, TERM, code, on_docker, on_each_engine, stdout, wait_until};
+use crate::support::own_engine::OwnEngine;
+use crate::support::{Client, Engine, Home, TERM, code, on_docker, on_each_engine, stdout, wait_until};
 
 fn container(home: &Home) -> String {
     format!("fosse-{}", home.newest_id())
@@ -99,95 +99,6 @@ fn tool_of(client: &Client, engine: Engine) -> i32 {
         found.is_some()
     });
     found.unwrap()
-}
-
-/// A docker engine of a test's own.
-struct OwnEngine {
-    child: Option<Child>,
-    dir: std::path::PathBuf,
-}
-
-impl OwnEngine {
-    fn start(home: &Home) -> Option<Self> {
-        if Command::new("dockerd").arg("--version").output().is_err() || fosse::sys::process::effective_ids().0 != 0 {
-            assert!(std::env::var("FOSSE_TEST_STRICT").is_err(), "an engine of its own needs dockerd and root");
-            eprintln!("left out: an engine of its own needs dockerd and root");
-            return None;
-        }
-        let mut engine = OwnEngine { child: None, dir: home.dir.join("own-engine") };
-        fs::create_dir(&engine.dir).unwrap();
-        engine.up();
-        let image = Command::new("docker").args(["save", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
-        let load = engine.docker().arg("load").stdin(image.stdout.unwrap()).output().unwrap();
-        assert!(load.status.success(), "{load:?}");
-        Some(engine)
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}/sock", self.dir.display())
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", self.host());
-        command
-    }
-
-    fn up(&mut self) {
-        let at = |name: &str| self.dir.join(name).display().to_string();
-        let log = fs::File::create(self.dir.join("log")).unwrap();
-        let args = [
-            "--data-root",
-            &at("data"),
-            "--exec-root",
-            &at("exec"),
-            "--pidfile",
-            &at("pid"),
-            "-H",
-            &self.host(),
-            "--bridge=none",
-            "--iptables=false",
-        ];
-        let child =
-            Command::new("dockerd").args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.child = Some(child);
-        wait_until("the engine answers", || {
-            self.docker().arg("version").output().is_ok_and(|output| output.status.success())
-        });
-    }
-
-    fn down(&mut self, signal: i32) {
-        if let Some(mut child) = self.child.take() {
-            crate::support::kill(i32::try_from(child.id()).unwrap(), signal);
-            child.wait().unwrap();
-            fs::remove_file(self.dir.join("pid")).unwrap_or_default();
-        }
-    }
-}
-
-impl Drop for OwnEngine {
-    fn drop(&mut self) {
-        if self.child.is_none() {
-            return;
-        }
-        // Its containers first, and its containerd with it.
-        let ids = self.docker().args(["ps", "-aq"]).output().map(|output| output.stdout).unwrap_or_default();
-        for id in String::from_utf8_lossy(&ids).split_whitespace() {
-            self.docker().args(["rm", "-f", id]).output().map(drop).unwrap_or_default();
-        }
-        self.down(TERM);
-        let needle = self.dir.display().to_string();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let cmdline = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            if cmdline.contains(&needle) && (cmdline.contains("containerd")) {
-                Command::new("kill").arg("-9").arg(entry.file_name()).output().map(drop).unwrap_or_default();
-            }
-        }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.contains(&needle)) {
-            Command::new("umount").args(["-l", point]).output().map(drop).unwrap_or_default();
-        }
-    }
 }
 
 /// The right code or an honest unknown, never a success, and nothing left.

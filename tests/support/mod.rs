@@ -1,6 +1,8 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
+pub mod own_engine;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;

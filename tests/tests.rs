@@ -6,6 +6,7 @@ mod support;
 mod behind;
 mod clean;
 mod config;
+mod docs;
 mod engines;
 mod input;
 mod network;

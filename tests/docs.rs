@@ -478,6 +478,7 @@ fn the_completions_are_those_of_the_program() {
 }
 
 /// Runs a program on a file and gives what it says; `None` if the program is not installed.
+#[allow(clippy::disallowed_macros, reason = "a test says what it leaves out")]
 fn check(program: &str, args: &[&str], file: &str) -> Option<(bool, String)> {
     let output = Command::new(program).args(args).arg(root().join(file)).stdin(Stdio::null()).output();
     let output = match output {

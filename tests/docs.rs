@@ -228,9 +228,10 @@ fn no_page_speaks_of_an_option_that_does_not_exist() {
 fn every_value_of_a_choice_is_on_its_verbs_page() {
     for verb in verbs() {
         let page = read(&page_of(verb.get_name()));
+        let spelled = words_of(heads(&page, "Cm").chain(page.lines().filter_map(|line| line.strip_prefix(".Cm "))));
         for arg in verb.get_arguments().filter(|arg| arg.get_action().takes_values()) {
             for value in arg.get_possible_values() {
-                let there = page.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == value.get_name());
+                let there = spelled.contains(value.get_name());
                 assert!(there, "{} does not explain {}={}", page_of(verb.get_name()), arg.get_id(), value.get_name());
             }
         }

@@ -260,7 +260,10 @@ fn a_command_killed_for_memory_says_so() {
         let output = home.run(engine, &["--memory", "16m", "--no-workspace"], &hog);
         assert_eq!(code(&output), 137, "{engine:?} {output:?}");
         let record = home.newest();
-        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some("oom")), "{record}");
+        // podman on cgroup v1 does not know it; what is not known is not claimed.
+        let known = !engine.says(["info", "--format", "{{.Host.CgroupsVersion}}"]).contains("v1");
+        let wanted = if known { "oom" } else { "exited" };
+        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some(wanted)), "{record}");
     });
 }
 

@@ -48,14 +48,24 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Folds line ends and control bytes, so that foreign text cannot forge a second message or move the cursor.
+/// The most characters of foreign text in a message.
+const MESSAGE_MAX: usize = 600;
+
+/// Folds line ends and control bytes, so that foreign text cannot forge a second message or move the cursor; cuts
+/// what is longer than anyone reads.
 pub fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+    let mut out = String::new();
     for piece in text.split(['\n', '\r']).map(str::trim).filter(|piece| !piece.is_empty()) {
         if !out.is_empty() {
             out.push_str("; ");
         }
-        out.extend(piece.chars().map(|c| if c.is_control() { '?' } else { c }));
+        out.extend(piece.chars().take(MESSAGE_MAX).map(|c| if c.is_control() { '?' } else { c }));
+        if out.len() > MESSAGE_MAX {
+            let end = out.char_indices().nth(MESSAGE_MAX).map_or(out.len(), |(at, _)| at);
+            out.truncate(end);
+            out.push('…');
+            break;
+        }
     }
     out
 }
@@ -69,5 +79,7 @@ mod tests {
         let failure = Failure::new("creating", "a\n\n  b\u{1b}[2J\r\nc").hint("x\ny");
         assert_eq!(failure.to_string(), "creating failed: a; b?[2J; c");
         assert_eq!(failure.advice(), Some("x; y"));
+        assert!(one_line(&"noise\n".repeat(10_000)).chars().count() <= MESSAGE_MAX + 1);
+        assert!(one_line(&"é".repeat(10_000)).chars().count() <= MESSAGE_MAX + 1);
     }
 }

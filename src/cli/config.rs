@@ -74,7 +74,7 @@ pub const IMAGE: &str = "the name of an image, such as busybox or registry/name:
 
 const TEXT: &str = "a text that is not empty";
 const COUNT: &str = "a whole number of at least 1";
-const TEXTS: &str = "an object whose values are texts";
+const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
 
 /// Every key of a file.
 const KEYS: [Key; 19] = [
@@ -136,18 +136,23 @@ const KEYS: [Key; 19] = [
         in_workspace: true,
         set: |l, v| variables(v).map(|map| l.env = map),
     },
-    Key { name: "label", form: TEXTS, in_workspace: true, set: |l, v| texts(v).map(|map| l.label = map) },
+    Key {
+        name: "label",
+        form: TEXTS,
+        in_workspace: true,
+        set: |l, v| texts(v).filter(|map| !map.contains_key("")).map(|map| l.label = map),
+    },
     Key {
         name: "query_timeout",
         form: duration::FORM,
         in_workspace: false,
-        set: |l, v| put(&mut l.query_timeout, time(v)),
+        set: |l, v| put(&mut l.query_timeout, time(v).filter(|t| !t.is_zero())),
     },
     Key {
         name: "change_timeout",
         form: duration::FORM,
         in_workspace: false,
-        set: |l, v| put(&mut l.change_timeout, time(v)),
+        set: |l, v| put(&mut l.change_timeout, time(v).filter(|t| !t.is_zero())),
     },
     Key { name: "docker", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.docker, text(v)) },
     Key { name: "podman", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.podman, text(v)) },
@@ -273,7 +278,14 @@ pub fn parse(bytes: &[u8], workspace: bool) -> std::result::Result<Layer, String
         // The value may be a secret: it is not repeated.
         (key.set)(&mut layer, value).ok_or_else(|| format!("key \"{name}\" must be {}", key.form))?;
     }
-    Ok(layer)
+    // Other values reach an engine's tool through its own environment, where an untrusted name could steer it.
+    let odd = |(name, value): &(&String, &String)| !crate::runtime::fits_a_line(name.as_ref(), value.as_ref());
+    match layer.env.iter().find(odd).filter(|_| workspace) {
+        Some((name, _)) => {
+            Err(format!("key \"env\": the value of {name} must be one plain line in a workspace's file"))
+        }
+        None => Ok(layer),
+    }
 }
 
 /// Reads a file's layer; a file that is not there is an empty one.

@@ -156,7 +156,7 @@ fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
         Ok(Some(())) => Check::new(format!("{name} trial"), Verdict::Well, "a container runs"),
         Ok(None) => Check::new(format!("{name} trial"), Verdict::Well, "not tried: it has no image yet"),
         Err(error) => {
-            let hint = trial_hint(&error.to_string(), name);
+            let hint = trial_hint(&error.to_string(), name, "try it yourself: ");
             Check::new(format!("{name} trial"), Verdict::Problem, format!("no container can run: {error}")).hint(hint)
         }
     });
@@ -195,7 +195,7 @@ fn not_installed(kind: Kind) -> Check {
 }
 
 /// What helps, by the words that engines use when nothing can run.
-fn trial_hint(why: &str, name: &str) -> String {
+fn trial_hint(why: &str, name: &str, otherwise: &str) -> String {
     let lower = why.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if says(&["rlimit", "operation not permitted: oci"]) {
@@ -207,7 +207,7 @@ fn trial_hint(why: &str, name: &str) -> String {
     } else if says(&["newuidmap", "subuid", "user namespace"]) {
         "rootless containers need uidmap and a range in /etc/subuid and /etc/subgid".into()
     } else {
-        format!("try it yourself: {name} run --rm IMAGE true")
+        format!("{otherwise}{name} run --rm IMAGE true")
     }
 }
 

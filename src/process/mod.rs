@@ -55,16 +55,18 @@ impl Cmd {
         self
     }
 
-    /// Program and first argument, for messages: enough to know the call, and nothing that could be a secret.
+    /// Program and verb, for messages: enough to know the call, and nothing that could be a secret.
     pub fn title(&self) -> String {
         let name = std::path::Path::new(&self.program).file_name().unwrap_or(&self.program);
-        let words = [Some(name), self.verb()];
-        words.into_iter().flatten().map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
-    }
-
-    /// The first argument that is not an option with its value.
-    fn verb(&self) -> Option<&OsStr> {
-        self.args.iter().map(OsString::as_os_str).find(|arg| !arg.to_string_lossy().starts_with('-'))
+        let mut words = vec![name.to_string_lossy()];
+        let mut verbs = self.args.iter().map(|arg| arg.to_string_lossy()).filter(|arg| !arg.starts_with('-'));
+        if let Some(verb) = verbs.next() {
+            // Nouns that have verbs of their own.
+            let noun = matches!(&*verb, "network" | "container" | "context" | "image");
+            words.push(verb);
+            words.extend(verbs.next().filter(|_| noun));
+        }
+        words.join(" ")
     }
 }
 

@@ -443,7 +443,7 @@ impl Monitor {
             pump::Event::First(Stream::Stdout) => self.on_started(),
             pump::Event::First(Stream::Stderr) => {
                 if let Some(channel) = &self.channel {
-                    channel.confirm_start();
+                    channel.look();
                 }
             }
             pump::Event::Unread => {
@@ -468,7 +468,12 @@ impl Monitor {
             Done::Signalled(signal, Err(error)) => {
                 log::warn(&format!("passing {} to the command failed: {error}", signal.name()));
             }
-            Done::Signalled(_, Ok(())) | Done::Frozen(false) | Done::Killed(Ok(())) => {}
+            Done::Killed(Ok(())) => {
+                if let Some(channel) = &self.channel {
+                    channel.look();
+                }
+            }
+            Done::Signalled(_, Ok(())) | Done::Frozen(false) => {}
             Done::Frozen(true) => self.stop_with_the_command(),
             Done::Killed(Err(error)) => {
                 let failure = Failure::new("ending the run", error)

@@ -26,7 +26,7 @@ pub enum Resource {
 #[derive(Debug, Default)]
 pub struct Undo {
     stack: Vec<Resource>,
-    /// Whether an engine's call ended without an answer: then what it asked for may still come to be.
+    /// Whether the engine may have something afterwards: a call ended without an answer, or things are kept.
     uncertain: bool,
 }
 
@@ -68,9 +68,10 @@ impl Undo {
         failures
     }
 
-    /// What is armed was acquired on purpose to stay.
+    /// What was acquired is to stay, and whoever destroys the run finds that there is something.
     pub fn keep(&mut self) {
         self.stack.clear();
+        self.uncertain = true;
     }
 }
 

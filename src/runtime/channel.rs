@@ -60,11 +60,12 @@ pub trait Channel: Send + Sync {
     /// What becomes known, in order.
     fn facts(&self) -> Receiver<Fact>;
 
-    /// Asks whether the command runs already; the answer is a fact. On a channel whose stderr may carry the
+    /// Asks whether the command runs or has ended; the answer is a fact. On a channel whose stderr may carry the
     /// engine's own words, the first bytes there prove nothing.
-    fn confirm_start(&self);
+    fn look(&self);
 
-    /// Delivers a signal; KILL ends the command with every descendant.
+    /// Delivers a signal; KILL ends the command with every descendant. A command that has ended takes none, which
+    /// is no error.
     fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()>;
 
     /// Stops the command and all its descendants, or lets them go on.

@@ -10,6 +10,7 @@ mod spec;
 
 pub use about::{About, Cache};
 pub use channel::{Channel, End, Fact, Streams};
+pub use docker::argv::fits_a_line;
 pub use spec::{Cover, HOME, Mount, Network, Spec, User, WORKSPACE};
 
 use std::fmt;

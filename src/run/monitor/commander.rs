@@ -49,9 +49,7 @@ impl Commander {
         thread::Builder::new().name("command".into()).stack_size(256 << 10).spawn(move || {
             for command in queue {
                 let done = match command {
-                    Command::Signal(signal) => {
-                        Done::Signalled(signal, unless_ended(caller.signal(signal, limits.change())))
-                    }
+                    Command::Signal(signal) => Done::Signalled(signal, caller.signal(signal, limits.change())),
                     Command::Freeze(frozen) => {
                         // What cannot be frozen goes on running; fosse stops all the same.
                         caller.freeze(frozen, limits.query()).unwrap_or_default();
@@ -76,7 +74,8 @@ impl Commander {
         let name = self.name.clone();
         let body = move || {
             let limits = runtime.limits();
-            let killed = unless_ended(channel.signal(Signal::KILL, limits.change()))
+            let killed = channel
+                .signal(Signal::KILL, limits.change())
                 .or_else(|_| runtime.remove_containers(&[name], limits.change()));
             tell.send(Done::Killed(killed)).unwrap_or_default();
         };
@@ -84,21 +83,5 @@ impl Commander {
             let error = crate::process::Error::Start { call: "kill".into(), source };
             self.tell.send(Done::Killed(Err(Error::Call(error)))).unwrap_or_default();
         }
-    }
-}
-
-/// A command that has ended takes no signal, and needs none.
-fn unless_ended(result: Result<(), Error>) -> Result<(), Error> {
-    match result {
-        Err(Error::Refused { call, complaint }) => {
-            let ended = ["is not running", "no such container", "can only kill running", "no container with"];
-            let lower = complaint.to_lowercase();
-            if ended.iter().any(|words| lower.contains(words)) {
-                Ok(())
-            } else {
-                Err(Error::Refused { call, complaint })
-            }
-        }
-        other => other,
     }
 }

@@ -124,7 +124,7 @@ pub struct Environment {
 pub fn environment(spec: &Spec) -> Environment {
     let mut carried = Environment { file: Vec::new(), by_process: Vec::new() };
     for (name, value) in &spec.env {
-        if fits_a_line(name) && fits_a_line(value) {
+        if fits_a_line(name, value) {
             for part in [name.as_bytes(), b"=", value.as_bytes(), b"\n"] {
                 carried.file.extend_from_slice(part);
             }
@@ -135,7 +135,8 @@ pub fn environment(spec: &Spec) -> Environment {
     carried
 }
 
-fn fits_a_line(text: &OsStr) -> bool {
+/// Whether a variable can travel in a file of lines as the tools read it.
+pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
     // bufio.Scanner, which both tools read the file with, refuses lines of 64 KiB.
     const LINE_MAX: usize = 30_000;
     let plain = |text: &str| {
@@ -144,7 +145,7 @@ fn fits_a_line(text: &OsStr) -> bool {
             && !text.starts_with(['"', '\'', '#', '\u{feff}', ' ', '\t'])
             && !text.ends_with('*')
     };
-    text.to_str().is_some_and(plain)
+    [name, value].into_iter().all(|text| text.to_str().is_some_and(plain))
 }
 
 /// What of a run cannot be written for this tool.
@@ -178,7 +179,7 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
 /// Whether a variable that cannot travel in a file would change what the tool itself does.
 fn steers_the_tool(name: &str) -> bool {
     const NAMES: [&str; 9] = ["PATH", "HOME", "TMPDIR", "HOSTNAME", "NOTIFY_SOCKET", "LOGNAME", "USER", "TZ", "TERM"];
-    const PREFIXES: [&str; 14] = [
+    const PREFIXES: [&str; 21] = [
         "DOCKER_",
         "CONTAINER",
         "BUILDKIT_",
@@ -193,6 +194,13 @@ fn steers_the_tool(name: &str) -> bool {
         "STORAGE_",
         "REGISTRY_",
         "OTEL_",
+        "BASH",
+        "ENV",
+        "PYTHON",
+        "PERL",
+        "NODE_",
+        "RUBY",
+        "GCONV",
     ];
     let upper = name.to_ascii_uppercase();
     NAMES.contains(&upper.as_str())

@@ -22,6 +22,15 @@ use crate::wire::record;
 const FIRST_LOOK: Duration = Duration::from_millis(400);
 const NEXT_LOOK: Duration = Duration::from_secs(1);
 
+/// After which time a signal is sent again that came too early.
+const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How often a client is checked against its engine.
+const AGREEMENT: Duration = Duration::from_secs(20);
+
+/// How long a client may go on once its command has ended: the last bytes are on their way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A container's command behind the engine's attached client.
 pub struct Attached {
     engine: Arc<Engine>,
@@ -74,13 +83,29 @@ impl Channel for Attached {
         self.facts.clone()
     }
 
-    fn confirm_start(&self) {
+    fn look(&self) {
         // Full: a question is pending. Disconnected: the end is known.
         self.ask.try_send(()).unwrap_or_default();
     }
 
     fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
-        self.engine.signal(&self.name, signal, deadline)
+        loop {
+            let refused = match self.engine.signal(&self.name, signal, deadline) {
+                Err(Error::Refused { call, complaint }) if parse::not_running(&complaint) => {
+                    Error::Refused { call, complaint }
+                }
+                other => return other,
+            };
+            // Ended: it takes no signal, and needs none. But podman says the same for a moment after the start.
+            let facts = self.engine.inspect(std::slice::from_ref(&self.name), deadline, &no_cancel())?;
+            if facts.first().is_none_or(|facts| matches!(facts.status, Status::Ended { .. })) {
+                return Ok(());
+            }
+            if deadline.expired() {
+                return Err(refused);
+            }
+            Deadline::after(SIGNAL_AGAIN).min(deadline).channel().recv().map_or_else(drop, drop);
+        }
     }
 
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
@@ -97,6 +122,16 @@ impl Channel for Attached {
     }
 }
 
+/// How the client's end came about.
+enum Followed {
+    /// It ended.
+    ToTheEnd,
+    /// It did not although its command had, and was ended.
+    Abandoned,
+    /// Its command did not start in time.
+    NeverStarted(String),
+}
+
 /// The thread that waits for the client.
 struct Watch {
     engine: Arc<Engine>,
@@ -108,33 +143,54 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, mut client: Child) {
+        let output_cut = match self.follow(&mut client) {
+            Followed::ToTheEnd => false,
+            Followed::Abandoned => true,
+            Followed::NeverStarted(why) => return self.say(Fact::StartFailed(why)),
+        };
+        let exit = client.reap();
+        match judge(exit) {
+            Verdict::Certain(code) if self.started && !output_cut => {
+                self.end(End { code: Some(code), signal: None, oom: false, lost: None, output_cut });
+            }
+            Verdict::Certain(_) | Verdict::Ask => self.ask_for_the_end(exit, output_cut),
+        }
+    }
+
+    /// Waits for the client's end. Until the command is known to run, and now and then afterwards, the engine is
+    /// asked whether the two still agree: a client may hang although its command has ended.
+    fn follow(&mut self, client: &mut Child) -> Followed {
         let ended = client.ended();
         let start_limit = self.engine.limits.change();
         let mut look = Deadline::after(FIRST_LOOK);
-        while !self.started {
+        let mut over = false;
+        loop {
             select! {
-                recv(ended) -> _ => break,
+                recv(ended) -> _ => return Followed::ToTheEnd,
                 recv(self.asked) -> _ => {}
                 recv(look.channel()) -> _ => {}
             }
             // The client's end calls the question off: then its exit code is the better answer.
             let facts = self.engine.inspect(std::slice::from_ref(&self.name), self.engine.limits.query(), &ended);
-            if facts.is_ok_and(|facts| facts.iter().any(|facts| ran(facts.status))) {
+            let status = facts.ok().and_then(|facts| facts.first().map(|facts| facts.status));
+            if status.is_some_and(ran) {
                 self.tell_started();
-            } else if start_limit.expired() {
+            }
+            if matches!(status, Some(Status::Ended { .. })) {
+                if over {
+                    client.terminate(Duration::ZERO);
+                    return Followed::Abandoned;
+                }
+                over = true;
+                look = Deadline::after(LAST_WORDS);
+                continue;
+            }
+            if !self.started && start_limit.expired() {
                 client.terminate(Duration::from_millis(500));
                 let limit = crate::base::duration::format(self.engine.limits.change);
-                return self.say(Fact::StartFailed(format!("the engine did not start it within {limit}")));
+                return Followed::NeverStarted(format!("the engine did not start it within {limit}"));
             }
-            look = Deadline::after(NEXT_LOOK);
-        }
-        let exit = client.reap();
-        match judge(exit) {
-            Verdict::Certain(code) => {
-                self.tell_started();
-                self.end(End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false });
-            }
-            Verdict::Ask => self.ask_for_the_end(exit),
+            look = Deadline::after(if self.started { AGREEMENT } else { NEXT_LOOK });
         }
     }
 
@@ -151,8 +207,7 @@ impl Watch {
     }
 
     /// What the engine knows about the end, after a client's exit that does not tell.
-    fn ask_for_the_end(&mut self, exit: Exit) {
-        let mut output_cut = false;
+    fn ask_for_the_end(&mut self, exit: Exit, mut output_cut: bool) {
         loop {
             let limit = self.engine.limits.change();
             match self.settled_facts(limit) {
@@ -172,10 +227,15 @@ impl Watch {
                     }
                 }
                 Ok(Some(facts)) => return self.say(Fact::StartFailed(facts.error)),
-                Ok(None) if exit == Exit::Code(137) => {
-                    // Removed behind our back: its client was still told that it was killed.
-                    self.tell_started();
-                    return self.end(End { code: Some(137), signal: None, oom: false, lost: None, output_cut });
+                Ok(None) if self.started && !output_cut && matches!(exit, Exit::Code(2..=124 | 128..)) => {
+                    // Removed behind our back: its client was still told how it ended.
+                    return self.end(End {
+                        code: Some(exit.code()),
+                        signal: None,
+                        oom: false,
+                        lost: None,
+                        output_cut: false,
+                    });
                 }
                 Ok(None) => return self.lost("the engine no longer knows the container".into()),
                 Err(error) => return self.lost(error.to_string()),

@@ -1,6 +1,6 @@
 //! Docker and Podman, through their own command-line tools, so that contexts, rootless and remote engines work.
 
-mod argv;
+pub(super) mod argv;
 mod attached;
 mod endpoint;
 pub mod parse;

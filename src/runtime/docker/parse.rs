@@ -172,7 +172,8 @@ pub fn classify(call: String, complaint: String) -> Error {
 /// Whether all that went wrong is that some object does not exist, or is being removed already.
 pub fn only_missing(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr).to_lowercase();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
+    // docker's network verb closes with a line of its own.
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "exit status 1").peekable();
     let missing = [
         "no such container",
         "no such object",
@@ -183,6 +184,13 @@ pub fn only_missing(stderr: &[u8]) -> bool {
         "is not known",
     ];
     lines.peek().is_some() && lines.all(|line| missing.iter().any(|words| line.contains(words)))
+}
+
+/// Whether a signal was refused because there is no process to take it.
+pub fn not_running(complaint: &str) -> bool {
+    let lower = complaint.to_lowercase();
+    let words = ["is not running", "no such container", "can only kill running", "no container with"];
+    words.iter().any(|words| lower.contains(words))
 }
 
 /// A warning that a limit is not kept: the engine makes the container all the same.
@@ -276,6 +284,8 @@ mod tests {
     fn missing_is_an_answer_and_an_error_is_not() {
         assert!(only_missing(b"Error: No such container: x\nError: No such container: y\n"));
         assert!(!only_missing(b"Error: No such container: x\npermission denied\n"));
+        assert!(only_missing(b"Error response from daemon: network x not found\nexit status 1\n"));
+        assert!(!only_missing(b"exit status 1\n"));
         assert!(!only_missing(b""));
     }
 

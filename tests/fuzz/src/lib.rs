@@ -1,0 +1,156 @@
+//! What must hold for any bytes whatever: one function a fuzz target, and `tests/seeds.rs` calls the same ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fosse::cli::config::{self, Layer};
+use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
+use fosse::runtime::docker::parse;
+use fosse::runtime::{Kind, Status};
+use fosse::wire::record::{self, Record};
+use serde_json::Value;
+
+/// A record that can be read can be written, and is then the same; what is read is never impossible.
+pub fn record(data: &[u8]) {
+    let Ok(read) = record::parse(data) else { return };
+    let bytes = record::format(&read);
+    let again: Record = record::parse(&bytes).expect("what was written cannot be read");
+    assert_eq!(again, read);
+    assert_eq!(read.state.is_final(), read.reason.is_some());
+    assert_eq!(read.state.is_final(), read.stopped_at.is_some());
+}
+
+/// What an engine prints is understood as it stands or refused: no answer is lost, no exit code invented.
+pub fn engine_json(data: &[u8]) {
+    if let (Ok(facts), Some(containers)) = (parse::facts(data), elements(data)) {
+        assert_eq!(facts.len(), containers.len());
+        for (facts, container) in facts.iter().zip(&containers) {
+            assert_eq!(Value::from(facts.id.as_str()), container["Id"]);
+            if let Status::Ended { code, .. } = facts.status {
+                assert_eq!(Value::from(code), container["State"]["ExitCode"]);
+            }
+        }
+    }
+    if let (Ok(networks), Some(elements)) = (parse::networks(data), elements(data)) {
+        assert_eq!(networks.len(), elements.len());
+    }
+    for kind in [Kind::Docker, Kind::Podman] {
+        if let Ok(about) = parse::about(kind, data) {
+            assert!(!(about.rootless && about.remapped && kind == Kind::Podman));
+        }
+    }
+    let text = String::from_utf8_lossy(data);
+    if let Some(id) = parse::id(data) {
+        assert!(!id.is_empty() && id.len() <= 128 && text.contains(&id), "{id:?}");
+        assert!(!id.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/'), "{id:?}");
+    }
+    if let Some((code, _)) = parse::exec_failure(127, data) {
+        assert!(matches!(code, 126 | 127));
+    }
+    assert!(!(parse::only_missing(data) && text.trim().is_empty()));
+    drop((parse::classify("call".into(), text.into_owned()), parse::discarded_limit(data)));
+}
+
+/// The elements of a JSON array; nothing at all is an empty one. `None` where what the parsers skip is broken.
+fn elements(data: &[u8]) -> Option<Vec<Value>> {
+    if data.iter().all(u8::is_ascii_whitespace) { Some(Vec::new()) } else { serde_json::from_slice(data).ok() }
+}
+
+/// A file of output, however damaged: a reader gives the same before and after its repair, the repair only takes
+/// away, what is added is there, and the cap holds. The first two bytes are the cap, the others the file.
+pub fn output(data: &[u8]) {
+    let Some((cap, content)) = data.split_first_chunk() else { return };
+    let cap = u64::from(u16::from_le_bytes(*cap));
+    let scratch = Scratch::new();
+    fs::write(&scratch.0, content).unwrap();
+    let whole = frames(&scratch.0, false);
+    let before = frames(&scratch.0, true);
+    assert!(before.starts_with(&whole) && before.len() <= whole.len() + 1);
+
+    let writer = Writer::open(&scratch.0, cap).unwrap();
+    let repaired = fs::metadata(&scratch.0).unwrap().len();
+    assert!(repaired <= content.len() as u64);
+    assert_eq!(frames(&scratch.0, false), before, "the repair changed what is read");
+    assert_eq!(writer.totals(), totals(&before));
+
+    writer.append(Stream::Stdout, b"one");
+    writer.append(Stream::Stderr, b"two");
+    assert!(fs::metadata(&scratch.0).unwrap().len() <= cap.max(repaired));
+    let after = frames(&scratch.0, false);
+    assert!(after.starts_with(&before));
+    let added: Vec<u8> = after[before.len()..].iter().flat_map(bytes).copied().collect();
+    assert!(b"onetwo".starts_with(&added[..]), "{added:?}");
+    assert!(added.len() == 6 || writer.totals().truncated);
+    assert_eq!(writer.totals().bytes, totals(&after).bytes);
+}
+
+fn frames(path: &Path, torn: bool) -> Vec<Frame> {
+    let mut reader = Reader::open(path).unwrap();
+    let mut next = || if torn { reader.next_torn() } else { reader.next_whole() };
+    std::iter::from_fn(|| next().unwrap()).collect()
+}
+
+fn bytes(frame: &Frame) -> &[u8] {
+    match frame {
+        Frame::Bytes { bytes, .. } => bytes,
+        Frame::LeftOut => b"",
+    }
+}
+
+fn totals(frames: &[Frame]) -> Totals {
+    let mut totals = Totals::default();
+    for frame in frames {
+        match frame {
+            Frame::Bytes { stream, bytes, .. } => totals.bytes[stream.index()] += bytes.len() as u64,
+            Frame::LeftOut => totals.truncated = true,
+        }
+    }
+    totals
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        // One thread of a process at a time has one.
+        let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "-");
+        Scratch(dir.join(format!("fosse-fuzz-{}-{thread}", std::process::id())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap_or_default();
+    }
+}
+
+/// A configuration that is accepted from a workspace means the same as from a trusted file, and widens nothing.
+pub fn config(data: &[u8]) {
+    let trusted = config::parse(data, false);
+    if let Ok(layer) = config::parse(data, true) {
+        assert_eq!(trusted.as_ref(), Ok(&layer));
+        let narrow = Layer {
+            image: layer.image.clone(),
+            memory: layer.memory,
+            cpus_milli: layer.cpus_milli,
+            pids: layer.pids,
+            timeout: layer.timeout,
+            grace: layer.grace,
+            env: layer.env.clone(),
+            label: layer.label.clone(),
+            ..Layer::default()
+        };
+        assert_eq!(layer, narrow);
+    }
+    match trusted {
+        Ok(layer) => {
+            assert_eq!(layer.clone().over(Layer::default()), layer);
+            assert_eq!(Layer::default().over(layer.clone()), layer);
+            assert!(layer.cpus_milli.is_none_or(|milli| milli >= 10) && layer.pids != Some(0));
+            assert!(layer.env.iter().all(|(name, value)| config::is_variable(name) && !value.contains('\0')));
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}

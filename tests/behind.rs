@@ -141,7 +141,8 @@ fn an_engine_that_goes_away_for_good_gives_125_and_lost() {
         command.env("DOCKER_HOST", engine.host()).env("FOSSE_CHANGE_TIMEOUT", "2s");
         let client = Client::spawn(command);
         client.wait_for_output("ready");
-        engine.down(TERM);
+        // By KILL: asked politely, it would end its containers and tell their codes.
+        engine.down(9);
         assert_eq!(code(&client.output()), 125);
         let record = home.newest();
         assert_eq!((record["reason"].as_str(), record["exit_code"].is_null()), (Some("lost"), true), "{record}");

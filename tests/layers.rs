@@ -209,10 +209,11 @@ fn homeless(file: &str, source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let mut wrong = Vec::new();
     for (words, homes) in HOMES.iter().filter(|(_, homes)| !homes.iter().any(|home| file.starts_with(home))) {
+        let where_else = if homes.is_empty() { "no file".into() } else { homes.join(", ") };
         for window in
             tokens.windows(words.len()).filter(|window| window.iter().map(|(_, token)| token).eq(words.iter()))
         {
-            wrong.push(format!("{file}:{}: {} belongs in {}", window[0].0, words.concat(), homes.join(", ")));
+            wrong.push(format!("{file}:{}: {} belongs in {}", window[0].0, words.concat(), where_else));
         }
     }
     wrong

@@ -172,8 +172,14 @@ impl Place {
     fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-records-{}", random_hex(8).unwrap()));
         fs::create_dir_all(dir.join("state/runs")).unwrap();
-        let paths =
-            Paths { state: dir.join("state"), runtime: dir.join("run"), user_config: None, home: None, homes: vec![] };
+        let paths = Paths {
+            state: dir.join("state"),
+            runtime: dir.join("run"),
+            sockets: dir.join("run"),
+            user_config: None,
+            home: None,
+            homes: vec![],
+        };
         let uid = fosse::sys::process::effective_ids().0;
         Place(dir, Store { paths, uid })
     }
@@ -225,13 +231,17 @@ fn unreadable_records_are_listed_last_say_why_and_stop_nothing() {
     fs::write(place.record("4f1c2a9b7d3e"), data("record-1-failed.json")).unwrap();
     // Another run's, a link, a pipe, a directory, nothing, too long, torn.
     fs::write(place.record("000000000001"), data("record-1-failed.json")).unwrap();
-    symlink(place.0.join("state/runs/4f1c2a9b7d3e/record.json"), place.record("000000000002")).unwrap();
+    // It would do, if it were not a link.
+    fs::write(place.0.join("elsewhere"), changed(&json!({"id": "000000000002"}))).unwrap();
+    symlink(place.0.join("elsewhere"), place.record("000000000002")).unwrap();
     let made = fosse::process::Cmd::new("mkfifo").args([place.record("000000000003")]);
     let limit = fosse::base::time::Deadline::after(std::time::Duration::from_secs(60));
     assert!(fosse::process::call(&made, limit, &fosse::process::no_cancel()).unwrap().exit.success());
     fs::create_dir(place.record("000000000004")).unwrap();
     place.record("000000000005");
-    let long = [data("record-1-failed.json"), vec![b' '; usize::try_from(MAX_BYTES).unwrap()]].concat();
+    // And this one, if it were shorter.
+    let mut long = changed(&json!({"id": "000000000006"}));
+    long.resize(usize::try_from(MAX_BYTES).unwrap() + 1, b' ');
     record::parse(&long).unwrap();
     fs::write(place.record("000000000006"), long).unwrap();
     fs::write(place.record("000000000007"), "{").unwrap();

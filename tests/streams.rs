@@ -214,8 +214,7 @@ impl<'a> TinyDisk<'a> {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(TinyDisk(at));
         }
-        assert!(std::env::var("FOSSE_TEST_STRICT").is_err(), "mounting needs root");
-        eprintln!("left out: mounting a small disk needs root");
+        crate::support::left_out("mounting a small disk needs root");
         None
     }
 }

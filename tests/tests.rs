@@ -6,11 +6,13 @@ mod support;
 mod behind;
 mod clean;
 mod config;
+mod docs;
 mod engines;
 mod input;
 mod layers;
 mod network;
 mod orphans;
+#[cfg(target_os = "linux")]
 mod process;
 mod records;
 mod run;

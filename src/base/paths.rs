@@ -15,6 +15,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// Sockets only.
     pub runtime: PathBuf,
+    /// Where sockets are: the runtime directory, or one like it below /tmp if its path is too long for them.
+    pub sockets: PathBuf,
     /// The user's configuration file, if there is a place for one.
     pub user_config: Option<PathBuf>,
     /// The home directory, if it is known.
@@ -55,7 +57,8 @@ impl Paths {
             },
         };
         let config = absolute("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
-        Ok(Paths { state, runtime, user_config: config.map(|dir| dir.join("fosse/config.json")), home, homes })
+        let sockets = sockets(&runtime, uid);
+        Ok(Paths { state, runtime, sockets, user_config: config.map(|dir| dir.join("fosse/config.json")), home, homes })
     }
 
     /// The directory of all runs.
@@ -83,20 +86,18 @@ impl Paths {
         self.state.join("engines")
     }
 
-    /// The control socket of a run. The runtime directory's path may be too long for a socket's address; then
-    /// the socket lies in a directory of the same rules under /tmp.
-    pub fn socket(&self, id: &RunId, uid: u32) -> PathBuf {
-        let preferred = self.runtime.join(format!("{id}.sock"));
-        if preferred.as_os_str().len() <= SOCKET_PATH_MAX {
-            return preferred;
-        }
-        PathBuf::from(format!("/tmp/fosse-{uid}/{id}.sock"))
+    /// The control socket of a run.
+    pub fn socket(&self, id: &RunId) -> PathBuf {
+        self.sockets.join(format!("{id}.sock"))
     }
 
     /// fosse's own directories: never visible inside a run.
     pub fn own_directories(&self) -> Vec<PathBuf> {
         let config = self.user_config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-        [Some(self.state.clone()), Some(self.runtime.clone()), config].into_iter().flatten().collect()
+        let mut own = vec![self.state.clone(), self.runtime.clone()];
+        own.extend(Some(self.sockets.clone()).filter(|sockets| *sockets != self.runtime));
+        own.extend(config);
+        own
     }
 }
 
@@ -132,6 +133,12 @@ impl RunPaths {
     pub fn engine_marker(&self) -> PathBuf {
         self.dir.join("engine")
     }
+}
+
+/// The directory of sockets, by the longest name that one has.
+fn sockets(runtime: &Path, uid: u32) -> PathBuf {
+    let longest = runtime.as_os_str().len() + 1 + RunId::LEN + ".sock".len();
+    if longest <= SOCKET_PATH_MAX { runtime.to_owned() } else { PathBuf::from(format!("/tmp/fosse-{uid}")) }
 }
 
 /// A variable that holds an absolute path; others are ignored, as the XDG Base Directory rules ask.
@@ -173,6 +180,7 @@ mod tests {
         Paths {
             state: "/s".into(),
             runtime: runtime.into(),
+            sockets: runtime.into(),
             user_config: Some("/c/fosse/config.json".into()),
             home: None,
             homes: vec![],
@@ -180,11 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn a_too_long_runtime_directory_moves_the_socket() {
-        let id = RunId::parse("0123456789ab").unwrap();
-        assert_eq!(paths("/r").socket(&id, 7), Path::new("/r/0123456789ab.sock"));
+    fn a_too_long_runtime_directory_moves_the_sockets() {
+        assert_eq!(sockets(Path::new("/r"), 7), Path::new("/r"));
         let long = format!("/{}", "x".repeat(100));
-        assert_eq!(paths(&long).socket(&id, 7), Path::new("/tmp/fosse-7/0123456789ab.sock"));
+        assert_eq!(sockets(Path::new(&long), 7), Path::new("/tmp/fosse-7"));
     }
 
     #[test]

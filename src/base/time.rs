@@ -96,7 +96,7 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         && (1..=31).contains(&day)
         && hour < 24
         && minute < 60
-        && second <= 60
+        && second < 60
         && !fraction.is_empty()
         && fraction.bytes().all(|b| b.is_ascii_digit());
     if !in_range {

@@ -112,7 +112,7 @@ pub fn list(args: &List) -> Result {
     let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>>>()?;
     let store = super::store()?;
     let rows: Vec<Row> = store
-        .all()?
+        .all_for_show()?
         .into_iter()
         .filter(|entry| !args.running || matches!(entry, Entry::Known(view) if view.is_live()))
         .map(|entry| match entry {

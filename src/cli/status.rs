@@ -14,7 +14,6 @@ use super::output::{Out, table};
 use super::report::Result;
 use crate::base::time::{Deadline, Timestamp};
 use crate::base::{duration, size};
-use crate::process::no_cancel;
 use crate::run::store::{Entry, View};
 use crate::runtime::{self, Error, Kind, Runtime, Status as Place};
 use crate::sys::fd;
@@ -30,14 +29,13 @@ struct Answer {
 pub fn status(args: &Status) -> Result {
     let store = super::store()?;
     let engines = Engines::new(&store, &config::trusted(&store.paths)?, false);
-    let views: Vec<View> = store
-        .all()?
-        .into_iter()
-        .filter_map(|entry| match entry {
-            Entry::Known(view) => Some(*view),
-            Entry::Unreadable { .. } => None,
-        })
-        .collect();
+    let (mut views, mut unreadable) = (Vec::<View>::new(), 0);
+    for entry in store.all_for_show()? {
+        match entry {
+            Entry::Known(view) => views.push(*view),
+            Entry::Unreadable { .. } => unreadable += 1,
+        }
+    }
     let ended = views.iter().filter(|view| view.record.state.is_final()).count();
     let orphans = views.iter().filter(|view| view.is_orphan()).count();
     let live: Vec<&View> = views.iter().filter(|view| view.is_live()).collect();
@@ -46,7 +44,7 @@ pub fn status(args: &Status) -> Result {
     // Both questions run at the same time, under the same deadline.
     let deadline = engines.limits().query();
     let (answers, places) = thread::scope(|scope| {
-        let places = scope.spawn(|| ask_places(&engines, &unfinished, deadline));
+        let places = scope.spawn(|| ask_places(&engines, store.instance().as_deref(), &unfinished, deadline));
         let answers = Kind::ALL.map(|kind| {
             scope.spawn({
                 let engines = &engines;
@@ -71,7 +69,7 @@ pub fn status(args: &Status) -> Result {
             .collect();
         out.json_pretty(
             &json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": null, "runs": runs, "orphans": orphans,
-            "ended": ended, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
+            "ended": ended, "unknown": unreadable, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
         )?;
     } else {
         for answer in &answers {
@@ -93,7 +91,8 @@ pub fn status(args: &Status) -> Result {
                 ]
             })
             .collect();
-        out.line(&format!("runs     {} live, {orphans} orphaned, {ended} ended", live.len()))?;
+        let unknown = if unreadable > 0 { format!(", {unreadable} unknown") } else { String::new() };
+        out.line(&format!("runs     {} live, {orphans} orphaned, {ended} ended{unknown}", live.len()))?;
         let free = free.map(|free| format!(", {} free", size::human(free))).unwrap_or_default();
         out.line(&format!("disk     {} in {}{free}", size::human(used), store.paths.state.display()))?;
         if !rows.is_empty() {
@@ -125,8 +124,13 @@ fn ask_engine(engines: &Engines, kind: Kind, deadline: Deadline) -> Answer {
     Answer { kind, state, detail }
 }
 
-/// What the engines know about the places of runs that are not over: one call for each engine.
-fn ask_places(engines: &Engines, records: &[&Record], deadline: Deadline) -> BTreeMap<String, &'static str> {
+/// What the engines know about the places of runs that are not over: asked for what there is, not for each run.
+fn ask_places(
+    engines: &Engines,
+    instance: Option<&str>,
+    records: &[&Record],
+    deadline: Deadline,
+) -> BTreeMap<String, &'static str> {
     let mut groups: Vec<(Box<dyn Runtime>, Vec<&Record>)> = Vec::new();
     for record in records {
         let Ok(runtime) = engines.of(record) else {
@@ -140,9 +144,9 @@ fn ask_places(engines: &Engines, records: &[&Record], deadline: Deadline) -> BTr
             None => groups.push((runtime, vec![record])),
         }
     }
+    let Some(instance) = instance else { return BTreeMap::new() };
     let ask = |runtime: &dyn Runtime, group: &[&Record]| {
-        let names: Vec<String> = group.iter().map(|record| record.id.object_name()).collect();
-        let facts = runtime.inspect(&names, deadline, &no_cancel())?;
+        let facts = runtime.containers(instance, deadline)?;
         let place = |record: &&Record| {
             let found = facts.iter().find(|facts| facts.name == record.id.object_name());
             (record.id.to_string(), found.map_or("gone", |facts| place(facts.status)))

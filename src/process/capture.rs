@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
@@ -30,27 +30,26 @@ pub struct Capture {
 
 impl Capture {
     /// Reads to the end and keeps the first `max` bytes.
-    pub fn head(pipe: OwnedFd, max: usize) -> Self {
+    pub fn head(pipe: OwnedFd, max: usize) -> io::Result<Self> {
         Capture::start(pipe, Keep::Head(max))
     }
 
     /// Reads to the end and keeps the last `max` bytes.
-    pub fn tail(pipe: OwnedFd, max: usize) -> Self {
+    pub fn tail(pipe: OwnedFd, max: usize) -> io::Result<Self> {
         Capture::start(pipe, Keep::Tail(max))
     }
 
-    fn start(pipe: OwnedFd, keep: Keep) -> Self {
+    /// Out of descriptors or threads is an error: what was not read must not look like nothing.
+    fn start(pipe: OwnedFd, keep: Keep) -> io::Result<Self> {
         let (sender, done) = bounded(0);
-        let Ok((stop, call_off)) = fd::pipe() else {
-            // Out of descriptors: nothing can be captured, and the pipe is closed so that nobody blocks on it.
-            return Capture { reader: None, call_off: None, done };
-        };
-        let reader = thread::Builder::new().name("capture".into()).stack_size(128 << 10).spawn(move || {
+        let (stop, call_off) = fd::pipe()?;
+        let body = move || {
             let captured = read(File::from(pipe), &stop, keep);
             drop(sender);
             captured
-        });
-        Capture { reader: reader.ok(), call_off: Some(call_off), done }
+        };
+        let reader = thread::Builder::new().name("capture".into()).stack_size(128 << 10).spawn(body)?;
+        Ok(Capture { reader: Some(reader), call_off: Some(call_off), done })
     }
 
     /// What was read, and whether some was left out; waits for the end of the pipe until `deadline`.
@@ -73,7 +72,7 @@ fn read(mut pipe: File, stop: &OwnedFd, keep: Keep) -> (Vec<u8>, bool) {
         let count = match pipe.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
         match keep {

@@ -13,6 +13,9 @@ use crate::base::time::Deadline;
 use crate::sys::process::{Pid, kill_group, own_group_and_die_with_parent, wait_unreaped};
 use crate::sys::signal::Signal;
 
+/// How long a program may take to die of KILL.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
 /// What one of a child's standard streams is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stdio {
@@ -94,7 +97,9 @@ impl Child {
         match started {
             Ok(_) => Ok(child),
             Err(source) => {
-                child.kill_and_reap();
+                // Nobody waits for it, so it is reaped here.
+                child.signal(Signal::KILL);
+                child.reaped = Some(child.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
                 Err(Error::Start { call: cmd.title(), source })
             }
         }
@@ -131,29 +136,38 @@ impl Child {
         exit
     }
 
-    /// Ends it: TERM, `grace`, KILL, for the whole group; then reaps it.
+    /// Ends it: TERM, `grace`, KILL, for the whole group; then reaps it. A program that cannot be killed (it runs
+    /// for another user, or hangs in the kernel) is left behind after a moment: nothing waits for it for ever.
     pub fn terminate(&mut self, grace: Duration) -> Exit {
         self.signal(Signal::TERM);
         // A stopped program takes TERM only once it runs again.
         self.signal(Signal::CONT);
-        let late = Deadline::after(grace).channel();
-        crossbeam_channel::select! {
-            recv(self.ended) -> _ => {}
-            recv(late) -> _ => self.signal(Signal::KILL),
+        if !self.ends_within(grace) {
+            self.signal(Signal::KILL);
+            if !self.ends_within(KILL_LIMIT) {
+                self.reaped = Some(Exit::Signal(9));
+                return Exit::Signal(9);
+            }
         }
         self.reap()
     }
 
-    fn kill_and_reap(&mut self) {
-        if self.reaped.is_none() {
-            self.signal(Signal::KILL);
-            self.reaped = Some(self.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
+    fn ends_within(&self, limit: Duration) -> bool {
+        let late = Deadline::after(limit).channel();
+        crossbeam_channel::select! {
+            recv(self.ended) -> _ => true,
+            recv(late) -> _ => false,
         }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.kill_and_reap();
+        if self.reaped.is_none() {
+            self.signal(Signal::KILL);
+            if self.ends_within(KILL_LIMIT) {
+                self.reap();
+            }
+        }
     }
 }

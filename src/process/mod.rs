@@ -32,7 +32,7 @@ const STDOUT_MAX: usize = 64 << 20;
 const STDERR_MAX: usize = 64 << 10;
 
 /// A program, its arguments, and what it gets beside this process's environment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Cmd {
     /// The program: a path, or a name to be found on PATH.
     pub program: OsString,
@@ -55,11 +55,12 @@ impl Cmd {
         self
     }
 
-    /// Program and verb, for messages: enough to know the call, and nothing that could be a secret.
+    /// Program and verb, for messages: enough to know the call, and nothing that could be a secret. A call that
+    /// begins with an option has no verb that is known to be one.
     pub fn title(&self) -> String {
         let name = std::path::Path::new(&self.program).file_name().unwrap_or(&self.program);
         let mut words = vec![name.to_string_lossy()];
-        let mut verbs = self.args.iter().map(|arg| arg.to_string_lossy()).filter(|arg| !arg.starts_with('-'));
+        let mut verbs = self.args.iter().map(|arg| arg.to_string_lossy()).take_while(|arg| !arg.starts_with('-'));
         if let Some(verb) = verbs.next() {
             // Nouns that have verbs of their own.
             let noun = matches!(&*verb, "network" | "container" | "context" | "image");
@@ -67,6 +68,13 @@ impl Cmd {
             words.extend(verbs.next().filter(|_| noun));
         }
         words.join(" ")
+    }
+}
+
+impl fmt::Debug for Cmd {
+    /// Neither arguments nor values: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cmd").field(&self.title()).finish()
     }
 }
 
@@ -159,8 +167,9 @@ pub fn call_with(cmd: &Cmd, stderr: Stdio, deadline: Deadline, cancel: &Cancel) 
         stderr: if stderr == Stdio::Inherit { stderr } else { Stdio::Pipe },
     };
     let mut child = Child::spawn(cmd, io)?;
-    let stdout = child.stdout.take().map(|pipe| Capture::head(pipe, STDOUT_MAX));
-    let stderr = child.stderr.take().map(|pipe| Capture::tail(pipe, STDERR_MAX));
+    let unread = |source| Error::Start { call: cmd.title(), source };
+    let stdout = child.stdout.take().map(|pipe| Capture::head(pipe, STDOUT_MAX)).transpose().map_err(unread)?;
+    let stderr = child.stderr.take().map(|pipe| Capture::tail(pipe, STDERR_MAX)).transpose().map_err(unread)?;
     let late = deadline.channel();
     let ended = child.ended();
     let failure = select! {

@@ -195,7 +195,7 @@ pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_
         }
     }
     remove_file(&paths.env_file()).unwrap_or_default();
-    remove_file(&store.paths.socket(id, store.uid)).unwrap_or_default();
+    remove_file(&store.paths.socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
     drop(held);
     Ok(if was_final { Ended::Already } else { Ended::Here })

@@ -89,6 +89,7 @@ pub struct Monitor {
     requests: Receiver<Asked>,
     abort: Arc<AtomicBool>,
     cancel: Option<Sender<Infallible>>,
+    cancel_pull: Option<Sender<Infallible>>,
     prepared: Receiver<Prepared>,
     made: Receiver<Ids>,
     undo: Undo,
@@ -116,13 +117,23 @@ pub struct Monitor {
 impl Monitor {
     /// Takes over an owned run. `uid` may ask it for things.
     pub fn new(launch: Launch, owned: Owned, slot: Slot, signals: Receiver<Signal>, uid: u32) -> Result<Self> {
-        let failed = |error: std::io::Error| Failure::new("preparing the run", error);
-        let log = Writer::open(&owned.paths.output(), launch.spec.log_max).map_err(failed)?;
         let (ask, requests) = bounded(0);
-        control::listen(&owned.socket, uid, ask).map_err(|error| {
-            Failure::new(format!("listening on {}", owned.socket.display()), error)
-                .hint("is the runtime directory writable?")
-        })?;
+        let opened = Writer::open(&owned.paths.output(), launch.spec.log_max)
+            .map_err(|error| Failure::new("preparing the run", error))
+            .and_then(|log| {
+                control::listen(&owned.socket, uid, ask).map(|()| log).map_err(|error| {
+                    Failure::new(format!("listening on {}", owned.socket.display()), error)
+                        .hint("is the runtime directory writable?")
+                })
+            });
+        let log = match opened {
+            Ok(log) => log,
+            Err(failure) => {
+                // It never came to be, and no engine knows of it.
+                owned.discard().unwrap_or_default();
+                return Err(failure);
+            }
+        };
         Ok(Monitor {
             launch,
             owned,
@@ -132,6 +143,7 @@ impl Monitor {
             requests,
             abort: Arc::new(AtomicBool::new(false)),
             cancel: None,
+            cancel_pull: None,
             prepared: never(),
             made: never(),
             undo: Undo::default(),
@@ -211,6 +223,7 @@ impl Monitor {
 
     fn begin(&mut self) -> std::io::Result<()> {
         let (cancel, cancelled) = bounded(0);
+        let (cancel_pull, pull_cancelled) = bounded(0);
         let (tell, prepared) = bounded(1);
         let (tell_made, made) = bounded(1);
         let preparation = Preparation {
@@ -221,13 +234,14 @@ impl Monitor {
             show_progress: self.launch.show_progress,
             abort: Arc::clone(&self.abort),
             cancel: cancelled,
+            cancel_pull: pull_cancelled,
         };
         let body = move || {
             let prepared = preparation.run(|ids| tell_made.send(ids.clone()).unwrap_or_default());
             tell.send(prepared).unwrap_or_default();
         };
         thread::Builder::new().name("prepare".into()).stack_size(256 << 10).spawn(body)?;
-        (self.cancel, self.prepared, self.made) = (Some(cancel), prepared, made);
+        (self.cancel, self.cancel_pull, self.prepared, self.made) = (Some(cancel), Some(cancel_pull), prepared, made);
         Ok(())
     }
 
@@ -333,6 +347,7 @@ impl Monitor {
         self.alarms.grace = Some(self.alarms.grace.map_or(grace, |present| present.min(grace)));
         if self.channel.is_none() {
             self.abort.store(true, Ordering::SeqCst);
+            self.cancel_pull = None;
         }
         if matches!(self.slot.state(), State::Running(_)) {
             self.advance(Event::Stop(cause));

@@ -121,7 +121,7 @@ fn let_go(path: &Path, id: &RunId) -> bool {
 /// Makes the directories, and the instance's name on the first run.
 pub fn prepare_places(store: &Store) -> Result<String> {
     let paths = &store.paths;
-    for dir in [&paths.state, &paths.runs(), &paths.state.join("names"), &paths.runtime] {
+    for dir in [&paths.state, &paths.runs(), &paths.state.join("names"), &paths.runtime, &paths.sockets] {
         private_dir(dir, store.uid)?;
     }
     instance(store)
@@ -192,7 +192,7 @@ impl Owned {
         if !lock::try_exclusive(&lock)? {
             return Err(io::Error::other("a new lock is taken"));
         }
-        let socket = store.paths.socket(id, store.uid);
+        let socket = store.paths.socket(id);
         let own = Pid::own();
         let owner = Owner {
             pid: own.number(),

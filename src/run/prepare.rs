@@ -91,6 +91,8 @@ pub struct Preparation {
     pub abort: Arc<AtomicBool>,
     /// Disconnected when not even the present step is to be waited for.
     pub cancel: Cancel,
+    /// Disconnected when the run is to end before it starts: a pull leaves nothing behind, and is not waited for.
+    pub cancel_pull: Cancel,
 }
 
 /// How far the preparation came.
@@ -189,7 +191,7 @@ impl Preparation {
             Ok(id) => return Ok(id),
             Err(Error::NoImage) => {
                 crate::base::log::progress(&format!("pulling {}", self.spec.image));
-                match self.runtime.pull(&self.spec.image, self.show_progress, &self.cancel) {
+                match self.runtime.pull(&self.spec.image, self.show_progress, &self.cancel_pull) {
                     Ok(()) => {
                         self.go_on()?;
                         match create() {

@@ -236,6 +236,9 @@ pub trait Runtime: Send + Sync {
     /// Facts about those of the containers that exist, in one call however many they are.
     fn inspect(&self, containers: &[String], deadline: Deadline, cancel: &Cancel) -> Result<Vec<Facts>>;
 
+    /// Facts about every container that carries the label of `instance`: a call or two, however many runs there are.
+    fn containers(&self, instance: &str, deadline: Deadline) -> Result<Vec<Facts>>;
+
     /// Everything that carries the label of `instance`.
     fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>>;
 

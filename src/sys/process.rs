@@ -58,7 +58,7 @@ pub fn kill_self() -> ! {
     std::process::abort()
 }
 
-/// Arranges that the child gets a group of its own and is killed when the *thread* that starts it ends
+/// Arranges that the child gets a group of its own, no blocked signals, and is killed when the *thread* that starts it ends
 /// (PR_SET_PDEATHSIG, prctl(2)); where the kernel has no such signal, only the group.
 pub fn own_group_and_die_with_parent(command: &mut Command) {
     command.process_group(0);
@@ -68,6 +68,14 @@ pub fn own_group_and_die_with_parent(command: &mut Command) {
         let prepare = move || {
             // SAFETY: prctl with integer arguments; async-signal-safe.
             cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) })?;
+            // The signals that this program receives by waiting are blocked here, and a mask is inherited.
+            // SAFETY: all-zero bytes are a valid sigset_t to be initialised by the call after it.
+            let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `none` is a valid place for a set; both calls are async-signal-safe.
+            unsafe {
+                libc::sigemptyset(&raw mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            }
             // The parent may have died before the request: then nobody would send the signal.
             // SAFETY: getppid has no arguments; async-signal-safe.
             if unsafe { libc::getppid() } != parent {

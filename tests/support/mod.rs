@@ -33,6 +33,13 @@ pub fn repeat(full: usize) -> usize {
     (full * percent.unwrap_or(if strict() { 100 } else { 10 }) / 100).max(2)
 }
 
+/// Says that something was not tested; in strict mode that is a failure.
+#[allow(clippy::disallowed_macros, reason = "the test runner shows it")]
+pub fn left_out(why: &str) {
+    assert!(!strict(), "{why}, which strict mode does not allow");
+    eprintln!("left out: {why}");
+}
+
 /// Waits for a condition.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -65,7 +72,7 @@ impl Engine {
         let found = FOUND.get_or_init(|| Engine::ALL.map(Engine::probe))[self as usize];
         assert!(found || !strict(), "{} is not available, which strict mode does not allow", self.name());
         if !found {
-            eprintln!("left out: {} is not available, or has no image {IMAGE}", self.name());
+            left_out(&format!("{} is not available, or has no image {IMAGE}", self.name()));
         }
         found
     }
@@ -272,7 +279,9 @@ impl Home {
             let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
             let text = [read("cmdline"), read("environ")].concat();
             // A zombie has neither, and is its parent's business.
-            if String::from_utf8_lossy(&text).contains(&needle) {
+            // An engine of the test's own is not what is looked for.
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if text.contains(&needle) && !text.contains("own-engine") {
                 found.push(format!("{pid} {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
             }
         }

@@ -47,7 +47,14 @@ impl Attached {
         let (tell, facts) = unbounded();
         // One question pending is enough.
         let (ask, asked) = bounded(1);
-        let watch = Watch { engine: Arc::clone(&engine), name: spec.object_name(), tell, asked, started: false };
+        let watch = Watch {
+            engine: Arc::clone(&engine),
+            name: spec.object_name(),
+            tell,
+            asked,
+            started: false,
+            doubted: false,
+        };
         let cmd = engine.cmd(argv::start(spec));
         let stdin = if spec.interactive { Stdio::Pipe } else { Stdio::Null };
         let call = cmd.title();
@@ -139,6 +146,8 @@ struct Watch {
     tell: Sender<Fact>,
     asked: Receiver<()>,
     started: bool,
+    /// Something was said that may be the engine's own words, and no fact has shown yet that the command ran.
+    doubted: bool,
 }
 
 impl Watch {
@@ -150,7 +159,8 @@ impl Watch {
         };
         let exit = client.reap();
         match judge(exit) {
-            Verdict::Certain(code) if self.started && !output_cut => {
+            Verdict::Certain(code) if !self.doubted && !output_cut => {
+                self.tell_started();
                 self.end(End { code: Some(code), signal: None, oom: false, lost: None, output_cut });
             }
             Verdict::Certain(_) | Verdict::Ask => self.ask_for_the_end(exit, output_cut),
@@ -167,7 +177,7 @@ impl Watch {
         loop {
             select! {
                 recv(ended) -> _ => return Followed::ToTheEnd,
-                recv(self.asked) -> _ => {}
+                recv(self.asked) -> _ => self.doubted = !self.started,
                 recv(look.channel()) -> _ => {}
             }
             // The client's end calls the question off: then its exit code is the better answer.
@@ -200,6 +210,7 @@ impl Watch {
     }
 
     fn tell_started(&mut self) {
+        self.doubted = false;
         if !self.started {
             self.started = true;
             self.say(Fact::Started);

@@ -60,7 +60,11 @@ impl Engine {
 
     /// The id that a creating call prints: its last line (progress may precede it).
     fn created_id(&self, cmd: &Cmd, output: &Output) -> Result<String> {
-        parse::id(&output.stdout).ok_or_else(|| Error::Garbled { call: cmd.title(), why: "it printed no id".into() })
+        parse::id(&output.stdout).ok_or_else(|| self.no_id(cmd))
+    }
+
+    fn no_id(&self, cmd: &Cmd) -> Error {
+        Error::Garbled { call: cmd.title(), why: "it printed no id".into() }
     }
 
     /// Ids that a listing call prints, one a line.
@@ -135,7 +139,9 @@ impl Runtime for Engine {
     fn create_network(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
         let cmd = self.cmd(argv::create_network(spec));
         let output = self.ask(&cmd, deadline, cancel)?;
-        self.created_id(&cmd, &output)
+        let id = self.created_id(&cmd, &output)?;
+        // docker prints an id, podman the name that was asked for; anything else is noise.
+        if parse::is_id(&id) || id == spec.object_name() { Ok(id) } else { Err(self.no_id(&cmd)) }
     }
 
     fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
@@ -153,7 +159,8 @@ impl Runtime for Engine {
         if let Some(warning) = parse::discarded_limit(&output.stderr) {
             return Err(Error::Refused { call: cmd.title(), complaint: warning });
         }
-        self.created_id(&cmd, &output)
+        let id = self.created_id(&cmd, &output)?;
+        if parse::is_id(&id) { Ok(id) } else { Err(self.no_id(&cmd)) }
     }
 
     fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>> {
@@ -176,10 +183,15 @@ impl Runtime for Engine {
         parse::facts(&output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })
     }
 
+    fn containers(&self, instance: &str, deadline: Deadline) -> Result<Vec<Facts>> {
+        let label = format!("label={}={instance}", super::LABEL_INSTANCE);
+        let ids = self.ids(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label], deadline)?;
+        self.inspect(&ids, deadline, &no_cancel())
+    }
+
     fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>> {
         let label = format!("label={}={instance}", super::LABEL_INSTANCE);
-        let containers = self.ids(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label], deadline)?;
-        let facts = self.inspect(&containers, deadline, &no_cancel())?;
+        let facts = self.containers(instance, deadline)?;
         let mut objects: Vec<Object> = facts
             .into_iter()
             .map(|facts| Object { kind: ObjectKind::Container, id: facts.id, run: facts.run, created: facts.created })

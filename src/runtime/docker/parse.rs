@@ -59,9 +59,10 @@ fn container_facts(container: Container) -> Result<Facts, String> {
     let status = match status.as_str() {
         "running" | "paused" | "stopping" => Status::Live,
         "created" | "initialized" | "configured" => Status::Created,
-        "exited" | "stopped" | "dead" if started => {
-            Status::Ended { code: u8::try_from(exit_code & 0xff).map_err(|e| e.to_string())?, oom: oom_killed }
-        }
+        "exited" | "stopped" | "dead" if started => Status::Ended {
+            code: u8::try_from(exit_code).map_err(|_| format!("{exit_code} is no exit code"))?,
+            oom: oom_killed,
+        },
         "exited" | "stopped" | "dead" => Status::Created,
         _ => Status::Other,
     };
@@ -145,6 +146,11 @@ pub fn id(bytes: &[u8]) -> Option<String> {
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (line.len() <= 128 && line.chars().all(known)).then(|| line.to_owned())
+}
+
+/// Whether a text is an id as both engines make them: 64 hex digits.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// What a refusal means to the caller, by the words that docker (20.10 to 28) and podman (4, 5) use.

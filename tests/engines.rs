@@ -28,8 +28,7 @@ fn fosse_with(home: &Home, tool: &Path, args: &[&str]) -> std::process::Output {
 /// A run in the record whose owner is dead, made by hand from a real one.
 fn forge(home: &Home, id: &str, name: &str, state: &str) {
     let runs = home.state().join("runs");
-    let from =
-        fs::read_dir(&runs).unwrap().flatten().find(|run| run.path().join("record.json").exists()).unwrap().path();
+    let from = runs.join("0123456789ab");
     let to = runs.join(id);
     fs::create_dir(&to).unwrap();
     for file in ["owner.lock", "output.log"] {
@@ -174,7 +173,7 @@ fn noise_broken_json_and_late_answers_are_errors_and_change_nothing() {
         let tool = home.script("liar", body);
         let before = snapshot(&home.state().join("runs/aaaaaaaaaaaa"));
         let stopped = fosse_with(&home, &tool, &["stop", "--grace", "0", "orphan"]);
-        if body != "exit 0" {
+        {
             assert_eq!(code(&stopped), 1, "{body}: {stopped:?}");
             assert_eq!(snapshot(&home.state().join("runs/aaaaaaaaaaaa")), before, "{body}: the record changed");
         }
@@ -211,7 +210,7 @@ fn d5_a_thousand_records_cost_no_engine_call_to_list_and_a_few_for_status() {
     }
     let counting = home.script(
         "docker-counting",
-        "echo \"$1\" >>\"$0.calls\"; case $1 in version) echo 1.2.3;; context) exit 1;; *) echo '[]';; esac",
+        "echo \"$1\" >>\"$0.calls\"; case $1 in version) echo 1.2.3;; context) exit 1;; ps) :;; *) echo '[]';; esac",
     );
     let calls = || fs::read_to_string(home.dir.join("docker-counting.calls")).unwrap_or_default();
     for args in [

@@ -515,7 +515,7 @@ fn d6_an_error_names_program_verb_limit_and_the_last_words_and_never_an_argument
     cmd.env = vec![("FIFO".into(), witness.path.clone().into()), ("SECRET".into(), "s3cret".into())];
     let late = limited(cmd.clone(), ENOUGH).unwrap_err();
     witness.wait_gone();
-    let said = "engine inspect: no answer within 5s and killed (it said: first; last ?[2J words)";
+    let said = "engine: no answer within 5s and killed (it said: first; last ?[2J words)";
     assert_eq!(late.to_string(), said);
 
     let (keep, cancel) = bounded(0);

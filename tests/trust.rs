@@ -98,7 +98,8 @@ fn fosses_own_directories_are_not_visible_inside() {
         let shown = home.dir.to_str().unwrap().to_owned();
         let mount = format!("{shown}:/all");
         let script = "cd /workspace; ls -A state run home/.config/fosse /all/state /all/run; \
-            for d in state run home/.config/fosse /all/state; do echo x >$d/planted && echo PLANTED; done; exit 0";
+            for d in state run home/.config/fosse /all/state; do echo x >$d/planted && echo PLANTED; done; \
+            mv home/.config home/.moved && echo PLANTED; mv home moved && echo PLANTED; exit 0";
         let output = home.run(engine, &["-w", &shown, "-m", &mount], &["sh", "-c", script]);
         assert_eq!(code(&output), 0, "{engine:?} {output:?}");
         let text = stdout(&output);

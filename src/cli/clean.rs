@@ -14,12 +14,13 @@ use crate::base::time::Timestamp;
 use crate::run::store::{Entry, Store};
 use crate::run::{finish, reap};
 use crate::runtime::{Error, Kind, Object, ObjectKind, Runtime};
-use crate::wire::record::SCHEMA;
+use crate::wire::record::{Engine, Record, SCHEMA};
 
 pub fn clean(args: &Clean) -> Result {
     let store = super::store()?;
     let engines = Engines::new(&store, &config::trusted(&store.paths)?, !args.dry_run);
-    let mut cleaner = Cleaner { args, store: &store, engines: &engines, out: Out::stdout(), code: 0 };
+    let mut cleaner =
+        Cleaner { args, store: &store, engines: &engines, out: Out::stdout(), code: 0, silent: Vec::new() };
     let ended = if args.what == Target::Networks { Vec::new() } else { cleaner.ended()? };
     for (id, name) in &ended {
         cleaner.run(id, name)?;
@@ -38,6 +39,8 @@ struct Cleaner<'a> {
     engines: &'a Engines,
     out: Out,
     code: u8,
+    /// Engines that did not answer: asked once, not once for each of their runs.
+    silent: Vec<Engine>,
 }
 
 impl Cleaner<'_> {
@@ -59,12 +62,31 @@ impl Cleaner<'_> {
 
     fn run(&mut self, id: &RunId, name: &str) -> Result<()> {
         if !self.args.dry_run {
-            if let Err(failure) = finish::destroy(self.store, id, &|record| self.engines.of(record)) {
+            let silent = self.silent.clone();
+            let of = |record: &Record| {
+                if record.engine.as_ref().is_some_and(|engine| silent.contains(engine)) {
+                    return Err(Failure::new(format!("destroying run {id}"), "its engine did not answer before"));
+                }
+                self.engines.of(record)
+            };
+            if let Err(failure) = finish::destroy(self.store, id, &of) {
                 operand(&failure, &mut self.code);
+                self.remember_silence(id);
                 return Ok(());
             }
         }
         self.say("run", id.as_str(), Some(name), "destroy")
+    }
+
+    /// After a failure: whether the run's engine answers at all.
+    fn remember_silence(&mut self, id: &RunId) {
+        let Some(Entry::Known(view)) = self.store.load(id) else { return };
+        let Some(engine) = view.record.engine.clone().filter(|engine| !self.silent.contains(engine)) else { return };
+        let answers =
+            self.engines.of(&view.record).is_ok_and(|runtime| runtime.version(runtime.limits().query()).is_ok());
+        if !answers {
+            self.silent.push(engine);
+        }
     }
 
     fn say(&mut self, kind: &str, id: &str, name: Option<&str>, action: &str) -> Result<()> {

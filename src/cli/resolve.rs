@@ -52,8 +52,9 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     let image = config.image.clone();
     let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
     let image = image.ok_or_else(|| mistake("no image is given").hint("--image IMAGE says what to run in"))?;
-    let mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
-    let covers = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
+    let mut mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
+    let (pins, covers) = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
+    mounts.extend(pins);
     let user = match config.user.as_deref() {
         Some(text) => user::parse(text)?,
         None if workspace.is_some() => user::Choice::Caller,

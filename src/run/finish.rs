@@ -108,7 +108,7 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
             Err(_) => {
                 let pause = Deadline::after(Duration::from_millis(20)).channel();
                 crossbeam_channel::select! {
-                    recv(freed) -> _ => return Ok(Frozen::No),
+                    recv(freed) -> _ => return let_go(store, id),
                     recv(pause) -> _ => {}
                 }
             }
@@ -119,7 +119,7 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
         let limit = polite.saturating_add(OWNER_LIMIT);
         let late = Deadline::after(limit).channel();
         crossbeam_channel::select! {
-            recv(freed) -> _ => return Ok(Frozen::No),
+            recv(freed) -> _ => return let_go(store, id),
             recv(late) -> _ => {}
         }
         // Frozen after it had answered, or held up by its engine: one more question tells.
@@ -135,13 +135,22 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
         }
     }
     if !known(store, id)?.owned {
-        return Ok(Frozen::No);
+        return let_go(store, id);
     }
     let Some(owner) = owner::read_owner(&paths) else {
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
     owner::end_proved(&owner, store.uid)?;
     Ok(Frozen::Ended)
+}
+
+/// What it means that the lock is free: the owner has ended the run, or it has died or given up, and the run is to
+/// be finished here. A run that is destroyed by now is over.
+fn let_go(store: &Store, id: &RunId) -> Result<Frozen> {
+    match store.load(id) {
+        Some(Entry::Known(view)) if !view.record.state.is_final() => Ok(Frozen::Ended),
+        _ => Ok(Frozen::No),
+    }
 }
 
 /// Disconnected when nobody holds the run any more. The thread may outlive the caller's patience.
@@ -220,7 +229,8 @@ fn end_and_record(paths: &crate::base::paths::RunPaths, slot: &mut Slot, runtime
     let log = Writer::open(&paths.output(), slot.record().log_max)
         .map_err(|error| Failure::new("opening the output", error))?;
     if facts.is_some() {
-        save_output(runtime, &name, &log).unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
+        save_output(runtime, &name, &log, &|_, _| ())
+            .unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
     }
     log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
     let totals = log.totals();
@@ -281,8 +291,13 @@ fn refused_is_fine(error: crate::runtime::Error) -> crate::runtime::Result<()> {
     }
 }
 
-/// Adds what the engine kept of the output beyond what is recorded already.
-pub fn save_output(runtime: &dyn Runtime, name: &str, log: &Writer) -> Result<()> {
+/// Adds what the engine kept of the output beyond what is recorded already; `also` sees it too.
+pub fn save_output(
+    runtime: &dyn Runtime,
+    name: &str,
+    log: &Writer,
+    also: &(dyn Fn(Stream, &[u8]) + Sync),
+) -> Result<()> {
     let failed = |error: String| Failure::new("saving the output that the engine kept", error);
     let totals = log.totals();
     if totals.truncated {
@@ -299,7 +314,7 @@ pub fn save_output(runtime: &dyn Runtime, name: &str, log: &Writer) -> Result<()
             .filter_map(|(stream, pipe)| Some((stream, File::from(pipe?))))
             .map(|(stream, pipe)| {
                 let skip = totals.bytes[stream.index()];
-                scope.spawn(move || append_beyond(log, stream, pipe, skip, |_| ()))
+                scope.spawn(move || append_beyond(log, stream, pipe, skip, |bytes| also(stream, bytes)))
             })
             .collect();
         let in_time = crossbeam_channel::select! {

@@ -8,6 +8,7 @@
 mod alarms;
 mod commander;
 mod ending;
+mod launch;
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,45 +30,18 @@ use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
 use crate::run::pump::{self, Pump};
 use crate::run::slot::Slot;
 use crate::run::state::{Cause, Event, State};
-use crate::runtime::{Channel, Fact, Runtime, Spec};
+use crate::runtime::{Channel, Fact};
 use crate::sys::signal::{self, Signal};
 use crate::wire::control::{Reply, Request};
 use alarms::Alarms;
 use commander::{Command, Commander, Done};
+pub use launch::{Launch, Outcome};
 
 /// After the first INT, how long another one counts as the same key press.
 const SAME_INT: Duration = Duration::from_millis(500);
 
 /// How long the streams may stay open after the command's end is known.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
-
-/// What a run is started with.
-pub struct Launch {
-    /// Where.
-    pub runtime: Arc<dyn Runtime>,
-    /// What.
-    pub spec: Arc<Spec>,
-    /// Between the polite signal and the kill.
-    pub grace: Duration,
-    /// The limit on its running time.
-    pub timeout: Option<Duration>,
-    /// Whether container and network stay.
-    pub keep: bool,
-    /// Where the id is told.
-    pub id_file: Option<std::path::PathBuf>,
-    /// Whether a pull may draw on the terminal.
-    pub show_progress: bool,
-}
-
-/// What became of a run, for its client.
-pub struct Outcome {
-    /// The exit code of the client.
-    pub code: u8,
-    /// What to tell the user.
-    pub failures: Vec<Failure>,
-    /// Whether there is a record to look at.
-    pub recorded: bool,
-}
 
 /// Why the run is over for the monitor.
 enum Over {
@@ -401,6 +375,13 @@ impl Monitor {
         match fact {
             Fact::Started => {
                 self.on_started();
+                None
+            }
+            Fact::Ending => {
+                // What is on its way is recorded without waiting for a caller who may not read.
+                if let Some(pump) = &mut self.pump {
+                    pump.hurry();
+                }
                 None
             }
             Fact::StartFailed(_) => {

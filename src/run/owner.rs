@@ -86,8 +86,10 @@ impl NameLock {
                 file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
             });
             if same {
-                file.set_len(0)?;
-                file.write_all(id.as_str().as_bytes())?;
+                if let Err(error) = file.set_len(0).and_then(|()| file.write_all(id.as_str().as_bytes())) {
+                    remove_file(path).unwrap_or_default();
+                    return Err(error);
+                }
                 return Ok(Some(NameLock { path: path.to_owned(), _file: file }));
             }
         }

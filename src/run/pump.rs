@@ -75,6 +75,8 @@ pub struct Pump {
     hurry: Option<Sender<Infallible>>,
     give_up: Option<OwnedFd>,
     forwarders: Vec<(JoinHandle<()>, Receiver<Infallible>, Receiver<()>)>,
+    /// To the forwarders directly, for what comes another way.
+    aside: [Option<Sender<Vec<u8>>>; 2],
 }
 
 impl Pump {
@@ -87,6 +89,7 @@ impl Pump {
         let (stop, give_up) = fd::pipe()?;
         let stop = Arc::new(stop);
         let mut forwarders = Vec::new();
+        let mut aside = [None, None];
         for ((stream, pipe), caller) in Stream::BOTH.into_iter().zip(streams).zip(callers) {
             let Some(pipe) = pipe else {
                 tell.send(Event::Closed(stream, Ending::default())).unwrap_or_default();
@@ -94,6 +97,7 @@ impl Pump {
             };
             fd::enlarge_pipe(&pipe, 256 << 10);
             let (chunks, to_forward) = unbounded();
+            aside[stream.index()] = Some(Sender::clone(&chunks));
             let (credit, used) = bounded(IN_FLIGHT);
             let (progress, progressed) = bounded(1);
             let (finished, done) = bounded(0);
@@ -117,7 +121,14 @@ impl Pump {
             spawn("drain", move || drain.run(File::from(pipe)))?;
         }
         let gate = Gate { verdict: Some(verdict), withheld: Some(withheld) };
-        Ok(Pump { events, gate, hurry: Some(hurry), give_up: Some(give_up), forwarders })
+        Ok(Pump { events, gate, hurry: Some(hurry), give_up: Some(give_up), forwarders, aside })
+    }
+
+    /// Passes on bytes of a stream that did not come through its pipe. They are recorded by whoever has them.
+    pub fn deliver(&self, stream: Stream, bytes: &[u8]) {
+        if let Some(chunks) = &self.aside[stream.index()] {
+            chunks.send(bytes.to_vec()).unwrap_or_default();
+        }
     }
 
     /// The run is ending: what still comes is recorded without waiting for the caller.
@@ -133,10 +144,12 @@ impl Pump {
     /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
     /// that it takes within that time buys as much again. Whether everything was delivered.
     pub fn flush(
-        self,
+        mut self,
         patience: Option<std::time::Duration>,
         interrupted: &Receiver<crate::sys::signal::Signal>,
     ) -> bool {
+        // Nothing more comes.
+        self.aside = [None, None];
         for (forwarder, done, progressed) in self.forwarders {
             loop {
                 let late = patience.map_or_else(Deadline::never, Deadline::after).channel();

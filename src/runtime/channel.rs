@@ -43,6 +43,8 @@ pub struct End {
 pub enum Fact {
     /// It runs, or has run.
     Started,
+    /// The engine says that it has ended; its last bytes and its code are still on their way.
+    Ending,
     /// It never ran; the engine's reason, if it gave one beside what is on stderr.
     StartFailed(String),
     /// It has ended.

@@ -66,9 +66,22 @@ fn parse(text: &OsStr) -> Result<Mount> {
     }
     let source =
         std::fs::canonicalize(absolute(Path::new(source))?).map_err(|error| refuse(&format!("the source: {error}")))?;
+    if let Some(below) = Some(&source).filter(|_| read_only).and_then(|source| mounted_below(source)) {
+        let why = format!("{} is another file system below it, which engines leave writable", below.display());
+        return Err(refuse(&why).hint("mount each of them by itself, read-only"));
+    }
     let target = inside(Path::new(target))
         .ok_or_else(|| refuse("the destination must be an absolute path other than /, without .."))?;
     Ok(Mount { source, target, read_only })
+}
+
+/// A mount point below a directory (proc_pid_mounts(5)): a read-only bind mount does not reach it before docker 25.
+fn mounted_below(source: &Path) -> Option<PathBuf> {
+    let mounts = std::fs::read("/proc/self/mounts").ok()?;
+    let points = mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(1));
+    // Blanks in a path are written as octal escapes, which never begin a name below another.
+    let mut below = points.map(|point| Path::new(OsStr::from_bytes(point))).filter(|point| *point != source);
+    below.find(|point| point.starts_with(source)).map(Path::to_path_buf)
 }
 
 /// A path inside, in its plainest spelling.
@@ -85,9 +98,11 @@ fn inside(path: &Path) -> Option<PathBuf> {
 }
 
 /// Empty places over fosse's own directories, wherever a mount would show them. One that does not exist yet is
-/// made if the command could make it: else it could write tomorrow's configuration.
-pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<Vec<Cover>> {
-    let mut covers: Vec<Cover> = Vec::new();
+/// made if the command could make it: else it could write tomorrow's configuration. The directories on the way to
+/// one are mounted on themselves, because a mount point cannot be renamed (rename(2), EBUSY): else the command could
+/// move the covered place aside and make another.
+pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<(Vec<Mount>, Vec<Cover>)> {
+    let (mut pins, mut covers): (Vec<Mount>, Vec<Cover>) = (Vec::new(), Vec::new());
     for mount in mounts {
         for dir in own {
             let real = real(dir);
@@ -107,6 +122,12 @@ pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<Vec<Cover
                     made.map_err(|error| Failure::new(format!("covering {}", real.display()), error))?;
                 }
             }
+            for way in rest.ancestors().skip(1).filter(|way| !mount.read_only && !way.as_os_str().is_empty()) {
+                let pin = Mount { source: mount.source.join(way), target: mount.target.join(way), read_only: false };
+                if !pins.contains(&pin) && !mounts.iter().any(|mount| mount.target == pin.target) {
+                    pins.push(pin);
+                }
+            }
             let target = mount.target.join(rest);
             if !covers.iter().any(|cover| target.starts_with(&cover.target)) {
                 covers.retain(|cover| !cover.target.starts_with(&target));
@@ -114,7 +135,9 @@ pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<Vec<Cover
             }
         }
     }
-    Ok(covers)
+    // Nothing is pinned in a place that is covered whole.
+    pins.retain(|pin| !covers.iter().any(|cover| pin.target.starts_with(&cover.target)));
+    Ok((pins, covers))
 }
 
 /// A path with its links resolved, as far as it exists.
@@ -140,8 +163,18 @@ mod tests {
     fn own_directories_are_covered_where_a_mount_shows_them() {
         let mounts = [mount("/nonexistent/home", "/workspace"), mount("/elsewhere", "/e")];
         let own = ["/nonexistent/home/state/fosse", "/nonexistent/home/state", "/run/fosse"].map(PathBuf::from);
-        let covers = covers(&mounts, &own, false).unwrap();
-        assert_eq!(covers, [Cover { target: "/workspace/state".into() }]);
+        let (pins, covers) = covers(&mounts, &own, false).unwrap();
+        assert_eq!((pins, covers), (vec![], vec![Cover { target: "/workspace/state".into() }]));
+    }
+
+    #[test]
+    fn the_way_to_an_own_directory_cannot_be_moved_aside() {
+        let mounts = [mount("/nonexistent/home", "/workspace")];
+        let own = [PathBuf::from("/nonexistent/home/.local/state/fosse")];
+        let (pins, _) = covers(&mounts, &own, false).unwrap();
+        let wanted = [".local/state", ".local"]
+            .map(|way| mount(&format!("/nonexistent/home/{way}"), &format!("/workspace/{way}")));
+        assert_eq!(pins, wanted);
     }
 
     #[test]

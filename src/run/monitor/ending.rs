@@ -34,7 +34,7 @@ impl Monitor {
             }
             Over::Ended(Fact::Ended(end)) => self.event_of(end),
             Over::Ended(Fact::StartFailed(why)) => self.start_failed(&why),
-            Over::Ended(Fact::Started) => Event::Lost("the end was not told".into()),
+            Over::Ended(Fact::Started | Fact::Ending) => Event::Lost("the end was not told".into()),
         };
         self.commit(event);
         failpoint::pass("final");
@@ -47,7 +47,9 @@ impl Monitor {
     fn event_of(&mut self, end: End) -> Event {
         if end.output_cut {
             let name = self.launch.spec.object_name();
-            if let Err(failure) = finish::save_output(&*self.launch.runtime, &name, &self.log) {
+            let pump = self.pump.as_ref();
+            let deliver = |stream, bytes: &[u8]| pump.into_iter().for_each(|pump| pump.deliver(stream, bytes));
+            if let Err(failure) = finish::save_output(&*self.launch.runtime, &name, &self.log, &deliver) {
                 self.log.mark_left_out();
                 self.failures.push(failure);
             }

@@ -65,10 +65,12 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
         args.extend([OsString::from("--mount"), csv(&fields)]);
     }
     for cover in &spec.covers {
+        // podman 4 knows a tmpfs that cannot be written only by the shorter name.
+        let read_only = if kind == Kind::Podman { "ro" } else { "readonly" };
         let fields = [
             field("type", "tmpfs".as_ref()),
             field("target", cover.target.as_os_str()),
-            "readonly".into(),
+            read_only.into(),
             field("tmpfs-mode", "0500".as_ref()),
         ];
         args.extend([OsString::from("--mount"), csv(&fields)]);

@@ -29,7 +29,7 @@ const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
 const AGREEMENT: Duration = Duration::from_secs(20);
 
 /// How long a client may go on once its command has ended: the last bytes are on their way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A container's command behind the engine's attached client.
 pub struct Attached {
@@ -192,6 +192,7 @@ impl Watch {
                     return Followed::Abandoned;
                 }
                 over = true;
+                self.say(Fact::Ending);
                 look = Deadline::after(LAST_WORDS);
                 continue;
             }

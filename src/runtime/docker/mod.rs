@@ -180,7 +180,12 @@ impl Runtime for Engine {
         if !output.exit.success() && !parse::only_missing(&output.stderr) {
             return Err(self.refusal(&cmd, &output));
         }
-        parse::facts(&output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })
+        let facts = parse::facts(&output.stdout).map_err(|why| Error::Garbled { call: cmd.title(), why })?;
+        // Only a complaint says that one is missing: silence does not.
+        if output.exit.success() && facts.len() < containers.len() {
+            return Err(Error::Garbled { call: cmd.title(), why: "it says nothing of what it was asked for".into() });
+        }
+        Ok(facts)
     }
 
     fn containers(&self, instance: &str, deadline: Deadline) -> Result<Vec<Facts>> {

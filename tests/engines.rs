@@ -131,6 +131,7 @@ fn an_engine_that_hangs_in_one_call_ends_the_run_with_an_error_that_names_it() {
                 "{record}"
             );
             wait_until("the tool is dead", || home.processes().is_empty());
+            home.script(&format!("{verb}/docker"), "exec docker \"$@\"");
             // A network call that hangs keeps the network's removal from working as well: clean does it later.
             assert_eq!(code(&home.fosse(["clean"])), 0);
             home.assert_nothing_left();

@@ -39,7 +39,7 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
     on_each_engine(|engine, _| {
         let verbs = ["stop", "clean", "destroy"];
         for (at, moment) in MOMENTS.iter().enumerate() {
-            for verb in if engine == Engine::Docker { &verbs[..] } else { &verbs[at % 3..=at % 3] } {
+            for verb in [verbs[(at + usize::from(engine == Engine::Podman)) % 3]] {
                 let home = Home::new();
                 let file = home.dir.join("id");
                 let options = [
@@ -64,7 +64,7 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
                     assert_eq!(code(&waited), if late { 3 } else { 125 }, "{moment} {waited:?}");
                 }
                 finish_by(&home, verb);
-                if matches!(*moment, "output-synced" | "final" | "cleaned") && *verb == "stop" {
+                if matches!(*moment, "output-synced" | "final" | "cleaned") && verb == "stop" {
                     assert_eq!(stdout(&home.logs("dies")), "said\n", "{moment}");
                 }
                 if matches!(*moment, "named" | "filled") {

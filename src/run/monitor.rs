@@ -40,6 +40,9 @@ pub use launch::{Launch, Outcome};
 /// After the first INT, how long another one counts as the same key press.
 const SAME_INT: Duration = Duration::from_millis(500);
 
+/// What is added to the calls of a kill for starting and ending tools.
+const KILL_MARGIN: Duration = Duration::from_secs(15);
+
 /// How long the streams may stay open after the command's end is known.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -345,7 +348,7 @@ impl Monitor {
             Some(commander) => {
                 let limit = self.launch.runtime.limits().change;
                 // Two calls at most, and then the facts.
-                self.alarms.kill.get_or_insert_with(|| Deadline::after(limit * 3));
+                self.alarms.kill.get_or_insert_with(|| Deadline::after(limit * 3 + KILL_MARGIN));
                 commander.kill();
             }
         }
@@ -366,7 +369,7 @@ impl Monitor {
         }
         if Alarms::rings(&mut self.alarms.kill) {
             let why = "the engine took the kill, and the command's end did not come";
-            return Some(Over::GivenUp(Failure::new("ending the run", why)));
+            return Some(Over::GivenUp(self.given_up(why)));
         }
         None
     }
@@ -471,13 +474,14 @@ impl Monitor {
             }
             Done::Signalled(_, Ok(())) | Done::Frozen(false) => {}
             Done::Frozen(true) => self.stop_with_the_command(),
-            Done::Killed(Err(error)) => {
-                let failure = Failure::new("ending the run", error)
-                    .hint(format!("when the engine answers again: fosse stop {}", self.names().1));
-                return Some(Over::GivenUp(failure));
-            }
+            Done::Killed(Err(error)) => return Some(Over::GivenUp(self.given_up(error))),
         }
         None
+    }
+
+    fn given_up(&self, why: impl std::fmt::Display) -> Failure {
+        let hint = format!("when the engine answers again: fosse stop {}", self.names().1);
+        Failure::new("ending the run", why).hint(hint)
     }
 
     /// Stops this process as Ctrl-Z does; whoever continues it continues the command.

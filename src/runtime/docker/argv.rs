@@ -66,13 +66,14 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
     }
     for cover in &spec.covers {
         // podman 4 knows a tmpfs that cannot be written only by the shorter name.
-        let read_only = if kind == Kind::Podman { "ro" } else { "readonly" };
+        // And it would copy what it covers, unless told not to.
+        let read_only = if kind == Kind::Podman { "ro,notmpcopyup" } else { "readonly" };
         let fields = [
             field("type", "tmpfs".as_ref()),
             field("target", cover.target.as_os_str()),
-            read_only.into(),
             field("tmpfs-mode", "0500".as_ref()),
         ];
+        let fields: Vec<OsString> = fields.into_iter().chain(read_only.split(',').map(OsString::from)).collect();
         args.extend([OsString::from("--mount"), csv(&fields)]);
     }
     args.extend(limit_options(spec));
@@ -259,7 +260,8 @@ fn home_options(kind: Kind, user: User) -> Vec<OsString> {
         (Kind::Docker, User::Ids { uid, gid, .. }) => format!("mode=0700,uid={uid},gid={gid}"),
         (Kind::Podman, User::Ids { .. }) | (_, User::Image) => "mode=1777".to_owned(),
     };
-    words(["--tmpfs", &format!("{HOME}:rw,exec,nosuid,nodev,{owner}")])
+    let empty = if kind == Kind::Podman { ",notmpcopyup" } else { "" };
+    words(["--tmpfs", &format!("{HOME}:rw,exec,nosuid,nodev,{owner}{empty}")])
 }
 
 fn limit_options(spec: &Spec) -> Vec<OsString> {
@@ -351,7 +353,7 @@ mod tests {
             "--env-file /s/env --env B ",
             "mode=0700,uid=7,gid=8",
             "type=bind,\"source=/a,b\",target=/workspace,readonly",
-            "type=tmpfs,target=/workspace/s,readonly",
+            "type=tmpfs,target=/workspace/s,tmpfs-mode=0500,readonly",
             "--memory 1048576 --memory-swap 1048576 --cpus 1.500 --pids-limit 9",
             "--network fosse-0123456789ab -- busybox sh -c exit 3",
         ] {

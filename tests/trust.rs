@@ -61,8 +61,8 @@ fn secrets_are_in_no_argument_vector_record_or_log() {
 #[test]
 fn a_killed_client_leaves_its_values_to_nobody() {
     on_docker(|home| {
-        let slow =
-            home.script("docker", "case $1 in create) touch \"$0.creating\"; sleep 1000;; esac; exec docker \"$@\"");
+        let slow = home
+            .script("docker", "case $1 in create) touch \"$0.creating\"; exec sleep 1000;; esac; exec docker \"$@\"");
         let mut command = run_with_secrets(home, Engine::Docker, "true");
         command.env("FOSSE_DOCKER", &slow);
         let client = Client::spawn(command);

@@ -144,9 +144,8 @@ fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
         (Err(Error::Call(error)), _) if error.is_missing() => return vec![not_installed(kind)],
         (_, Err(Described::Missing)) => return vec![not_installed(kind)],
         (_, Err(Described::Words(why))) => {
-            return vec![
-                Check::new(name, Verdict::Problem, why).hint(format!("start its service, or check with: {name} info")),
-            ];
+            let hint = trial_hint(&why, name, "start its service, or try it yourself: ");
+            return vec![Check::new(name, Verdict::Problem, why).hint(hint)];
         }
         (Err(error), Ok(_)) => return vec![Check::new(name, Verdict::Problem, error.to_string())],
     };

@@ -40,7 +40,7 @@ pub use launch::{Launch, Outcome};
 /// After the first INT, how long another one counts as the same key press.
 const SAME_INT: Duration = Duration::from_millis(500);
 
-/// What is added to the calls of a kill for starting and ending tools.
+/// Added to a kill's calls: tools are started and ended.
 const KILL_MARGIN: Duration = Duration::from_secs(15);
 
 /// How long the streams may stay open after the command's end is known.
@@ -322,6 +322,10 @@ impl Monitor {
         self.cause.get_or_insert(cause);
         let grace = Deadline::after(grace);
         self.alarms.grace = Some(self.alarms.grace.map_or(grace, |present| present.min(grace)));
+        // An engine may not end a command whose output nobody takes.
+        if let Some(pump) = &mut self.pump {
+            pump.hurry();
+        }
         if self.channel.is_none() {
             self.abort.store(true, Ordering::SeqCst);
             self.cancel_pull = None;
@@ -381,7 +385,6 @@ impl Monitor {
                 None
             }
             Fact::Ending => {
-                // What is on its way is recorded without waiting for a caller who may not read.
                 if let Some(pump) = &mut self.pump {
                     pump.hurry();
                 }
@@ -445,13 +448,12 @@ impl Monitor {
                     channel.look();
                 }
             }
-            pump::Event::Unread => {
-                // The command wrote where nobody reads: it would have met SIGPIPE.
-                if self.started && !self.pipe_signalled {
-                    self.pipe_signalled = true;
-                    self.command(Command::Signal(Signal::PIPE));
-                }
+            // The command wrote where nobody reads: it would have met SIGPIPE.
+            pump::Event::Unread if self.started && !self.pipe_signalled => {
+                self.pipe_signalled = true;
+                self.command(Command::Signal(Signal::PIPE));
             }
+            pump::Event::Unread => {}
             pump::Event::Failed(stream, error) => {
                 self.undelivered = true;
                 let what = format!("writing the command's {}", stream.as_str());

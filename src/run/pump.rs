@@ -23,6 +23,9 @@ const CHUNK: usize = 64 << 10;
 /// Chunks on their way to a caller that reads slowly.
 const IN_FLIGHT: usize = 8;
 
+/// Chunks that wait for a caller who does not read, once the run is ending and nobody waits for that caller.
+const UNREAD_MAX: usize = 512;
+
 /// How much of a stream's start is kept for understanding what the engine's init said.
 const START_KEPT: usize = 1 << 10;
 
@@ -208,7 +211,10 @@ impl Drain {
                     send(self.credit, ()) -> _ => {}
                     recv(self.hurried) -> _ => {}
                 }
-                self.chunks.send(bytes.to_vec()).unwrap_or_default();
+                // A caller that reads nothing of a flood to its end gets no more; the record has it.
+                if self.chunks.len() < UNREAD_MAX {
+                    self.chunks.send(bytes.to_vec()).unwrap_or_default();
+                }
             }
         }
         self.tell.send(Event::Closed(self.stream, ending)).unwrap_or_default();

@@ -372,6 +372,9 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
         let runtime = runtime_of(slot.record())?;
         remove_objects(&*runtime, id, &paths, false)?;
     }
+    // An owner that was killed after its last record left these.
+    remove_file(&store.paths.socket(id)).unwrap_or_default();
+    owner::forget_name(store, &slot.record().name, id);
     remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))?;
     drop(held);
     Ok(())

@@ -1,5 +1,7 @@
 //! The command line: every verb and option, as typed. Nothing is looked up here.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help texts, where brackets are brackets")]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! A frame is 16 bytes of head and then the bytes as they came: a magic byte, the kind, two zero bytes, the length
 //! (u32, little-endian), the time in microseconds since 1970 (u64, little-endian). A crash can tear the last frame:
 //! a reader takes what there is of it. The whole file never exceeds its cap; the first bytes are kept, and a frame
-//! of kind [`LEFT_OUT`] marks that more came. A write that the disk refuses is taken back and ends nothing.
+//! of kind `LEFT_OUT` marks that more came. A write that the disk refuses is taken back and ends nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};

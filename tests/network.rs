@@ -33,7 +33,6 @@ fn a_private_network_lives_as_long_as_its_run() {
 
 /// R5: an exhausted address pool is a clear error that names the cure, and a default run does not care.
 #[test]
-#[ignore = "by hand: an engine of its own beside another has taken that one's bridge away"]
 fn r5_an_exhausted_address_pool_names_the_cure() {
     on_docker(|home| {
         // An engine of its own, with four ranges: docker's default of 31 is everybody's.

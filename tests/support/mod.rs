@@ -362,9 +362,13 @@ impl Client {
 
     pub fn wait_for_output(&self, text: &str) {
         let start = Instant::now();
-        while !self.stdout_text().contains(text) {
+        loop {
+            let all_read = self.readers[0].is_finished();
+            if self.stdout_text().contains(text) {
+                return;
+            }
             assert!(
-                start.elapsed() < LIMIT,
+                start.elapsed() < LIMIT && !all_read,
                 "no {text:?}; stdout {:?}, stderr {:?}",
                 self.stdout_text(),
                 self.stderr_text()

@@ -55,8 +55,15 @@ impl OwnEngine {
             "--default-address-pool",
             "base=10.211.0.0/26,size=28",
         ];
-        let child =
-            Command::new("dockerd").args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        // `--bridge=none` deletes a bridge named docker0, which would be that of the engine everybody uses.
+        let child = Command::new("unshare")
+            .args(["--net", "--mount", "--propagation", "private", "dockerd"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.child = Some(child);
         wait_until("the engine answers", || {
             self.docker().arg("version").output().is_ok_and(|output| output.status.success())
@@ -68,7 +75,22 @@ impl OwnEngine {
             super::kill(i32::try_from(child.id()).unwrap(), signal);
             child.wait().unwrap();
             fs::remove_file(self.dir.join("pid")).unwrap_or_default();
+            // It dies of dockerd's death; the next dockerd would take one that nobody has reaped yet for a living one.
+            wait_until("its containerd is gone", || self.processes("/containerd.toml").is_empty());
+            fs::remove_file(self.dir.join("exec/containerd/containerd.pid")).unwrap_or_default();
         }
+    }
+
+    /// Processes whose command line names this engine's directory and `what`.
+    fn processes(&self, what: &str) -> Vec<i32> {
+        let dir = self.dir.display().to_string();
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid: &i32| {
+                let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                cmdline.contains(&dir) && cmdline.contains(what)
+            })
+            .collect()
     }
 }
 
@@ -83,13 +105,10 @@ impl Drop for OwnEngine {
             self.docker().args(["rm", "-f", id]).output().map(drop).unwrap_or_default();
         }
         self.down(TERM);
-        let needle = self.dir.display().to_string();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let cmdline = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            if cmdline.contains(&needle) && (cmdline.contains("containerd")) {
-                Command::new("kill").arg("-9").arg(entry.file_name()).output().map(drop).unwrap_or_default();
-            }
+        for pid in self.processes("containerd-shim") {
+            super::kill(pid, 9);
         }
+        let needle = self.dir.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.contains(&needle)) {
             Command::new("umount").args(["-l", point]).output().map(drop).unwrap_or_default();

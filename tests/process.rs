@@ -521,7 +521,7 @@ fn d6_an_error_names_program_verb_limit_and_the_last_words_and_never_an_argument
     let (keep, cancel) = bounded(0);
     drop(keep);
     let cancelled = within(move || call(&cmd, Deadline::never(), &cancel)).unwrap_err();
-    assert_eq!(cancelled.to_string(), "engine inspect: cancelled");
+    assert_eq!(cancelled.to_string(), "engine: cancelled");
     for error in [late, cancelled] {
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
     }

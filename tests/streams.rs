@@ -251,16 +251,32 @@ fn following_ends_with_the_run_and_never_before_its_last_byte() {
     });
 }
 
+/// A child that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map_or_else(drop, drop);
+    }
+}
+
 #[test]
 fn a_stderr_that_nobody_reads_does_not_delay_a_stop() {
     on_docker(|home| {
-        let (_reader, writer) = unread_pipe();
-        let mut command = home.run_cmd(Engine::Docker, &["--grace", "1s"], &["sh", "-c", "yes >&2"]);
-        let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
-        wait_until("it runs", || home.list().first().is_some_and(|run| run["state"] == "running"));
-        crate::support::kill(i32::try_from(child.id()).unwrap(), TERM);
-        assert_eq!(child.wait().unwrap().code(), Some(143));
-        assert_eq!(home.newest()["state"], "stopped");
+        for script in ["yes >&2", "yes"] {
+            let (_reader, writer) = unread_pipe();
+            let mut command = home.run_cmd(Engine::Docker, &["--grace", "1s"], &["sh", "-c", script]);
+            // The second has both streams in the same pipe.
+            let stdout = if script == "yes" { writer.try_clone().unwrap().into() } else { Stdio::null() };
+            let mut child = Killed(command.stdout(stdout).stderr(writer).spawn().unwrap());
+            drop(command);
+            wait_until("it runs", || home.list().first().is_some_and(|run| run["state"] == "running"));
+            crate::support::kill(i32::try_from(child.0.id()).unwrap(), TERM);
+            wait_until("it ends", || child.0.try_wait().unwrap().is_some());
+            assert_eq!(child.0.wait().unwrap().code(), Some(143));
+            assert_eq!(home.newest()["state"], "stopped");
+        }
     });
 }
 

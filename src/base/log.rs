@@ -1,7 +1,7 @@
 //! What fosse has to say: one line each on stderr, prefixed `fosse: `. stdout is never touched.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +21,22 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing more, not even errors: nobody reads stderr, and a line on a full pipe would wait for ever.
+pub fn nobody_reads() {
+    UNREAD.store(true, Ordering::Relaxed);
+}
+
 fn says(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
 }
 
 /// Writes one line. A stderr that is closed or full changes nothing else.
 fn line(prefix: &str, text: &str) {
+    if UNREAD.load(Ordering::Relaxed) {
+        return;
+    }
     let whole = format!("{prefix}: {text}\n");
     std::io::stderr().lock().write_all(whole.as_bytes()).unwrap_or_default();
 }

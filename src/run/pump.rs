@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, select_biased, unbounded};
 
 use crate::base::time::Deadline;
 use crate::run::output::{Stream, Writer};
@@ -77,9 +77,19 @@ pub struct Pump {
     pub gate: Gate,
     hurry: Option<Sender<Infallible>>,
     give_up: Option<OwnedFd>,
-    forwarders: Vec<(JoinHandle<()>, Receiver<Infallible>, Receiver<()>)>,
+    forwarders: Vec<Forwarder>,
     /// To the forwarders directly, for what comes another way.
     aside: [Option<Sender<Vec<u8>>>; 2],
+}
+
+/// The thread that writes a stream to the caller.
+struct Forwarder {
+    stream: Stream,
+    thread: JoinHandle<()>,
+    /// Disconnected when it has written everything, or knows that it never will.
+    done: Receiver<Infallible>,
+    /// One message, at least, for each time it wrote something.
+    progressed: Receiver<()>,
 }
 
 impl Pump {
@@ -105,11 +115,11 @@ impl Pump {
             let (progress, progressed) = bounded(1);
             let (finished, done) = bounded(0);
             let teller = tell.clone();
-            let forwarder = spawn("forward", move || {
+            let thread = spawn("forward", move || {
                 forward(stream, &caller, &to_forward, &used, &teller, &progress);
                 drop(finished);
             })?;
-            forwarders.push((forwarder, done, progressed));
+            forwarders.push(Forwarder { stream, thread, done, progressed });
             let drain = Drain {
                 stream,
                 log: Arc::clone(log),
@@ -145,29 +155,32 @@ impl Pump {
     }
 
     /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
-    /// that it takes within that time buys as much again. Whether everything was delivered.
+    /// that it takes within that time buys as much again. The streams that were not delivered to their end.
     pub fn flush(
         mut self,
         patience: Option<std::time::Duration>,
         interrupted: &Receiver<crate::sys::signal::Signal>,
-    ) -> bool {
+    ) -> Vec<Stream> {
         // Nothing more comes.
         self.aside = [None, None];
-        for (forwarder, done, progressed) in self.forwarders {
-            loop {
+        let mut undelivered = Vec::new();
+        for Forwarder { stream, thread, done, progressed } in self.forwarders {
+            let delivered = loop {
+                // Patience is spent once for both.
+                let patience = if undelivered.is_empty() { patience } else { Some(std::time::Duration::ZERO) };
                 let late = patience.map_or_else(Deadline::never, Deadline::after).channel();
-                select! {
-                    recv(done) -> _ => break,
+                select_biased! {
+                    recv(done) -> _ => break thread.join().is_ok(),
                     recv(progressed) -> _ => {}
-                    recv(late) -> _ => return false,
-                    recv(interrupted) -> _ => return false,
+                    recv(late) -> _ => break false,
+                    recv(interrupted) -> _ => break false,
                 }
-            }
-            if forwarder.join().is_err() {
-                return false;
+            };
+            if !delivered {
+                undelivered.push(stream);
             }
         }
-        true
+        undelivered
     }
 }
 

@@ -31,6 +31,14 @@ pub fn readable(fd: impl AsFd) -> io::Result<bool> {
     Ok(entry.revents != 0)
 }
 
+/// Whether `fd` takes a few bytes now, or refuses them at once.
+pub fn writable(fd: impl AsFd) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one initialised pollfd structure; no waiting.
+    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
+    Ok(entry.revents != 0)
+}
+
 /// Waits until `fd` takes bytes again, for a descriptor that somebody made non-blocking.
 pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };

@@ -12,6 +12,7 @@ use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
 use crate::runtime::{End, Fact};
+use crate::sys::poll;
 use crate::sys::signal::Signal;
 use crate::wire::record::Reason;
 
@@ -135,8 +136,13 @@ impl Monitor {
         self.owned.release();
         // The caller of a command that ended by itself gets all of it, however slowly it reads.
         let patience = self.cause.map(|_| PATIENCE);
-        let delivered = self.pump.is_none_or(|pump| pump.flush(patience, &self.signals));
-        if !delivered {
+        let undelivered = self.pump.map_or_else(Vec::new, |pump| pump.flush(patience, &self.signals));
+        // Both streams may lead to the same reader.
+        let unread = |stderr| !poll::writable(stderr).unwrap_or(true);
+        if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {
+            log::nobody_reads();
+        }
+        if !undelivered.is_empty() {
             log::warn("the rest of the output was not read; all of it is recorded");
         }
         log::progress(&format!("view output: fosse logs {id}"));

@@ -227,6 +227,8 @@ impl Watch {
                     self.tell_started();
                     // 137 with something killed for memory: the command, or a child whose end it passed on.
                     let oom = oom && code == 137;
+                    // A client that was killed, or lost its connection, need not have passed on all there was.
+                    let output_cut = output_cut || exit != Exit::Code(code) || code == 125;
                     return self.end(End { code: Some(code), signal: None, oom, lost: None, output_cut });
                 }
                 Ok(Some(Facts { status: Status::Live, .. })) => {

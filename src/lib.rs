@@ -10,6 +10,7 @@
 //! | [`wire`] | the shapes that are stored or sent: the record, the owner's requests and replies |
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
+//! | `init` | PID 1 for a container (Linux): one thread that starts, signals and reaps |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
 //! `use` goes one way: cli → run → runtime → process → sys, and everyone may use base and wire
@@ -24,6 +25,8 @@
 
 pub mod base;
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod init;
 pub mod process;
 pub mod run;
 pub mod runtime;

@@ -8,6 +8,12 @@ mod clean;
 mod config;
 mod docs;
 mod engines;
+#[cfg(target_os = "linux")]
+mod init;
+#[cfg(target_os = "linux")]
+mod init_orphans;
+#[cfg(target_os = "linux")]
+mod init_signals;
 mod input;
 mod layers;
 mod network;

@@ -25,6 +25,9 @@ _fosse() {
             fosse,doctor)
                 cmd="fosse__subcmd__doctor"
                 ;;
+            fosse,init)
+                cmd="fosse__subcmd__init"
+                ;;
             fosse,inspect)
                 cmd="fosse__subcmd__inspect"
                 ;;
@@ -59,7 +62,7 @@ _fosse() {
 
     case "${cmd}" in
         fosse)
-            opts="-h -V --help --version run list ls inspect logs wait stop destroy rm clean status doctor"
+            opts="-h -V --help --version run list ls inspect logs wait stop destroy rm clean status doctor init"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -111,6 +114,24 @@ _fosse() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__init)
+            opts="-h --subreaper --grace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

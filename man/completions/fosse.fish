@@ -38,6 +38,7 @@ complete -c fosse -n "__fish_fosse_needs_command" -f -a "rm" -d 'Remove ended ru
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "clean" -d 'Destroy ended runs, and remove engine objects that belong to nobody'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "status" -d 'Show runtimes, live runs and disk use on one screen'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "doctor" -d 'Check everything that a run needs, with a hint for each problem'
+complete -c fosse -n "__fish_fosse_needs_command" -f -a "init" -d 'Be PID 1: start a command, pass signals on, reap, end as it ends'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s n -l name -d 'Name of the run, unique among live ones [default: generated]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s w -l workspace -d 'Directory mounted read-write at /workspace [default: the current one]' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l workdir -d 'Working directory inside [default: /workspace]' -r
@@ -110,3 +111,6 @@ complete -c fosse -n "__fish_fosse_using_subcommand status" -s h -l help -d 'Pri
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -l json -d 'Print one JSON object a line'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s q -l quiet -d 'Print problems only'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand init" -l grace -d 'After a TERM, wait this long for the command, then kill it [default: no limit]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand init" -l subreaper -d 'Adopt orphans although this is not PID 1'
+complete -c fosse -n "__fish_fosse_using_subcommand init" -s h -l help -d 'Print help'

@@ -45,6 +45,9 @@ pub enum Verb {
     Status(Status),
     /// Check everything that a run needs, with a hint for each problem
     Doctor(Doctor),
+    /// Be PID 1: start a command, pass signals on, reap, end as it ends
+    #[cfg(target_os = "linux")]
+    Init(Init),
 }
 
 /// When to use colour.
@@ -202,6 +205,21 @@ pub struct Logs {
     /// Id, name or unique prefix of an id
     #[arg(value_name = "RUN")]
     pub run: String,
+}
+
+/// `init`.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Adopt orphans although this is not PID 1
+    #[arg(long)]
+    pub subreaper: bool,
+    /// After a TERM, wait this long for the command, then kill it [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// The command and its arguments; everything from here on belongs to it
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
 }
 
 /// `wait`.

@@ -6,6 +6,8 @@ pub mod config;
 mod destroy;
 mod doctor;
 mod engines;
+#[cfg(target_os = "linux")]
+mod init;
 mod inspect;
 mod list;
 mod logs;
@@ -30,7 +32,7 @@ use crate::run::store::Store;
 use crate::sys::process::effective_ids;
 use args::{Cli, Verb};
 
-/// The exit code for wrong usage; `run` uses 125 for all that is not the command's own.
+/// The exit code for wrong usage; `run` and `init` use 125 for all that is not the command's own.
 const USAGE: u8 = 2;
 const RUN_FAULT: u8 = 125;
 
@@ -40,8 +42,8 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(argv: Vec<OsString>) -> u8 {
-    let is_run = argv.get(1).is_some_and(|verb| verb == "run");
-    let usage = if is_run { RUN_FAULT } else { USAGE };
+    let ends_as_a_command = argv.get(1).is_some_and(|verb| verb == "run" || verb == "init");
+    let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) => return said_by_clap(&error, usage),
@@ -57,6 +59,8 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
         Verb::Clean(args) => clean::clean(&args),
         Verb::Status(args) => status::status(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        #[cfg(target_os = "linux")]
+        Verb::Init(args) => init::init(args),
     };
     result.unwrap_or_else(|error| report::code_of(&error, usage))
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::retry;
+use super::{cerr, retry};
 
 /// Which of two descriptors became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,18 @@ pub fn readable(fd: impl AsFd) -> io::Result<bool> {
     // SAFETY: one initialised pollfd structure; no waiting.
     retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
     Ok(entry.revents != 0)
+}
+
+/// Waits until `fd` can be read, or the time is over; `None` is for ever.
+pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::Result<()> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // Rounded up: a time-out that comes early would be asked for again and again.
+    let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    // SAFETY: one initialised pollfd structure.
+    match cerr(unsafe { libc::poll(&raw mut entry, 1, millis) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Whether `fd` takes a few bytes now, or refuses them at once.

@@ -18,6 +18,11 @@ impl Pid {
         Pid(unsafe { libc::getpid() })
     }
 
+    /// Whether this process is the first of its pid namespace: the one that orphans come to.
+    pub fn is_first() -> bool {
+        Pid::own().0 == 1
+    }
+
     /// From a number that came from the kernel or a lock's content; 0, 1 and negative ones name groups or init.
     pub fn new(number: i32) -> Option<Pid> {
         (number > 1).then_some(Pid(number))

@@ -32,6 +32,19 @@ impl Signal {
     /// Continue.
     pub const CONT: Signal = Signal(libc::SIGCONT);
 
+    /// A child ended, stopped or went on.
+    pub const CHLD: Signal = Signal(libc::SIGCHLD);
+    /// A process in the background reads from the terminal.
+    pub const TTIN: Signal = Signal(libc::SIGTTIN);
+    /// A process in the background changes the terminal.
+    pub const TTOU: Signal = Signal(libc::SIGTTOU);
+
+    /// From a number that the kernel gave.
+    #[cfg(target_os = "linux")]
+    pub(super) fn from_number(number: libc::c_int) -> Signal {
+        Signal(number)
+    }
+
     /// The number.
     pub fn number(self) -> i32 {
         self.0

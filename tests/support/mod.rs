@@ -1,7 +1,10 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
+#[cfg(target_os = "linux")]
+pub mod init;
 pub mod own_engine;
+pub mod processes;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -268,24 +271,7 @@ impl Home {
 
     /// Processes that name this home in their arguments or environment, other than this one.
     pub fn processes(&self) -> Vec<String> {
-        let needle = self.dir.to_string_lossy().into_owned();
-        let own = std::process::id().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            if !pid.bytes().all(|b| b.is_ascii_digit()) || pid == own {
-                continue;
-            }
-            let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
-            let text = [read("cmdline"), read("environ")].concat();
-            // A zombie has neither, and is its parent's business.
-            // An engine of the test's own is not what is looked for.
-            let text = String::from_utf8_lossy(&text).into_owned();
-            if text.contains(&needle) && !text.contains("own-engine") {
-                found.push(format!("{pid} {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
-            }
-        }
-        found
+        processes::naming(&self.dir.to_string_lossy())
     }
 
     /// Fails unless everything is gone that only a live run may have.

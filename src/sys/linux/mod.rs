@@ -1,3 +1,5 @@
 //! What only Linux has.
 
+pub mod init;
 pub mod inotify;
+pub mod signalfd;

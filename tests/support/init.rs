@@ -1,0 +1,189 @@
+//! `fosse init` under test: as PID 1 of a namespace or as a child subreaper, with its API or without.
+
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use super::{Client, Home, KILL, TERM, kill, left_out, process_state, processes, wait_until};
+
+/// Where init runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A child subreaper.
+    Subreaper,
+    /// A child subreaper that was started with SIGCHLD ignored: the kernel would discard every exit status.
+    IgnoredChld,
+    /// PID 1 of a namespace.
+    Pid1,
+    /// PID 1 of a namespace where a process number comes back after a hundred others.
+    FewPids,
+}
+
+/// The two ways to be where orphans go.
+pub const BOTH: [Place; 2] = [Place::Subreaper, Place::Pid1];
+
+const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+const FEW: [&str; 4] = ["sh", "-c", "echo 400 >/proc/sys/kernel/pid_max && exec \"$@\"", "sh"];
+
+impl Place {
+    /// Whether it is to be had; else what needs it is left out.
+    pub fn available(self) -> bool {
+        static FOUND: OnceLock<[bool; 2]> = OnceLock::new();
+        let [namespace, few] = *FOUND.get_or_init(|| {
+            let namespace = succeeds(&[&UNSHARE[..], &["true"]].concat());
+            [namespace, namespace && few_pids()]
+        });
+        let found = match self {
+            Place::Subreaper | Place::IgnoredChld => true,
+            Place::Pid1 => namespace,
+            Place::FewPids => few,
+        };
+        if !found {
+            left_out(&format!("{self:?}: a pid namespace needs root, and one with few pids Linux 6.14"));
+        }
+        found
+    }
+
+    fn has_namespace(self) -> bool {
+        matches!(self, Place::Pid1 | Place::FewPids)
+    }
+
+    /// `fosse init` with arguments, there.
+    pub fn cmd(self, home: &Home, args: &[&str]) -> Command {
+        let subreaper: &[&str] = if self.has_namespace() { &["init"] } else { &["init", "--subreaper"] };
+        let inner = home.cmd([subreaper, args].concat());
+        match self {
+            Place::Subreaper => inner,
+            // Not a shell's trap: dash cannot ignore this one.
+            Place::IgnoredChld => wrapped(&inner, &["env", "--ignore-signal=CHLD"]),
+            Place::Pid1 => wrapped(&inner, &UNSHARE),
+            Place::FewPids => wrapped(&inner, &[&UNSHARE[..], &FEW].concat()),
+        }
+    }
+}
+
+fn succeeds(command: &[&str]) -> bool {
+    Command::new(command[0]).args(&command[1..]).output().is_ok_and(|output| output.status.success())
+}
+
+/// Whether a pid namespace can have a small pid_max of its own. Older kernels have one for all: asking them would
+/// change everybody's, so that the version goes first.
+fn few_pids() -> bool {
+    const PATH: &str = "/proc/sys/kernel/pid_max";
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-', '\n']).map_while(|part| part.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(6), Some(14)) {
+        return false;
+    }
+    let before = std::fs::read_to_string(PATH).unwrap_or_default();
+    let small = succeeds(&[&UNSHARE[..], &FEW, &["true"]].concat());
+    let same = std::fs::read_to_string(PATH).unwrap_or_default() == before;
+    if !same {
+        std::fs::write(PATH, before).unwrap();
+    }
+    small && same
+}
+
+/// A command behind another that executes it, with the same environment and directory.
+pub fn wrapped(inner: &Command, wrapper: &[&str]) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(inner.get_current_dir().unwrap()).stdin(Stdio::null());
+    command
+}
+
+/// A running init. A test that has passed says how it ends: [`Init::end`] or [`Init::ended`].
+pub struct Init {
+    pub home: Home,
+    /// Its number as this test sees it.
+    pub pid: i32,
+    client: Option<Client>,
+}
+
+impl Init {
+    /// Runs a command that starts init in a place.
+    pub fn new(place: Place, home: Home, command: Command) -> Self {
+        let client = Client::spawn(command);
+        let mut init = Init { home, pid: client.pid(), client: Some(client) };
+        if place.has_namespace() {
+            wait_until("init is there", || {
+                init.assert_alive();
+                processes::children(init.client().pid()).first().map(|(pid, _)| init.pid = *pid).is_some()
+            });
+        }
+        init
+    }
+
+    /// An init whose command ends by itself, so that there may be nothing to see of it by now.
+    pub fn started(command: Command, home: Home) -> Self {
+        let client = Client::spawn(command);
+        Init { home, pid: client.pid(), client: Some(client) }
+    }
+
+    /// An init with options that runs a shell script which says `ready` when it is.
+    pub fn script(place: Place, options: &[&str], script: &str) -> Option<Self> {
+        if !place.available() {
+            return None;
+        }
+        let home = Home::new();
+        let command = place.cmd(&home, &[options, &["--", "sh", "-c", script]].concat());
+        let init = Init::new(place, home, command);
+        init.client().wait_for_output("ready\n");
+        Some(init)
+    }
+
+    fn assert_alive(&self) {
+        let client = self.client();
+        let alive = process_state(client.pid()).is_some_and(|state| state != 'Z');
+        assert!(alive, "it has ended; stdout {:?}, stderr {:?}", client.stdout_text(), client.stderr_text());
+    }
+
+    pub fn client(&self) -> &Client {
+        self.client.as_ref().unwrap()
+    }
+
+    pub fn client_mut(&mut self) -> &mut Client {
+        self.client.as_mut().unwrap()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        kill(self.pid, signal);
+    }
+
+    /// Its children that wait to be reaped.
+    pub fn zombies(&self) -> usize {
+        processes::children(self.pid).iter().filter(|(_, state)| *state == 'Z').count()
+    }
+
+    /// Asks it to end, and fails if anything is left of it.
+    pub fn end(self) -> Output {
+        self.signal(TERM);
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself, and fails if anything is left of it.
+    pub fn ended(mut self) -> Output {
+        let output = self.client.take().unwrap().output();
+        assert_eq!(self.home.processes(), Vec::<String>::new(), "processes are left: {output:?}");
+        output
+    }
+}
+
+impl Drop for Init {
+    /// After a failure: what it ran would otherwise stay.
+    fn drop(&mut self) {
+        if self.client.take().is_some() {
+            for process in self.home.processes() {
+                let args = [format!("-{KILL}"), processes::number(&process).to_string()];
+                // It may be gone by now.
+                Command::new("kill").args(args).stderr(Stdio::null()).status().map(drop).unwrap_or_default();
+            }
+            wait_until("what was killed is gone", || self.home.processes().is_empty());
+        }
+    }
+}

@@ -172,6 +172,11 @@ impl Deadline {
         }
     }
 
+    /// Waits until it passes, where nothing can be waited for but time; for ever without a limit.
+    pub fn wait(self) {
+        self.channel().recv().map_or_else(drop, drop);
+    }
+
     /// The earlier of two deadlines.
     #[must_use]
     pub fn min(self, other: Deadline) -> Deadline {

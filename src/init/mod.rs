@@ -5,20 +5,28 @@
 //! time decides whether a code is right. (DESIGN.md has a reaping thread and one lock instead; with one thread
 //! the same holds without either.)
 
+mod memory;
+mod owner;
 mod rest;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::process::Command;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
 use crate::base::time::Deadline;
 use crate::sys::linux::init::{self as kernel, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
-use crate::sys::poll;
+use crate::sys::{fd, poll};
 use crate::sys::process::{Pid, kill_group};
 use crate::sys::signal::Signal;
+use crate::wire::channel::{Exit, FromInit, Stage, Start, ToInit};
+use memory::OomKills;
+use owner::{Heard, Owner};
 use rest::Rest;
 
 /// The code of a command that was not found, as shells have it.
@@ -65,11 +73,65 @@ pub fn run(options: &Options) -> Result<u8> {
             return Ok(code_of_start(&error));
         }
     };
-    let ended = Init { signals, main, grace: options.grace, rest, kill: Deadline::never() }.run().map_err(failed)?;
-    Ok(match ended {
+    let init = Init { signals, main, grace: options.grace, rest, kill: Deadline::never(), owner: None, killed: false };
+    let ended = init.run().map_err(failed)?;
+    Ok(code_of(ended))
+}
+
+/// Runs the command that the owner of a run names, to its end or the owner's. The exit code is for the engine alone:
+/// the owner is told, and knows it from the exit page if it is lost.
+pub fn run_for_an_owner(socket: &Path) -> Result<u8> {
+    let failed = |error: io::Error| Failure::new("preparing to be a run's init", error);
+    kernel::become_undumpable().map_err(failed)?;
+    let signals = SignalFd::new().map_err(failed)?;
+    let (owner, start) = Owner::greet(socket)
+        .map_err(|error| Failure::new(format!("greeting the owner on {}", socket.display()), error))?;
+    let kills = OomKills::now();
+    let main = match start_piped(&start) {
+        Ok((main, streams)) => {
+            let ends: Vec<BorrowedFd> = streams.iter().map(AsFd::as_fd).collect();
+            owner.started(&ends);
+            main
+        }
+        Err((stage, error)) => {
+            owner.peer.say(&FromInit::Failed(stage, error.raw_os_error().unwrap_or(libc::EIO)), &[]);
+            return Ok(code_of_start(&error));
+        }
+    };
+    let owner = Some((owner, kills));
+    let rest = if Pid::is_first() { Rest::Everybody } else { Rest::Group };
+    let init = Init { signals, main, grace: None, rest, kill: Deadline::never(), owner, killed: false };
+    Ok(code_of(init.run().map_err(failed)?))
+}
+
+/// Starts a command with pipes; the other ends are for its owner: stdin if it has one, stdout, stderr.
+fn start_piped(start: &Start) -> std::result::Result<(Pid, Vec<OwnedFd>), (Stage, io::Error)> {
+    let pipe = || fd::pipe().map_err(|error| (Stage::Streams, error));
+    let mut words = start.argv.iter().map(|word| OsStr::from_bytes(word));
+    let program = words.next().ok_or_else(|| (Stage::Execute, io::ErrorKind::NotFound.into()))?;
+    let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+    #[allow(clippy::disallowed_methods, reason = "init holds what it starts without a deadline")]
+    let mut child = Command::new(program);
+    child.args(words).stdout(out).stderr(err).stdin(Stdio::null());
+    child.envs(start.env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
+    let mut ends = Vec::new();
+    if start.stdin {
+        let (read, write) = pipe()?;
+        child.stdin(read);
+        ends.push(write);
+    }
+    ends.extend([stdout, stderr]);
+    kernel::own_group_in_the_foreground(&mut child);
+    let child = child.spawn().map_err(|error| (Stage::Execute, error))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::new);
+    Ok((pid.ok_or_else(|| (Stage::Fork, io::ErrorKind::Other.into()))?, ends))
+}
+
+fn code_of(ended: Ended) -> u8 {
+    match ended {
         Ended::Exited(code) => code,
         Ended::Killed(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
-    })
+    }
 }
 
 fn start(command: &[OsString]) -> io::Result<Pid> {
@@ -109,6 +171,10 @@ struct Init {
     rest: Rest,
     /// When the command is killed.
     kill: Deadline,
+    /// The owner of the run, and what is counted for it.
+    owner: Option<(Owner, OomKills)>,
+    /// Whether everything was killed because somebody asked for that.
+    killed: bool,
 }
 
 impl Init {
@@ -122,14 +188,61 @@ impl Init {
                 break ended;
             }
             if self.kill.expired() {
+                if self.killed {
+                    // Killed, and not dead: it hangs in the kernel. With this process its place ends.
+                    break Ended::Killed(libc::SIGKILL);
+                }
                 self.kill = Deadline::never();
                 self.to_the_group(Signal::KILL);
             }
-            poll::wait_readable(&self.signals, self.kill.remaining())?;
+            if !self.listen() {
+                // Nobody is left to run for.
+                kernel::kill_all(Signal::KILL).unwrap_or_default();
+                return Ok(Ended::Killed(libc::SIGKILL));
+            }
+            let peer = self.owner.as_ref().map(|(owner, _)| &owner.peer);
+            poll::wait_readables(&self.signals, peer, self.kill.remaining())?;
         };
+        if let Some((owner, kills)) = &self.owner {
+            let signal = match ended {
+                Ended::Exited(_) => None,
+                Ended::Killed(number) => u8::try_from(number).ok(),
+            };
+            let oom = !self.killed && signal == Some(9) && kills.rose();
+            owner.ended(Exit { code: code_of(ended), signal, oom });
+        }
         self.end_the_rest()?;
         kernel::take_foreground();
         Ok(ended)
+    }
+
+    /// Does what the owner says; `false` if it is gone.
+    fn listen(&mut self) -> bool {
+        loop {
+            let Some((owner, _)) = &mut self.owner else { return true };
+            match owner.peer.next(false) {
+                Heard::Nothing => return true,
+                Heard::Gone => return false,
+                Heard::Message(message, _fd) => self.obey(message),
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToInit) {
+        match message {
+            ToInit::Signal(number) => match Signal::from_number(number.into()) {
+                Signal::KILL => {
+                    self.killed = true;
+                    self.kill = Deadline::after(REST_GRACE);
+                    kernel::kill_all(Signal::KILL).unwrap_or_default();
+                }
+                signal => self.to_the_group(signal),
+            },
+            ToInit::Freeze(frozen) => {
+                kernel::kill_all(if frozen { Signal::STOP } else { Signal::CONT }).unwrap_or_default();
+            }
+            ToInit::Start(_) | ToInit::End(_) | ToInit::Introduce => {}
+        }
     }
 
     /// Reaps all who have ended. The command itself comes with its group's end: as long as it is a zombie, its

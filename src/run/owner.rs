@@ -218,6 +218,8 @@ impl Owned {
     pub fn release(self) {
         remove_file(&self.socket).unwrap_or_default();
         remove_file(&reserve(&self.paths)).unwrap_or_default();
+        // Its exit is in the record by now.
+        remove_file(&self.paths.exit_page()).unwrap_or_default();
         self.name.release();
         drop(self.lock);
     }
@@ -253,7 +255,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
             return Ok(None);
         }
         // A blocking flock(2) has no time limit; between two tries nothing else can be waited for.
-        Deadline::after(LOCK_TRY).channel().recv().map_or_else(drop, drop);
+        Deadline::after(LOCK_TRY).wait();
     }
     // Destroyed by another while we waited: the lock is on nothing.
     let current =

@@ -41,7 +41,7 @@ impl Signal {
 
     /// From a number that the kernel gave.
     #[cfg(target_os = "linux")]
-    pub(super) fn from_number(number: libc::c_int) -> Signal {
+    pub fn from_number(number: libc::c_int) -> Signal {
         Signal(number)
     }
 

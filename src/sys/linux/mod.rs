@@ -2,4 +2,5 @@
 
 pub mod init;
 pub mod inotify;
+pub mod page;
 pub mod signalfd;

@@ -4,6 +4,8 @@
 mod support;
 
 mod behind;
+#[cfg(target_os = "linux")]
+mod carried;
 mod clean;
 mod config;
 mod docs;

@@ -211,7 +211,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Prepare => Ok(State::Starting(Starting)),
             Event::Stop(cause) => Ok(before_start(cause, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned { code, signal } => Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Started | Event::Exited { .. } => illegal(event),
         },
@@ -219,7 +221,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Started => Ok(State::Running(Running { since: now })),
             Event::Stop(cause) => Ok(before_start(cause, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned { code, signal } => Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Prepare | Event::Exited { .. } => illegal(event),
         },
@@ -227,7 +231,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Stop(cause) => Ok(State::Stopping(Stopping { since: *since, cause })),
             Event::Exited { code, signal, oom } => Ok(by_itself(code, signal, oom, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned { code, signal } => Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Prepare | Event::Started => illegal(event),
         },
@@ -238,7 +244,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             // It was asked to end and is gone: how, nobody can say.
             Event::Lost(_) => Ok(after_stop(*cause, None, None, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned { code, signal } => Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Prepare | Event::Started => illegal(event),
         },
         State::Stopped(_) | State::Failed(_) => illegal(event),
@@ -358,7 +366,10 @@ mod tests {
             Event::Orphaned { code: None, signal: None },
             Event::Lost(String::new()),
         ];
-        for state in [run(&[Event::Orphaned { code: None, signal: None }]).unwrap(), run(&[Event::Prepare, Event::Started, exited(0)]).unwrap()] {
+        for state in [
+            run(&[Event::Orphaned { code: None, signal: None }]).unwrap(),
+            run(&[Event::Prepare, Event::Started, exited(0)]).unwrap(),
+        ] {
             for event in all.clone() {
                 assert!(apply(&state, event, NOW).is_err());
             }

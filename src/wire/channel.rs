@@ -340,8 +340,7 @@ mod tests {
     }
 
     fn from_init() -> impl Strategy<Value = FromInit> {
-        let stage =
-            prop_oneof![Just(Stage::Fork), Just(Stage::Directory), Just(Stage::Execute), Just(Stage::Streams)];
+        let stage = prop_oneof![Just(Stage::Fork), Just(Stage::Directory), Just(Stage::Execute), Just(Stage::Streams)];
         let exit = (any::<u8>(), prop::option::of(1_u8..), any::<bool>());
         prop_oneof![
             any::<u32>().prop_map(FromInit::Hello),

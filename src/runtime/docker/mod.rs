@@ -14,8 +14,8 @@ use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
 
 use super::{About, Cache, Channel, Error, Facts, Kind, Limits, Made, Object, ObjectKind, Result, Runtime, Spec, pid1};
-use handshake::Answer;
 pub use endpoint::discover;
+use handshake::Answer;
 
 /// One engine behind one tool.
 #[derive(Debug, Clone)]
@@ -183,8 +183,8 @@ impl Runtime for Engine {
             return attached::Attached::start(Arc::new(self.clone()), spec);
         };
         let started = visitor.start(&pid1::start_of(spec), &own.page, self.limits.change);
-        let mut channel = started
-            .map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;
+        let mut channel =
+            started.map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;
         channel.removes_itself = argv::removes_itself(spec);
         Ok(Box::new(channel))
     }

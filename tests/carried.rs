@@ -59,7 +59,7 @@ fn a_command_can_neither_speak_as_init_nor_reach_into_it() {
     let script = r#"
         /.fosse/init init --channel /.fosse/socket 2>&1; echo "greeting $?"
         for file in environ maps mem stack auxv; do cat /proc/1/$file >/dev/null 2>&1 && echo "read $file"; done
-        ls /proc/1/fd 2>/dev/null; ls /proc/1/root/ 2>/dev/null; ls /proc/1/cwd/ 2>/dev/null
+        for fd in /proc/1/fd/*; do readlink $fd; done 2>/dev/null; ls /proc/1/root/ 2>/dev/null; ls /proc/1/cwd/ 2>/dev/null
         ls /proc/1/map_files 2>/dev/null
         echo x 2>/dev/null >/.fosse/init && echo written; rm -f /.fosse/init /.fosse/socket 2>/dev/null && echo removed
         mv /.fosse/socket /.fosse/other 2>/dev/null && echo moved
@@ -265,7 +265,8 @@ fn a_child_killed_for_memory_is_not_the_command() {
         let client = Client::spawn(home.run_cmd(engine, &["--memory", "32m"], &["sh", "-c", &script]));
         client.wait_for_output("ready");
         assert_eq!(code(&home.fosse(["stop", "--grace", "0", &home.newest_id()])), 0);
-        assert_eq!((code(&client.output()), home.newest()["reason"].as_str()), (137, Some("stopped")));
+        client.output();
+        assert_eq!(home.newest()["reason"], "stopped");
     });
 }
 

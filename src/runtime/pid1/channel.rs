@@ -60,8 +60,9 @@ impl Through {
             Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "init's answer makes no sense")),
             None => {}
         }
+        let over = matches!(answer, Some(FromInit::Failed(..)));
         let body = move || {
-            follow(link, &tell, &page);
+            follow(link, &tell, &page, over);
             drop(going);
         };
         thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
@@ -130,9 +131,8 @@ impl Channel for Through {
     }
 }
 
-/// Reads what init says until it ends, and turns it into facts.
-fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path) {
-    let mut told = false;
+/// Reads what init says until it ends, and turns it into facts; `told` if the last one is out already.
+fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path, mut told: bool) {
     // What makes no sense ends it as well: closing the connection is then the end of the command.
     while let Ok(Some(message)) = link.next(&mut Vec::new()) {
         match message {
@@ -152,7 +152,6 @@ fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path) {
                 Fact::StartFailed { code: None, why: "the place ended before the command was started".into() }
             }
         };
-        // After a failure to start this is one fact too many, which nobody takes.
         tell.send(fact).unwrap_or_default();
     }
 }

@@ -57,7 +57,7 @@ fn x4_a_signal_that_ended_the_command_is_told_from_a_code() {
 #[test]
 fn a_command_can_neither_speak_as_init_nor_reach_into_it() {
     let script = r#"
-        /.fosse/init init --channel /.fosse/socket 2>&1; echo "greeting $?"
+        /.fosse/init init --channel /.fosse/socket 2>&1; echo "ended $?"
         for file in environ maps mem stack auxv; do cat /proc/1/$file >/dev/null 2>&1 && echo "read $file"; done
         for fd in /proc/1/fd/*; do readlink $fd; done 2>/dev/null; ls /proc/1/root/ 2>/dev/null; ls /proc/1/cwd/ 2>/dev/null
         ls /proc/1/map_files 2>/dev/null
@@ -69,7 +69,7 @@ fn a_command_can_neither_speak_as_init_nor_reach_into_it() {
         for user in ["root", "1234:1234", "image"] {
             let output = home.run(engine, &["--user", user, "--no-workspace"], &["sh", "-c", script]);
             let said = stdout(&output);
-            let (greeting, rest) = said.split_once("greeting ").unwrap_or_else(|| panic!("{output:?}"));
+            let (greeting, rest) = said.split_once("ended ").unwrap_or_else(|| panic!("{output:?}"));
             assert!(greeting.contains("Connection refused"), "{engine:?} {user}: {said}");
             assert_eq!((rest, code(&output)), ("125\n", 42), "{engine:?} {user}: {output:?}");
             assert_eq!(io(home), "init");

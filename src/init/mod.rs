@@ -5,6 +5,7 @@
 //! time decides whether a code is right. (DESIGN.md has a reaping thread and one lock instead; with one thread
 //! the same holds without either.)
 
+pub mod api;
 mod rest;
 
 use std::ffi::OsString;

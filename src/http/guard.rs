@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::request::Request;
 use super::response::Response;
 
-/// The one path that needs no token: it says nothing about what runs here.
+/// The one thing that can be seen without a token: it says nothing about what runs here.
 const HEALTH: &str = "/health";
 
 /// Which names of this server are right.
@@ -49,7 +49,7 @@ impl Guard {
         if self.hosts == Hosts::Loopback && !request.header("host").is_some_and(is_loopback) {
             return Err(Response::error(403, "the Host header does not name this machine: use localhost"));
         }
-        if request.path != HEALTH {
+        if request.path != HEALTH || !matches!(request.method.as_str(), "GET" | "HEAD") {
             self.check_token(request)?;
         }
         if (request.has_body() || request.method == "POST") && !is_json(request) {
@@ -219,6 +219,8 @@ mod tests {
         let twice = [("authorization", "Bearer se cret"), ("authorization", "Bearer se cret"), TYPE];
         assert_eq!(status(&guard, &request("POST", "/process/execute", &twice)), 401);
         assert_eq!(status(&guard, &request("GET", "/health", &[])), 200);
+        assert_eq!(status(&guard, &request("HEAD", "/health", &[])), 200);
+        assert_eq!(status(&guard, &request("POST", "/health", &[TYPE])), 401);
         assert_eq!(status(&guard, &request("GET", "/health/", &[])), 401);
         assert_eq!(status(&guard, &request("GET", "/nothing", &[])), 401);
         let empty = Guard { token: Some(String::new()), hosts: Hosts::Any };

@@ -93,14 +93,16 @@ pub fn route(request: &Request) -> Result<Call, Response> {
     }
 }
 
-/// The answer to [`Call::Health`].
-pub fn health() -> Response {
+/// The answer to [`Call::Health`]. `echild` counts the children whose end was seen and could not be had, which nothing
+/// but a fault here brings about.
+pub fn health(echild: u64) -> Response {
     #[derive(Serialize)]
     struct Health {
         status: &'static str,
         version: &'static str,
+        echild: u64,
     }
-    Response::json(200, &Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+    Response::json(200, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), echild })
 }
 
 #[derive(Serialize)]
@@ -186,9 +188,9 @@ mod tests {
 
     #[test]
     fn health_says_which_version_is_well() {
-        let body = health().body;
+        let body = health(0).body;
         let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(String::from_utf8(body).unwrap(), format!(r#"{{"status":"ok","version":"{version}"}}"#));
+        assert_eq!(String::from_utf8(body).unwrap(), format!(r#"{{"status":"ok","version":"{version}","echild":0}}"#));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use super::cerr;
 
@@ -41,4 +42,15 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     // SAFETY: both out-parameters are valid for writes.
     cerr(unsafe { libc::getpeereid(stream.as_raw_fd(), &raw mut uid, &raw mut gid) })?;
     Ok(Peer { pid: None, uid })
+}
+
+/// Listens on a new socket file that only this user can open, from the first moment on. The mask of new files'
+/// modes is the whole process's (umask(2)): call it before the first thread.
+pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    // SAFETY: umask has no memory arguments and cannot fail.
+    let before = unsafe { libc::umask(0o177) };
+    let listener = UnixListener::bind(path);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    listener
 }

@@ -273,6 +273,36 @@ fn a_command_finds_no_input_no_blocked_signal_and_no_descriptor_of_inits() {
     });
 }
 
+/// As the C library's execvp and every shell do it.
+#[test]
+fn a_script_that_does_not_say_what_executes_it_is_a_shells() {
+    serving(&[Place::Subreaper], |init| {
+        let script = init.home.script("bin/plain", "");
+        std::fs::write(&script, "echo \"$0 $1\"; exit 4\n").unwrap();
+        let result = init.done(&json!({"command": [script, "a b"]}));
+        assert_eq!((code_of(&result), text(&result, "result")), (4, format!("{} a b\n", script.display())));
+    });
+}
+
+/// Init itself takes more descriptors than programs are used to.
+#[test]
+fn the_limit_on_descriptors_is_the_one_that_init_found() {
+    for place in BOTH {
+        let few = |command: std::process::Command| {
+            crate::support::init::wrapped(&command, &["sh", "-c", "ulimit -S -n 1000; exec \"$@\"", "sh"])
+        };
+        let main = "ulimit -n >limit; while ! [ -e end ]; do sleep 0.05; done";
+        let Some(init) = Init::serve_with(place, &["--", "sh", "-c", main], few) else { continue };
+        assert_eq!(init.sh("ulimit -S -n"), (0, "1000\n".into()), "{place:?}");
+        init.home.write("ws/end", "");
+        let limit = init.home.workspace().join("limit");
+        crate::support::wait_until("it has said so", || limit.exists());
+        let home = init.home.dir.clone();
+        assert_eq!(std::fs::read_to_string(home.join("ws/limit")).unwrap(), "1000\n");
+        init.ended();
+    }
+}
+
 /// A command cannot reach the terminal or the group of init's own.
 #[test]
 fn a_command_leads_a_group_of_its_own() {

@@ -168,6 +168,22 @@ fn who_does_not_know_the_token_may_ask_for_health_alone() {
     });
 }
 
+/// The token is for clients: what init starts does not get it.
+#[test]
+fn no_command_is_told_the_token() {
+    let home = Home::new();
+    let socket = home.dir.join("api.sock");
+    let script = "echo \"main:$FOSSE_INIT_TOKEN\"; while ! [ -e end ]; do sleep 0.05; done";
+    let mut command = Place::Subreaper.cmd(&home, &["--socket", socket.to_str().unwrap(), "--", "sh", "-c", script]);
+    command.env("FOSSE_INIT_TOKEN", "a-secret");
+    let init = Init::new(Place::Subreaper, home, command, Some(Address::Unix(socket)));
+    // Whoever can open the socket file may ask.
+    assert_eq!(init.sh("echo \"executed:$FOSSE_INIT_TOKEN\""), (0, "executed:\n".into()));
+    init.home.write("ws/end", "");
+    let output = init.ended();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "main:\n");
+}
+
 // ---- what is refused --------------------------------------------------------------------------
 
 #[test]

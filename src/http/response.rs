@@ -84,14 +84,18 @@ impl Response {
 
     /// The bytes to send before the body, for who does not want that copied.
     pub fn head(&self, keep_alive: bool) -> Vec<u8> {
+        self.head_for(self.body.len(), keep_alive)
+    }
+
+    /// The bytes to send before a body of that length, for who has it elsewhere.
+    pub fn head_for(&self, length: usize, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
             self.status,
             reason(self.status),
             self.content_type,
-            self.body.len()
         );
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

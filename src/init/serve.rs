@@ -124,7 +124,13 @@ impl Server {
     /// Answers who waits for a command that is over.
     pub fn deliver(&mut self, core: &mut Core<'_>, id: u64, outcome: execute::Outcome) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.answer(answer(outcome));
+        match outcome_of(outcome) {
+            Ok(outcome) => {
+                let (status, body) = api::reply(outcome);
+                connection.answer_in_pieces(status, body.left(), body);
+            }
+            Err(response) => connection.answer(response),
+        }
         let step = connection.step(now());
         self.go_on(core, id, step);
     }
@@ -251,8 +257,8 @@ fn most_connections() -> u64 {
     (descriptors.saturating_sub(RESERVED) / EACH).clamp(SPARE + 1, CONNECTIONS)
 }
 
-/// What a client is told of its command.
-fn answer(outcome: execute::Outcome) -> Response {
+/// What a client is told of its command, or that it could not be started.
+fn outcome_of(outcome: execute::Outcome) -> Result<Outcome, Response> {
     let execute::Outcome { how, mut output, timed_out, truncated } = outcome;
     let (code, signal) = match how {
         How::Ended(Ended::Exited(code)) => (code, None),
@@ -262,9 +268,9 @@ fn answer(outcome: execute::Outcome) -> Response {
         }
         How::NotStarted(Stage::Exec, error) => match super::code_of_start(&error) {
             code @ (NOT_FOUND | NOT_EXECUTABLE) => (code, None),
-            _ => return not_started(Stage::Exec, &error),
+            _ => return Err(not_started(Stage::Exec, &error)),
         },
-        How::NotStarted(stage, error) => return not_started(stage, &error),
+        How::NotStarted(stage, error) => return Err(not_started(stage, &error)),
     };
     let second = if output.len() > 1 { output.pop() } else { None };
     let first = output.pop().unwrap_or_default();
@@ -272,7 +278,7 @@ fn answer(outcome: execute::Outcome) -> Response {
         Some(second) => Output::Split(first, second),
         None => Output::Merged(first),
     };
-    api::reply(&Outcome { code, signal, output, timed_out, truncated })
+    Ok(Outcome { code, signal, output, timed_out, truncated })
 }
 
 /// What a client is told when its command could not be started.

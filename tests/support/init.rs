@@ -229,6 +229,7 @@ impl Init {
     pub fn assert_healthy(&self) {
         let answer = self.address().ask(&self.address().get("/health"));
         assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["echild"], 0, "a child's end was seen and could not be had: {answer:?}");
     }
 
     /// Asks it to end, and fails if anything is left of it.

@@ -1,33 +1,117 @@
-//! A command's bytes in JSON, as text or as base64, straight into the reply.
+//! A command's bytes in JSON, as text or as base64. A reply is made piece by piece while it is sent: as a whole it
+//! would be up to six times as large as what it says, and take its time.
 
-use std::fmt;
+use std::collections::VecDeque;
 
-use serde::{Serialize, Serializer};
+/// How many bytes of a command's make a piece; a multiple of three, for base64.
+const PIECE: usize = 24 << 10;
 
-/// Bytes that become a JSON string.
-pub(super) enum Bytes<'a> {
-    Text(&'a str),
-    Base64(Base64<'a>),
+/// A JSON body with a command's bytes in it. It gives its pieces in their order.
+pub struct Body {
+    parts: VecDeque<Part>,
+    length: usize,
 }
 
-/// A reply's streams: all as text if all are, otherwise all as base64; and which it is.
-pub(super) fn encode<const N: usize>(streams: [Option<&[u8]>; N]) -> ([Option<Bytes<'_>>; N], bool) {
-    let texts = streams.map(|bytes| bytes.map(std::str::from_utf8));
-    if texts.iter().flatten().all(Result::is_ok) {
-        (texts.map(|text| text.and_then(Result::ok).map(Bytes::Text)), true)
-    } else {
-        (streams.map(|bytes| bytes.map(|bytes| Bytes::Base64(Base64(bytes)))), false)
+enum Part {
+    /// As it is.
+    Json(Vec<u8>),
+    /// To be written in this form, from there on.
+    Bytes(Vec<u8>, usize, Form),
+}
+
+/// How bytes are written in a JSON string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    Base64,
+}
+
+/// The form of a reply's streams: text if all are, otherwise base64.
+pub(super) fn form_of(streams: &[Vec<u8>]) -> Form {
+    if streams.iter().all(|bytes| std::str::from_utf8(bytes).is_ok()) { Form::Text } else { Form::Base64 }
+}
+
+impl Body {
+    pub(super) fn new() -> Body {
+        Body { parts: VecDeque::new(), length: 0 }
+    }
+
+    /// Adds JSON as it is.
+    pub(super) fn json(&mut self, text: &str) {
+        self.length += text.len();
+        self.parts.push_back(Part::Json(text.as_bytes().to_vec()));
+    }
+
+    /// Adds a string with these bytes.
+    pub(super) fn string(&mut self, bytes: Vec<u8>, form: Form) {
+        self.json("\"");
+        self.length += match form {
+            Form::Text => bytes.iter().map(|byte| usize::from(ESCAPED_LEN[usize::from(*byte)])).sum(),
+            Form::Base64 => bytes.len().div_ceil(3) * 4,
+        };
+        self.parts.push_back(Part::Bytes(bytes, 0, form));
+        self.json("\"");
+    }
+
+    /// How many bytes all pieces have that have not been given yet.
+    pub fn left(&self) -> usize {
+        self.length
     }
 }
 
-impl Bytes<'_> {
-    /// How many bytes the JSON string has, without its quotes.
-    pub fn encoded_len(&self) -> usize {
-        match self {
-            Bytes::Text(text) => text.bytes().map(|byte| usize::from(ESCAPED_LEN[usize::from(byte)])).sum(),
-            Bytes::Base64(Base64(bytes)) => bytes.len().div_ceil(3) * 4,
+impl Iterator for Body {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut piece = Vec::new();
+        while piece.len() < PIECE {
+            match self.parts.front_mut() {
+                None => break,
+                Some(Part::Json(json)) => piece.append(json),
+                Some(Part::Bytes(bytes, at, form)) if *at < bytes.len() => {
+                    let end = bytes.len().min(*at + PIECE);
+                    write(&bytes[*at..end], *form, &mut piece);
+                    *at = end;
+                    continue;
+                }
+                Some(Part::Bytes(..)) => {}
+            }
+            self.parts.pop_front();
         }
+        self.length -= piece.len();
+        (!piece.is_empty()).then_some(piece)
     }
+}
+
+fn write(bytes: &[u8], form: Form, out: &mut Vec<u8>) {
+    match form {
+        Form::Text => escape(bytes, out),
+        Form::Base64 => base64(bytes, out),
+    }
+}
+
+/// Writes text as it stands in a JSON string (RFC 8259, section 7).
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = text;
+    while let Some(plain) = rest.iter().position(|byte| ESCAPED_LEN[usize::from(*byte)] > 1) {
+        out.extend_from_slice(&rest[..plain]);
+        let mut short = |letter| out.extend_from_slice(&[b'\\', letter]);
+        match rest[plain] {
+            byte @ (b'"' | b'\\') => short(byte),
+            b'\n' => short(b'n'),
+            b'\r' => short(b'r'),
+            b'\t' => short(b't'),
+            0x08 => short(b'b'),
+            0x0c => short(b'f'),
+            byte => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[plain + 1..];
+    }
+    out.extend_from_slice(rest);
 }
 
 /// How long each byte is in a JSON string. A table, for it is looked up for every byte of up to 16 MiB.
@@ -46,46 +130,21 @@ const ESCAPED_LEN: [u8; 256] = {
     lengths
 };
 
-impl Serialize for Bytes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Bytes::Text(text) => serializer.serialize_str(text),
-            Bytes::Base64(bytes) => serializer.collect_str(bytes),
-        }
-    }
-}
-
-/// Bytes as base64 (RFC 4648, section 4, padded).
-pub(super) struct Base64<'a>(&'a [u8]);
-
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-impl fmt::Display for Base64<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In pieces, each without padding but the last, so that the text is nowhere as a whole.
-        for piece in self.0.chunks(768) {
-            let mut text = [b'='; 1024];
-            for (three, four) in piece.chunks(3).zip(text.chunks_exact_mut(4)) {
-                let bits = match *three {
-                    [a, b, c] => u32::from_be_bytes([0, a, b, c]),
-                    [a, b] => u32::from_be_bytes([0, a, b, 0]),
-                    [a] => u32::from_be_bytes([0, a, 0, 0]),
-                    _ => 0,
-                };
-                let digit = |shift: u32| ALPHABET[(bits >> shift) as usize & 63];
-                four[0] = digit(18);
-                four[1] = digit(12);
-                if three.len() > 1 {
-                    four[2] = digit(6);
-                }
-                if three.len() > 2 {
-                    four[3] = digit(0);
-                }
-            }
-            let length = piece.len().div_ceil(3) * 4;
-            f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)?;
-        }
-        Ok(())
+/// Writes bytes as base64 (RFC 4648, section 4, padded).
+fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    for three in bytes.chunks(3) {
+        let bits = match *three {
+            [a, b, c] => u32::from_be_bytes([0, a, b, c]),
+            [a, b] => u32::from_be_bytes([0, a, b, 0]),
+            [a] => u32::from_be_bytes([0, a, 0, 0]),
+            _ => 0,
+        };
+        let digit = |shift: u32| ALPHABET[(bits >> shift) as usize & 63];
+        let third = if three.len() > 1 { digit(6) } else { b'=' };
+        let fourth = if three.len() > 2 { digit(0) } else { b'=' };
+        out.extend_from_slice(&[digit(18), digit(12), third, fourth]);
     }
 }
 
@@ -119,6 +178,30 @@ mod tests {
         bytes
     }
 
+    fn written(bytes: &[u8], form: Form) -> String {
+        let mut out = Vec::new();
+        write(bytes, form, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_length_is_foreseen_and_no_piece_is_large() {
+        let all: Vec<u8> = (0..=255).cycle().take(200_001).collect();
+        let text: Vec<u8> = all.iter().map(|byte| byte & 0x7f).collect();
+        for (bytes, form) in [(vec![0; 200_000], Form::Text), (text, Form::Text), (all, Form::Base64)] {
+            let mut body = Body::new();
+            body.string(bytes.clone(), form);
+            let length = body.left();
+            let mut whole = String::from("\"");
+            for piece in body.by_ref() {
+                assert!(piece.len() <= 6 * PIECE + PIECE);
+                whole.push_str(std::str::from_utf8(&piece[usize::from(whole.len() == 1)..]).unwrap());
+            }
+            assert_eq!((whole.len(), body.left()), (length, 0));
+            assert_eq!(whole, format!("\"{}\"", written(&bytes, form)));
+        }
+    }
+
     #[test]
     fn base64_is_what_the_rfc_says() {
         for (bytes, text) in [
@@ -130,9 +213,9 @@ mod tests {
             ("fooba", "Zm9vYmE="),
             ("foobar", "Zm9vYmFy"),
         ] {
-            assert_eq!(Base64(bytes.as_bytes()).to_string(), text);
+            assert_eq!(written(bytes.as_bytes(), Form::Base64), text);
         }
-        assert_eq!(Base64(b"\xfb\xff\xbf").to_string(), "+/+/");
+        assert_eq!(written(b"\xfb\xff\xbf", Form::Base64), "+/+/");
     }
 
     #[test]
@@ -160,15 +243,15 @@ mod tests {
     proptest! {
         #[test]
         fn base64_loses_nothing(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let text = Base64(&bytes).to_string();
-            prop_assert_eq!(text.len(), Bytes::Base64(Base64(&bytes)).encoded_len());
-            prop_assert_eq!(decode(&text), bytes);
+            prop_assert_eq!(decode(&written(&bytes, Form::Base64)), bytes);
         }
 
         #[test]
-        fn the_length_of_text_is_foreseen(text: String) {
-            let written = serde_json::to_string(&Bytes::Text(&text)).unwrap();
-            prop_assert_eq!(written.len(), Bytes::Text(&text).encoded_len() + 2);
+        fn text_is_escaped_as_another_library_does(text: String) {
+            let mut body = Body::new();
+            body.string(text.clone().into_bytes(), Form::Text);
+            let all = body.collect::<Vec<_>>().concat();
+            prop_assert_eq!(String::from_utf8(all).unwrap(), serde_json::to_string(&text).unwrap());
         }
 
         #[test]

@@ -23,8 +23,11 @@ const TAKING: Duration = Duration::from_secs(60);
 /// How long what a client still sends is thrown away once it has its last answer, which it could lose otherwise.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// Answers up to this size are sent in one piece.
-const SMALL: usize = 64 << 10;
+/// Answers up to this size are sent with their head.
+const SMALL: usize = 32 << 10;
+
+/// How much is sent before others have their turn.
+const AT_ONCE: usize = 512 << 10;
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,8 @@ pub struct Connection {
     reader: Reader,
     /// What is to be sent.
     out: VecDeque<Vec<u8>>,
+    /// What is to be sent after that, and is made only then.
+    pieces: Option<Box<dyn Iterator<Item = Vec<u8>>>>,
     /// How much of the first of it is sent.
     sent: usize,
     /// The command that the client waits for.
@@ -83,6 +88,7 @@ impl Connection {
             guard,
             reader: Reader::new(Limits::default()),
             out: VecDeque::new(),
+            pieces: None,
             sent: 0,
             command: None,
             manner: (false, false),
@@ -168,7 +174,7 @@ impl Connection {
             if !self.send(now) {
                 return Step::Over;
             }
-            if !self.out.is_empty() {
+            if !self.out.is_empty() || self.pieces.is_some() {
                 return self.wait(Wait::Taker, now);
             }
             if self.last {
@@ -215,15 +221,24 @@ impl Connection {
 
     /// Answers the request.
     pub fn answer(&mut self, response: Response) {
+        let (keep_alive, head_only) = self.begin_answer();
+        self.out.push_back(response.encode(keep_alive, head_only));
+    }
+
+    /// Answers the request with a body of so many bytes in all, of which no more is made than is taken.
+    pub fn answer_in_pieces(&mut self, status: u16, length: usize, pieces: impl Iterator<Item = Vec<u8>> + 'static) {
+        let (keep_alive, head_only) = self.begin_answer();
+        self.out.push_back(Response::from_json(status, Vec::new()).head_for(length, keep_alive));
+        if !head_only {
+            self.pieces = Some(Box::new(pieces));
+        }
+    }
+
+    fn begin_answer(&mut self) -> (bool, bool) {
         let (keep_alive, head_only) = self.manner;
         self.command = None;
         self.last = !keep_alive;
-        if head_only || response.body.len() <= SMALL {
-            self.out.push_back(response.encode(keep_alive, head_only));
-        } else {
-            self.out.push_back(response.head(keep_alive));
-            self.out.push_back(response.body);
-        }
+        (keep_alive, head_only)
     }
 
     /// Answers for the last time.
@@ -232,13 +247,26 @@ impl Connection {
         self.answer(response);
     }
 
-    /// Sends as much as is taken; `false` if the connection is broken.
+    /// Sends as much as is taken, and not so much that others wait for it; `false` if the connection is broken.
     fn send(&mut self, now: Instant) -> bool {
-        while let Some(first) = self.out.front() {
+        let mut total = 0;
+        while total < AT_ONCE {
+            if let Some(pieces) = self.pieces.as_mut().filter(|_| self.out.len() < 2) {
+                match pieces.next() {
+                    // A small answer goes with its head.
+                    Some(piece) => match self.out.back_mut().filter(|last| last.len() + piece.len() <= SMALL) {
+                        Some(last) => last.extend_from_slice(&piece),
+                        None => self.out.push_back(piece),
+                    },
+                    None => self.pieces = None,
+                }
+                continue;
+            }
+            let Some(first) = self.out.front() else { return true };
             match self.stream.write(&first[self.sent..]) {
                 Ok(count) => {
-                    self.sent += count;
-                    self.since = now;
+                    (self.sent, self.since) = (self.sent + count, now);
+                    total += count;
                     if self.sent == first.len() {
                         self.out.pop_front();
                         self.sent = 0;

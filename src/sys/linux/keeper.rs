@@ -249,7 +249,7 @@ unsafe fn close_all_but(kept: &[c_int]) {
 }
 
 /// The highest descriptor that is closed where there is no close_range(2) (Linux 5.9, and allowed).
-const HIGHEST: c_uint = 65_535;
+const HIGHEST: c_int = 65_535;
 
 /// # Safety
 /// Only where nothing owns them.
@@ -259,8 +259,9 @@ unsafe fn close_span(first: c_uint, last: c_uint) {
         if libc::syscall(libc::SYS_close_range, first, last, 0 as c_uint) == 0 {
             return;
         }
-        for fd in first..=last.min(HIGHEST) {
-            libc::close(fd.cast_signed());
+        let number = |fd| c_int::try_from(fd).map_or(HIGHEST, |fd| fd.min(HIGHEST));
+        for fd in number(first)..=number(last) {
+            libc::close(fd);
         }
     }
 }
@@ -355,7 +356,7 @@ mod tests {
         let reports = Reports(read);
         assert_eq!(reports.read().unwrap(), (vec![], false));
         let two = [Report::Leader(Pid::own()), Report::Failed(Stage::Exec, 2)];
-        two.map(|one| report(write.as_raw_fd(), one));
+        two.iter().for_each(|one| report(write.as_raw_fd(), *one));
         assert_eq!(reports.read().unwrap(), (two.to_vec(), false));
         drop(write);
         assert_eq!(reports.read().unwrap(), (vec![], true));

@@ -226,7 +226,11 @@ pub fn execute_body(data: &[u8]) {
     }
     let output = api::Output::Split(data.to_vec(), b"text".to_vec());
     let outcome = api::Outcome { code: 0, signal: None, output, timed_out: false, truncated: false };
-    let body: Value = serde_json::from_slice(&api::reply(&outcome).body).unwrap();
+    let (_, body) = api::reply(outcome);
+    let length = body.left();
+    let bytes = body.collect::<Vec<_>>().concat();
+    assert_eq!(bytes.len(), length);
+    let body: Value = serde_json::from_slice(&bytes).unwrap();
     match std::str::from_utf8(data) {
         Ok(text) => assert_eq!((body["stdout"].as_str(), body.get("encoding")), (Some(text), None)),
         Err(_) => assert_eq!((&body["stderr"], &body["encoding"]), (&"dGV4dA==".into(), &"base64".into())),

@@ -116,10 +116,12 @@ pub fn reply(outcome: Outcome) -> (u16, Body) {
         Output::Merged(bytes) => (false, vec![bytes]),
         Output::Split(stdout, stderr) => (true, vec![stdout, stderr]),
     };
-    if truncated {
-        streams.iter_mut().for_each(|bytes| bytes.truncate(encode::whole_characters(bytes).len()));
+    let whole = |bytes: &Vec<u8>| if truncated { encode::whole_characters(bytes).len() } else { bytes.len() };
+    let lengths: Vec<usize> = streams.iter().map(whole).collect();
+    let form = encode::form_of(streams.iter().zip(&lengths).map(|(bytes, length)| &bytes[..*length]));
+    if form == Form::Text {
+        streams.iter_mut().zip(lengths).for_each(|(bytes, length)| bytes.truncate(length));
     }
-    let form = encode::form_of(&streams);
     let signal = signal.map_or("null".into(), |number| number.to_string());
     let mut body = Body::new();
     body.json(&format!(r#"{{"exitCode":{code},"signal":{signal},"result":"#));
@@ -222,6 +224,10 @@ mod tests {
         assert!(body.contains(r#""result":"ab""#), "{body}");
         let (_, body) = text(outcome(Output::Merged(cut)));
         assert!(body.contains(r#""encoding":"base64""#), "{body}");
+        // Of what is no text nothing is left out.
+        let binary = Output::Merged(b"\xff\xc3".to_vec());
+        let (_, body) = text(Outcome { truncated: true, ..outcome(binary) });
+        assert!(body.contains(r#""result":"/8M=""#), "{body}");
     }
 
     #[test]

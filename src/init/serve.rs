@@ -84,25 +84,21 @@ impl Server {
 
     /// Accepts who waits at a listener.
     pub fn accept(&mut self, core: &mut Core<'_>, number: u64) {
+        let Ok(number) = usize::try_from(number) else { return };
         for _ in 0..ACCEPTED {
-            let Some(listener) = usize::try_from(number).ok().and_then(|number| self.listeners.get(number)) else {
-                return;
-            };
+            let Some(listener) = self.listeners.get(number) else { return };
             let guard = listener.guard.clone();
-            let stream = match listener.accept() {
+            let mut accepted = listener.accept();
+            if accepted.as_ref().is_err_and(is_want) {
+                self.make_room(core);
+                accepted = self.listeners[number].accept();
+            }
+            let stream = match accepted {
                 Ok(stream) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
-                // No descriptor, or no memory.
-                Err(_) => {
-                    if !self.make_room(core) {
-                        return self.pause(core.epoll);
-                    }
-                    match self.listeners[usize::try_from(number).unwrap_or_default()].accept() {
-                        Ok(stream) => stream,
-                        Err(_) => return self.pause(core.epoll),
-                    }
-                }
+                Err(error) if is_want(&error) => return self.pause(core.epoll),
+                // This client has gone already (accept(2)).
+                Err(_) => continue,
             };
             while self.connections.len() as u64 >= most_connections() && self.make_room(core) {}
             self.last += 1;
@@ -202,10 +198,8 @@ impl Server {
             core.executions.start((core.epoll, core.table), Asker::Connection(id), &program, order)
         };
         // Somebody who waits for nothing but himself may have the descriptor that is missing.
-        let started = start(core).or_else(|error| {
-            let is_missing = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-            if is_missing && self.make_room(core) { start(core) } else { Err(error) }
-        });
+        let started =
+            start(core).or_else(|error| if is_want(&error) && self.make_room(core) { start(core) } else { Err(error) });
         let command = started.map_err(|error| not_started(Stage::Fork, &error))?;
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.await_command(command);
@@ -249,6 +243,11 @@ impl Server {
             core.executions.abandon((core.epoll, core.table), command);
         }
     }
+}
+
+/// Whether there is no descriptor, or no memory for one: others have too many.
+fn is_want(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// How many connections there may be; the limit on descriptors can be changed from outside at any time.

@@ -56,14 +56,17 @@ impl Stat {
     }
 }
 
-/// None for a process that is gone.
+/// None for a process that is gone, or hidden from this user (proc(5), hidepid).
 fn read(pid: i32) -> io::Result<Option<Stat>> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+    let unseen = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+            || error.raw_os_error() == Some(libc::ESRCH)
+    };
     // The line has less than fifty numbers and a name of at most fifteen bytes.
     let mut line = [0; 2048];
     match File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line)) {
         Ok(count) => Ok(Stat::parse(&String::from_utf8_lossy(&line[..count]))),
-        Err(error) if gone(&error) => Ok(None),
+        Err(error) if unseen(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -27,8 +27,8 @@ pub(super) enum Form {
 }
 
 /// The form of a reply's streams: text if all are, otherwise base64.
-pub(super) fn form_of(streams: &[Vec<u8>]) -> Form {
-    if streams.iter().all(|bytes| std::str::from_utf8(bytes).is_ok()) { Form::Text } else { Form::Base64 }
+pub(super) fn form_of<'a>(mut streams: impl Iterator<Item = &'a [u8]>) -> Form {
+    if streams.all(|bytes| std::str::from_utf8(bytes).is_ok()) { Form::Text } else { Form::Base64 }
 }
 
 impl Body {

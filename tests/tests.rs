@@ -11,7 +11,15 @@ mod config;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]
+mod execute;
+#[cfg(target_os = "linux")]
+mod execute_ends;
+#[cfg(target_os = "linux")]
+mod execute_load;
+#[cfg(target_os = "linux")]
 mod init;
+#[cfg(target_os = "linux")]
+mod init_http;
 #[cfg(target_os = "linux")]
 mod init_orphans;
 #[cfg(target_os = "linux")]

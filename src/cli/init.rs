@@ -8,7 +8,8 @@ use super::report::{self, Result};
 use crate::init::{self, Options};
 
 pub fn init(args: Init) -> Result {
-    let options = Options { command: args.command, subreaper: args.subreaper, grace: args.grace };
+    let Init { listen, socket, subreaper, grace, command } = args;
+    let options = Options { command, subreaper, grace, listen, socket };
     Ok(init::run(&options)?)
 }
 

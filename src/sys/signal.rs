@@ -109,6 +109,17 @@ fn is_ignored(signal: Signal) -> io::Result<bool> {
     Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
+/// Blocks no signal any more: what receives signals by waiting blocks them, and a mask is inherited. Meant for
+/// between fork and exec: async-signal-safe.
+pub(super) fn unblock_all() -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it before it is used.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        cerr(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())).map(drop)
+    }
+}
+
 /// Stops this whole process until it is continued, as Ctrl-Z does.
 pub fn stop_self() -> io::Result<()> {
     // SAFETY: kill and getpid have no memory arguments.

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use super::cerr;
 
@@ -138,6 +139,17 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>, wait
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     Ok(count)
+}
+
+/// Listens on a new socket file that only this user can open, from the first moment on. The mask of new files'
+/// modes is the whole process's (umask(2)): call it before the first thread.
+pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    // SAFETY: umask has no memory arguments and cannot fail.
+    let before = unsafe { libc::umask(0o177) };
+    let listener = UnixListener::bind(path);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    listener
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! conditions.
 
 #[cfg(target_os = "linux")]
+pub mod http;
+#[cfg(target_os = "linux")]
 pub mod init;
 pub mod own_engine;
 pub mod processes;

@@ -37,7 +37,7 @@ impl Peer {
     /// The next message that has come; waits for one if `wait`.
     pub fn next(&mut self, wait: bool) -> Heard {
         loop {
-            match self.decoder.next() {
+            match self.decoder.message() {
                 Ok(Some(message)) => {
                     // One descriptor with each message that carries any, and they come in order.
                     let carries = matches!(message, ToInit::Introduce | ToInit::Start(_)) && !self.fds.is_empty();

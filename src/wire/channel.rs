@@ -309,7 +309,7 @@ impl Decoder {
     }
 
     /// The next message, if it is whole.
-    pub fn next<M: Message>(&mut self) -> Result<Option<M>, Garbled> {
+    pub fn message<M: Message>(&mut self) -> Result<Option<M>, Garbled> {
         let Some((head, rest)) = self.bytes.split_at_checked(HEAD) else { return Ok(None) };
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length > MAX {
@@ -355,7 +355,7 @@ mod tests {
         let (mut decoder, mut found) = (Decoder::default(), Vec::new());
         for piece in stream.chunks(piece) {
             decoder.feed(piece);
-            while let Some(message) = decoder.next().unwrap() {
+            while let Some(message) = decoder.message().unwrap() {
                 found.push(message);
             }
         }
@@ -366,7 +366,7 @@ mod tests {
     fn a_claimed_length_makes_no_room() {
         let mut decoder = Decoder::default();
         decoder.feed(&[255, 255, 255, 255, 1]);
-        assert_eq!(decoder.next::<ToInit>(), Err(Garbled));
+        assert_eq!(decoder.message::<ToInit>(), Err(Garbled));
         assert_eq!(ToInit::decode(1, &[0, 0, 0, 0, 0, 255, 255, 255, 255]), Err(Garbled));
     }
 

@@ -371,6 +371,8 @@ mod tests {
             pids: Some(9),
             network: Network::Private,
             log_max: 5,
+            keep: false,
+            own_init: None,
         }
     }
 

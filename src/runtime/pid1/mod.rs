@@ -77,7 +77,7 @@ impl Link {
     /// The next message, with the descriptors that came by then; `None` at the end.
     fn next(&mut self, fds: &mut Vec<std::os::fd::OwnedFd>) -> io::Result<Option<FromInit>> {
         loop {
-            if let Some(message) = self.decoder.next().map_err(io::Error::other)? {
+            if let Some(message) = self.decoder.message().map_err(io::Error::other)? {
                 return Ok(Some(message));
             }
             let mut bytes = [0; 4096];

@@ -265,7 +265,7 @@ impl Monitor {
             pump::feed(own(std::io::stdin())?, stdin)?;
         }
         let callers = [own(std::io::stdout())?, own(std::io::stderr())?];
-        let pump = Pump::start([streams.stdout, streams.stderr], callers, &self.log)?;
+        let pump = Pump::start([streams.stdout, streams.stderr], callers, Some(&self.log))?;
         self.pumped = pump.events.clone();
         self.pump = Some(pump);
         let (commander, done) =
@@ -442,8 +442,8 @@ impl Monitor {
     fn on_stream(&mut self, event: pump::Event) {
         match event {
             // Only the command writes to stdout; on stderr the engine may have its say before it runs.
-            pump::Event::First(Stream::Stdout) => self.on_started(),
-            pump::Event::First(Stream::Stderr) => {
+            pump::Event::First(Stream::Stdout, _) => self.on_started(),
+            pump::Event::First(Stream::Stderr, _) => {
                 if let Some(channel) = &self.channel {
                     channel.look();
                 }

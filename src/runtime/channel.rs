@@ -38,6 +38,15 @@ pub struct End {
     pub output_cut: bool,
 }
 
+/// Why an engine did not start a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// 126 and 127 as a shell gives them; 125 when it is not about the command.
+    pub code: u8,
+    /// The engine's words.
+    pub why: String,
+}
+
 /// What becomes known about the command. `StartFailed` or `Ended` is the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -72,6 +81,17 @@ pub trait Channel: Send + Sync {
 
     /// Stops the command and all its descendants, or lets them go on.
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()>;
+
+    /// Whether a stream that begins like this may carry the engine's own words instead of the command's.
+    fn may_be_foreign(&self, _start: &[u8]) -> bool {
+        false
+    }
+
+    /// What the engine said on stdout and stderr in the place of a command that it did not start. On a channel that
+    /// knows by itself, nothing.
+    fn refusal(&self, _code: u8, _said: [&[u8]; 2]) -> Option<Refusal> {
+        None
+    }
 
     /// What the engine's init said on stderr when it could not execute the command: the code a shell would give
     /// (126, 127), and why. On a channel that knows by itself, nothing.

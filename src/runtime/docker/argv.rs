@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::runtime::spec::HOME;
-use crate::runtime::{Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+use crate::runtime::spec::{EXEC_MARK, HOME};
+use crate::runtime::{Exec, Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -52,7 +52,7 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
     }
     args.extend(user_options(spec.user));
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
-    for (name, _) in environment(spec).by_process {
+    for (name, _) in environment(&spec.env).by_process {
         args.extend([OsString::from("--env"), name]);
     }
     args.extend(home_options(kind, spec.user));
@@ -98,6 +98,74 @@ pub fn start(spec: &Spec) -> Vec<OsString> {
     args
 }
 
+/// Starts one more command in a container, and what its variables travel in.
+pub fn exec(kind: Kind, exec: &Exec) -> (Vec<OsString>, Environment) {
+    let mut args = words(["exec"]);
+    if exec.interactive {
+        args.push("--interactive".into());
+        if kind == Kind::Podman {
+            // It looks for the keys in what a pipe brings, too.
+            args.extend(words(["--detach-keys", ""]));
+        }
+    }
+    if let Some(workdir) = &exec.workdir {
+        args.extend(words(["--workdir", workdir]));
+    }
+    if let Some(user) = &exec.user {
+        args.extend(words(["--user", user]));
+    }
+    let carried = exec_environment(&exec.env);
+    if !carried.file.is_empty() {
+        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
+    }
+    for (name, _) in &carried.by_process {
+        args.extend([OsString::from("--env"), name.clone()]);
+    }
+    // Nothing after the name is an option.
+    args.push(exec.container.clone().into());
+    args.extend(exec.command.iter().cloned());
+    (args, carried)
+}
+
+/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
+/// that carries its mark. Code 3 means that there is none.
+pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
+    const SCRIPT: &str = r#"
+sent=
+for dir in /proc/[0-9]*; do
+    mine=
+    { while IFS= read -r line || [ -n "$line" ]; do
+        case $line in *"$1"*) mine=1; break ;; esac
+    done <"$dir/environ"; } 2>/dev/null
+    [ -n "$mine" ] || continue
+    { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
+    parent=${stat##*) }
+    parent=${parent#* }
+    parent=${parent%% *}
+    if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
+done
+[ -n "$sent" ] || exit 3
+"#;
+    let mut args = words(["exec"]);
+    if let Some(user) = &exec.user {
+        args.extend(words(["--user", user]));
+    }
+    let mark = format!("{EXEC_MARK}={}", exec.mark);
+    let which = if all { "all" } else { "first" };
+    args.extend(words([&exec.container, "sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which]));
+    args
+}
+
+/// Asks for the image of a container.
+pub fn image_of(container: &str) -> [&str; 5] {
+    ["container", "inspect", "--format", "{{.Image}}", container]
+}
+
+/// Asks whom an image names as its user.
+pub fn user_of(image: &str) -> [&str; 5] {
+    ["image", "inspect", "--format", "{{.Config.User}}", image]
+}
+
 /// Ends and removes containers, with the anonymous volumes that an image may have asked for.
 pub fn remove_containers(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -124,10 +192,20 @@ pub struct Environment {
 }
 
 /// Splits the variables by how they can travel. A file has one line each, as text, and podman strips quotes.
-pub fn environment(spec: &Spec) -> Environment {
+pub fn environment(env: &[(OsString, OsString)]) -> Environment {
+    split(env, fits_a_line)
+}
+
+/// The same for a tool that lives as long as its command: only what would steer the tool itself is in a file, so that
+/// mostly there is none.
+fn exec_environment(env: &[(OsString, OsString)]) -> Environment {
+    split(env, |name, _| name.to_str().is_some_and(steers_the_tool))
+}
+
+fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool) -> Environment {
     let mut carried = Environment { file: Vec::new(), by_process: Vec::new() };
-    for (name, value) in &spec.env {
-        if fits_a_line(name, value) {
+    for (name, value) in env {
+        if by_file(name, value) {
             for part in [name.as_bytes(), b"=", value.as_bytes(), b"\n"] {
                 carried.file.extend_from_slice(part);
             }
@@ -157,9 +235,7 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
     let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
     let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
-    if let Some((what, _)) = words.chain(values).chain(paths).find(|(_, text)| text.to_str().is_none()) {
-        return Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str()));
-    }
+    is_text(kind, words.chain(values).chain(paths))?;
     if spec.pids.is_some_and(|pids| pids < 2) {
         return Err("a limit of one process is less than the engine's init and the command need".into());
     }
@@ -168,7 +244,26 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
     {
         return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
     }
-    let carried = environment(spec);
+    check_environment(kind, &spec.env)
+}
+
+/// What of one more command cannot be written for this tool.
+pub fn check_exec(kind: Kind, exec: &Exec) -> Result<(), String> {
+    let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
+    let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
+    is_text(kind, words.chain(values))?;
+    check_environment(kind, &exec.env)
+}
+
+fn is_text<'a>(kind: Kind, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
+    match all.find(|(_, text)| text.to_str().is_none()) {
+        Some((what, _)) => Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str())),
+        None => Ok(()),
+    }
+}
+
+fn check_environment(kind: Kind, env: &[(OsString, OsString)]) -> Result<(), String> {
+    let carried = environment(env);
     let names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
     match names.into_iter().find(|name| steers_the_tool(name)) {
         Some(name) => Err(format!(
@@ -364,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_value_that_a_line_cannot_hold_travels_beside_the_file() {
-        let carried = environment(&spec());
+        let carried = environment(&spec().env);
         assert_eq!(carried.file, b"A=secret\n");
         assert_eq!(carried.by_process, [(OsString::from("B"), OsString::from("two\nlines"))]);
         assert!(steers_the_tool("DOCKER_HOST") && steers_the_tool("https_proxy") && !steers_the_tool("B"));

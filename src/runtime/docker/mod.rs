@@ -3,6 +3,8 @@
 pub(super) mod argv;
 mod attached;
 mod endpoint;
+mod exec;
+mod inside;
 pub mod parse;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
 
-use super::{About, Cache, Channel, Error, Facts, Kind, Limits, Object, ObjectKind, Result, Runtime, Spec};
+use super::{About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Object, ObjectKind, Result, Runtime, Spec};
 pub use endpoint::discover;
 
 /// One engine behind one tool.
@@ -146,7 +148,7 @@ impl Runtime for Engine {
 
     fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
         let mut cmd = self.cmd(argv::create(self.kind, spec));
-        let carried = argv::environment(spec);
+        let carried = argv::environment(&spec.env);
         cmd.env.extend(carried.by_process);
         fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
             call: cmd.title(),
@@ -165,6 +167,19 @@ impl Runtime for Engine {
 
     fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>> {
         attached::Attached::start(Arc::new(self.clone()), spec)
+    }
+
+    fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String> {
+        argv::check_exec(self.kind, exec)
+    }
+
+    fn exec(&self, exec: &Exec) -> Result<Box<dyn Channel>> {
+        exec::Executed::start(Arc::new(self.clone()), exec)
+    }
+
+    fn image_user(&self, container: &str, deadline: Deadline) -> Result<String> {
+        let image = Self::text(&self.ask(&self.cmd(argv::image_of(container)), deadline, &no_cancel())?);
+        Ok(Self::text(&self.ask(&self.cmd(argv::user_of(&image)), deadline, &no_cancel())?))
     }
 
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()> {

@@ -83,8 +83,10 @@ struct Follower {
     /// Somebody wants it to end.
     asked: bool,
     timed_out: bool,
-    /// Nobody reads what it writes, and it was told so.
+    /// Nobody reads what it writes.
     unread: bool,
+    /// It is being told so.
+    pipe_signalled: bool,
     undelivered: bool,
     timeout: Option<Deadline>,
     grace: Option<Deadline>,
@@ -118,6 +120,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
         asked: false,
         timed_out: false,
         unread: false,
+        pipe_signalled: false,
         undelivered: false,
         grace: None,
         hold: None,
@@ -222,8 +225,9 @@ impl Follower {
 
     fn on_delivered(&mut self, signal: Signal, delivered: std::result::Result<(), Error>) {
         match delivered {
+            Ok(()) if signal == Signal::PIPE => self.pipe_signalled = false,
             Ok(()) => {}
-            // Who has no reader is not to be told more.
+            // It cannot be told, and writes on to nobody.
             Err(_) if signal == Signal::PIPE => self.kill(),
             Err(error) => log::warn(&format!(
                 "passing {} to the command failed: {error}; what is left of it ends with the run",
@@ -266,8 +270,8 @@ impl Follower {
                 self.judge();
             }
             // The command wrote where nobody reads: it would have met SIGPIPE.
-            pump::Event::Unread if !self.unread => {
-                self.unread = true;
+            pump::Event::Unread if !self.pipe_signalled => {
+                (self.unread, self.pipe_signalled) = (true, true);
                 self.pass(Signal::PIPE);
             }
             pump::Event::Unread => {}

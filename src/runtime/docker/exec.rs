@@ -30,6 +30,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// itself waits 2 s for streams that somebody holds.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// How long it is tried to end what a command left behind.
+const SWEEP_LIMIT: Duration = Duration::from_secs(1);
+
 /// One more command behind the engine's client.
 pub struct Executed {
     engine: Arc<Engine>,
@@ -61,7 +64,8 @@ impl Executed {
         let (tell, facts) = unbounded();
         let (end, asked) = bounded(1);
         let (ended, over) = bounded(0);
-        let watch = Watch { engine: Arc::clone(&engine), container: exec.container.clone(), file, tell, asked };
+        let mark = format!("{}={}", crate::runtime::EXEC_MARK, exec.mark);
+        let watch = Watch { engine: Arc::clone(&engine), exec: exec.clone(), mark: mark.clone(), file, tell, asked };
         let interactive = exec.interactive;
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
@@ -73,12 +77,7 @@ impl Executed {
             return Err(Error::Call(process::Error::Start { call, source }));
         }
         let streams = streams.recv().map_err(|_| Error::Garbled { call, why: "its thread ended".into() })??;
-        let mark = format!("{}={}", crate::runtime::EXEC_MARK, exec.mark);
         Ok(Box::new(Executed { engine, exec: exec.clone(), mark, streams: Mutex::new(streams), facts, end, over }))
-    }
-
-    fn target(&self) -> Target<'_> {
-        Target { container_id: self.exec.container_id.as_deref(), mark: &self.mark }
     }
 
     /// Waits a moment; whether the client has ended.
@@ -105,7 +104,7 @@ impl Executed {
         let limit = Deadline::after(KILL_LIMIT).min(deadline);
         let mut killed = false;
         loop {
-            let attempt = match inside::kill(self.target(), limit) {
+            let attempt = match inside::kill(target(&self.exec, &self.mark), limit) {
                 Attempt::Blind => self.signal_inside(Signal::KILL, true, limit)?,
                 known => known,
             };
@@ -122,6 +121,10 @@ impl Executed {
             }
         }
     }
+}
+
+fn target<'a>(exec: &'a Exec, mark: &'a str) -> Target<'a> {
+    Target { container_id: exec.container_id.as_deref(), mark }
 }
 
 fn not_found(exec: &Exec) -> Error {
@@ -152,7 +155,7 @@ impl Channel for Executed {
             return killed;
         }
         loop {
-            let attempt = match inside::signal(self.target(), signal) {
+            let attempt = match inside::signal(target(&self.exec, &self.mark), signal) {
                 Attempt::Blind => self.signal_inside(signal, false, deadline)?,
                 known => known,
             };
@@ -183,7 +186,8 @@ impl Channel for Executed {
 /// The thread that waits for the client.
 struct Watch {
     engine: Arc<Engine>,
-    container: String,
+    exec: Exec,
+    mark: String,
     /// The file of variables, until the client has surely read it.
     file: Option<std::path::PathBuf>,
     tell: Sender<Fact>,
@@ -204,6 +208,8 @@ impl Watch {
                 started.send(Ok(streams)).unwrap_or_default();
                 let exit = self.follow(&mut child);
                 self.forget_file();
+                // What the command left behind ends with it where it can be seen, else with the run.
+                inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
                 let end = exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit));
                 // The caller may no longer listen: it is ending, and needs no fact.
                 self.tell.send(Fact::Ended(end)).unwrap_or_default();
@@ -254,7 +260,7 @@ impl Watch {
     }
 
     fn container_lives(&self) -> bool {
-        let names = [self.container.clone()];
+        let names = [self.exec.container.clone()];
         let facts = self.engine.inspect(&names, self.engine.limits.query(), &no_cancel());
         facts.is_ok_and(|facts| facts.first().is_some_and(|facts| facts.status == Status::Live))
     }

@@ -9,6 +9,10 @@ mod config;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]
+mod exec;
+#[cfg(target_os = "linux")]
+mod exec_signals;
+#[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
 mod init_orphans;

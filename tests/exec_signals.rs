@@ -1,0 +1,200 @@
+//! `fosse exec`: signals, time-outs, readers that go away, and what is left in the container.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::exec::{exec, exec_cmd, start_box};
+use crate::support::{
+    Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, fosse, left_out, on_docker, on_each_engine, process_state,
+    stderr, stdout, wait_until,
+};
+
+/// The commands that run in the container beside its init and its own, as the container shows them.
+fn others(engine: Engine, home: &Home) -> String {
+    let name = format!("fosse-{}", home.newest_id());
+    let listed = engine.says(["exec", &name, "ps", "-o", "args"]);
+    let ours = |line: &&str| !line.contains("init") && !line.contains("sleep 1000") && !line.starts_with("ps ");
+    listed.lines().skip(1).filter(ours).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn int_term_and_hup_reach_the_command_whose_code_is_kept() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        for (signal, own) in [(INT, 130), (TERM, 143), (HUP, 129)] {
+            let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", "echo up; exec sleep 500"]));
+            client.wait_for_output("up");
+            client.signal(signal);
+            let output = client.output();
+            assert_eq!((code(&output), stderr(&output).as_str()), (own, ""), "{engine:?} {signal}");
+        }
+        assert_eq!(others(engine, home), "");
+        assert_eq!(home.newest()["state"], "running");
+    });
+}
+
+#[test]
+fn quit_usr1_and_usr2_are_passed_on_and_end_nothing_by_themselves() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "trap 'echo one' USR1; trap 'echo two' USR2; trap 'echo quit; exit 9' QUIT; echo set; while :; do sleep 0.1; done";
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        client.wait_for_output("set");
+        client.signal(USR1);
+        client.wait_for_output("one");
+        client.signal(12);
+        client.wait_for_output("two");
+        client.signal(QUIT);
+        assert_eq!(code(&client.output()), 9, "{engine:?}");
+    });
+}
+
+/// Only the command gets a signal; the run's own command and other execs do not.
+#[test]
+fn a_signal_reaches_its_own_command_only() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.1; done";
+        let spawn = || Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        let (one, two) = (spawn(), spawn());
+        one.wait_for_output("up");
+        two.wait_for_output("up");
+        one.signal(TERM);
+        let output = one.output();
+        assert_eq!((code(&output), stdout(&output).as_str()), (5, "up\ngot\n"), "{engine:?}");
+        assert_eq!(two.stdout_text(), "up\n");
+        two.signal(TERM);
+        assert_eq!(code(&two.output()), 5);
+    });
+}
+
+#[test]
+fn a_command_that_ignores_the_first_signal_is_killed_after_the_grace_with_every_descendant() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1s"]);
+        let script = "trap '' TERM INT HUP; (setsid sleep 500 &) ; echo up; while :; do sleep 0.1; done";
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        client.wait_for_output("up");
+        client.signal(TERM);
+        assert_eq!(code(&client.output()), 137, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_second_interrupt_kills_at_once() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1h"]);
+        let client = Client::spawn(exec_cmd(
+            home,
+            &[],
+            &["sh", "-c", "trap 'echo got' INT; echo up; while :; do sleep 0.1; done"],
+        ));
+        client.wait_for_output("up");
+        client.signal(INT);
+        client.wait_for_output("got");
+        // Within half a second it counts as the same key press: one comes after that for certain.
+        wait_until("it is killed", || {
+            let ended = process_state(client.pid()).is_none_or(|state| state == 'Z');
+            if !ended {
+                client.signal(INT);
+            }
+            ended
+        });
+        assert_eq!(code(&client.output()), 137, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_time_out_gives_124_whatever_the_command_then_says() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1s"]);
+        for script in [
+            "exec sleep 500",
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+            "trap '' TERM; while :; do sleep 0.1; done",
+        ] {
+            let start = Instant::now();
+            let output = exec(home, &["--timeout", "1s"], &["sh", "-c", script]);
+            assert_eq!((code(&output), stderr(&output).as_str()), (124, ""), "{engine:?} {script}");
+            assert!(start.elapsed() < Duration::from_secs(40), "{engine:?} {script}");
+        }
+        assert_eq!(others(engine, home), "");
+        assert_eq!(code(&exec(home, &["--timeout", "1h"], &["true"])), 0);
+    });
+}
+
+#[test]
+fn what_a_command_leaves_behind_ends_with_it() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "sleep 501 & (setsid sleep 502 >/dev/null 2>&1 &); exit 3";
+        assert_eq!(code(&exec(home, &[], &["sh", "-c", script])), 3, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_by_sigpipe() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let mut command = exec_cmd(home, &[], &["yes"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 2];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        // The pipe is closed now, with the command still writing.
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((code(&output), &first, stderr(&output).as_str()), (141, b"y\n", ""), "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+/// A caller who reads nothing holds up no kill.
+#[test]
+fn a_caller_who_does_not_read_delays_no_time_out() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
+        let mut command = exec_cmd(home, &["--timeout", "1s"], &["yes"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let unread = child.stdout.take().unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(unread);
+        assert_eq!(code(&output), 124, "{output:?}");
+        assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
+/// Where the host does not show the container's processes, the image's shell passes signals on.
+#[test]
+fn signals_find_their_way_where_the_host_shows_nothing() {
+    let apart = ["--fork", "--pid", "--mount-proc", "--kill-child"];
+    if !Command::new("unshare").args(apart).arg("true").output().is_ok_and(|output| output.status.success()) {
+        return left_out("a pid namespace of its own needs unshare and root");
+    }
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "3s", "--user", "1234"]);
+        let blind = |script: &str| {
+            let plain = exec_cmd(home, &["--timeout", "2s"], &["sh", "-c", script]);
+            let mut command = Command::new("unshare");
+            command.args(apart).arg(fosse()).args(plain.get_args()).current_dir(home.workspace()).stdin(Stdio::null());
+            for (name, value) in plain.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            crate::support::finish(command)
+        };
+        let output = blind("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done");
+        assert_eq!(
+            (code(&output), stdout(&output).as_str(), stderr(&output).as_str()),
+            (124, "bye\n", ""),
+            "{engine:?}"
+        );
+        let output = blind("trap '' TERM; (setsid sleep 500 &); while :; do sleep 0.1; done");
+        assert_eq!((code(&output), stderr(&output).as_str()), (124, ""), "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}

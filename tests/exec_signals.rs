@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
     Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, fosse, left_out, on_docker, on_each_engine, process_state,
-    stderr, stdout, wait_until,
+    repeat, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
@@ -31,6 +31,25 @@ fn int_term_and_hup_reach_the_command_whose_code_is_kept() {
         }
         assert_eq!(others(engine, home), "");
         assert_eq!(home.newest()["state"], "running");
+    });
+}
+
+/// However early a signal comes: the command is never left alone.
+#[test]
+fn a_signal_during_the_start_ends_the_command_all_the_same() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        for round in 0..repeat(40) {
+            let mut client = Client::spawn(exec_cmd(home, &[], &["sleep", "500"]));
+            std::thread::sleep(Duration::from_millis(round as u64 * 13 % 200));
+            client.signal(TERM);
+            // Before it could be taken as a message, it ended the client itself.
+            let status = client.wait();
+            let ended =
+                status.code().or(std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal));
+            assert_eq!(ended, Some(143), "{engine:?} round {round}: {:?}", client.output());
+        }
+        assert_eq!(others(engine, home), "");
     });
 }
 
@@ -166,6 +185,28 @@ fn a_caller_who_does_not_read_delays_no_time_out() {
     });
 }
 
+/// The engine does not start the command, and does not say that it will not.
+#[test]
+fn an_engine_that_hangs_delays_no_time_out() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
+        let tool = home.script("docker", "case $1 in exec) exec sleep 1000 ;; *) exec docker \"$@\" ;; esac");
+        let mut command = exec_cmd(home, &["--timeout", "1s"], &["true"]);
+        command.env("FOSSE_DOCKER", &tool);
+        let output = finish(command);
+        assert_eq!((code(&output), stdout(&output).as_str()), (124, ""), "{output:?}");
+        let mut command = exec_cmd(home, &["-e", "HOME=/tmp"], &["true"]);
+        command.env("FOSSE_DOCKER", &tool);
+        let client = Client::spawn(command);
+        wait_until("the engine is asked", || home.processes().iter().any(|process| process.contains("sleep 1000")));
+        client.signal(TERM);
+        let output = client.output();
+        assert_eq!(code(&output), 125, "{output:?}");
+        assert!(stderr(&output).contains("fosse: following the command failed: "), "{output:?}");
+        assert_eq!(home.temporary_files(), home.temporary_files_of_live_runs());
+    });
+}
+
 /// Where the host does not show the container's processes, the image's shell passes signals on.
 #[test]
 fn signals_find_their_way_where_the_host_shows_nothing() {
@@ -173,7 +214,9 @@ fn signals_find_their_way_where_the_host_shows_nothing() {
     if !Command::new("unshare").args(apart).arg("true").output().is_ok_and(|output| output.status.success()) {
         return left_out("a pid namespace of its own needs unshare and root");
     }
-    on_each_engine(|engine, home| {
+    // Podman works on processes itself, and would find none of the container either.
+    on_docker(|home| {
+        let engine = Engine::Docker;
         let _run = start_box(engine, home, &["--grace", "3s", "--user", "1234"]);
         let blind = |script: &str| {
             let plain = exec_cmd(home, &["--timeout", "2s"], &["sh", "-c", script]);

@@ -367,7 +367,7 @@ impl Follower {
         if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {
             log::nobody_reads();
         }
-        if !undelivered.is_empty() {
+        if !undelivered.is_empty() || self.endings.iter().flatten().any(|ending| ending.cut) {
             log::warn("the rest of the output was not read");
         }
         Outcome { code: if self.undelivered && code == 0 { FAULT } else { code }, failures: self.failures }

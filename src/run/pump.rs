@@ -50,6 +50,8 @@ pub struct Ending {
     pub bytes: u64,
     /// The first of them.
     pub start: Vec<u8>,
+    /// Whether the caller left so much unread that it gets no more.
+    pub cut: bool,
 }
 
 /// Holds back the first bytes until it is known that they are the command's.
@@ -228,8 +230,9 @@ impl Drain {
                     send(self.credit, ()) -> _ => {}
                     recv(self.hurried) -> _ => {}
                 }
-                // A caller that reads nothing of a flood to its end gets no more; the record has it.
-                if self.chunks.len() < UNREAD_MAX {
+                // A caller that reads nothing of a flood to its end gets no more, and no hole; a record has it.
+                ending.cut |= self.chunks.len() >= UNREAD_MAX;
+                if !ending.cut {
                     self.chunks.send(bytes.to_vec()).unwrap_or_default();
                 }
             }

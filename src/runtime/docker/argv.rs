@@ -130,20 +130,25 @@ pub fn exec(kind: Kind, exec: &Exec) -> (Vec<OsString>, Environment) {
 /// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
 /// that carries its mark. Code 3 means that there is none.
 pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
+    // The command goes first: it would say what became of its children, and start others.
     const SCRIPT: &str = r#"
 sent=
-for dir in /proc/[0-9]*; do
-    mine=
-    { while IFS= read -r line || [ -n "$line" ]; do
-        case $line in *"$1"*) mine=1; break ;; esac
-    done <"$dir/environ"; } 2>/dev/null
-    [ -n "$mine" ] || continue
-    { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
-    parent=${stat##*) }
-    parent=${parent#* }
-    parent=${parent%% *}
-    if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
-done
+send() {
+    for dir in /proc/[0-9]*; do
+        mine=
+        { while IFS= read -r line || [ -n "$line" ]; do
+            case $line in *"$1"*) mine=1; break ;; esac
+        done <"$dir/environ"; } 2>/dev/null
+        [ -n "$mine" ] || continue
+        { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
+        parent=${stat##*) }
+        parent=${parent#* }
+        parent=${parent%% *}
+        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
+    done
+}
+send "$1" "$2" first
+[ "$3" = first ] || send "$1" "$2" all
 [ -n "$sent" ] || exit 3
 "#;
     let mut args = words(["exec"]);

@@ -74,7 +74,7 @@ mod platform {
         started: u64,
         /// Whether it carries the mark; `None`: that may not be known.
         marked: Option<bool>,
-        /// Whether its parent is not in the container: an engine started it.
+        /// Whether its parent is in no container: an engine started it.
         first: bool,
     }
 
@@ -110,7 +110,7 @@ mod platform {
         if seen.iter().any(|process| process.marked.is_some()) { Attempt::NoneThere } else { Attempt::Blind }
     }
 
-    /// Those with the mark, those in the session that a marked process leads, and all their descendants.
+    /// Those with the mark, those in a session that one of them leads, and all their descendants.
     fn family(seen: &[Process]) -> Vec<&Process> {
         let marked = |process: &&Process| process.marked == Some(true);
         let mut pids: BTreeSet<i32> = seen.iter().filter(marked).map(|process| process.pid).collect();
@@ -120,7 +120,10 @@ mod platform {
             let before = pids.len();
             pids.extend(more);
             if pids.len() == before {
-                return seen.iter().filter(|process| pids.contains(&process.pid)).collect();
+                let mut meant: Vec<&Process> = seen.iter().filter(|process| pids.contains(&process.pid)).collect();
+                // The command goes first: it would say what became of its children, and start others.
+                meant.sort_by_key(|process| !process.first);
+                return meant;
             }
         }
     }
@@ -147,7 +150,7 @@ mod platform {
     fn examine(pid: i32, here: usize, target: Target<'_>) -> Option<Process> {
         let directory = directory(pid);
         // Only what is in a pid namespace below this one: the engine's tool itself has the mark as well.
-        let depth_of_it = depth(&directory).filter(|depth| *depth > here)?;
+        depth(&directory).filter(|depth| *depth > here)?;
         let stat = stat(&directory).filter(|stat| stat.state != 'Z')?;
         let marked = std::fs::read(directory.join("environ"))
             .ok()
@@ -159,7 +162,7 @@ mod platform {
         if marked != Some(true) && !inside() {
             return None;
         }
-        let first = depth(&self::directory(stat.parent)).is_none_or(|depth| depth < depth_of_it);
+        let first = depth(&self::directory(stat.parent)).is_none_or(|depth| depth <= here);
         Some(Process { pid, parent: stat.parent, session: stat.session, started: stat.started, marked, first })
     }
 

@@ -257,13 +257,18 @@ pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
     if !begins_like_a_refusal(text.as_bytes()) || text.contains('\n') {
         return None;
     }
-    let by_runtime = text.contains("OCI runtime exec failed: ") || (kind == Kind::Podman && code != 125);
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let by_runtime = match kind {
+        Kind::Docker => says(&["OCI runtime exec failed: "]),
+        Kind::Podman => says(&[": OCI ", "Error: OCI "]),
+    };
+    let about_us = says(names) || says(&["container state improper"]);
     match code {
         126 | 127 if by_runtime => Some(runtime_refusal(text)),
-        125 if kind == Kind::Podman => Some(Refusal { code: 125, why: text.to_owned() }),
-        1 if kind == Kind::Docker && names.iter().any(|name| text.contains(name)) => {
+        125 | 255 if kind == Kind::Podman && (by_runtime || about_us) => {
             Some(Refusal { code: 125, why: text.to_owned() })
         }
+        1 if kind == Kind::Docker && about_us => Some(Refusal { code: 125, why: text.to_owned() }),
         _ => None,
     }
 }
@@ -386,14 +391,24 @@ mod tests {
         assert_eq!(docker(1, "", &format!("{none}web\n")), None);
         assert_eq!(docker(3, "", &format!("{none}fosse-0123456789ab\n")), None);
         assert_eq!(docker(126, &format!("{oci}exec: x"), "and more"), None);
-        let podman = |code, err: &str| refusal(Kind::Podman, &[], code, [b"", err.as_bytes()]);
+        let podman = |code, err: &str| refusal(Kind::Podman, &["fosse-1"], code, [b"", err.as_bytes()]);
         let absent = "Error: crun: executable file `no` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found\n";
         assert_eq!(code(podman(127, absent)), Some(127));
         assert_eq!(
             code(podman(126, "Error: crun: open executable: Permission denied: OCI permission denied")),
             Some(126)
         );
-        assert_eq!(code(podman(125, "Error: no such container")), Some(125));
+        assert_eq!(
+            code(podman(125, "Error: no container with name or ID \"fosse-1\" found: no such container")),
+            Some(125)
+        );
+        assert_eq!(
+            code(podman(255, "Error: OCI runtime error: runc: exec failed: cannot exec in a stopped container")),
+            Some(125)
+        );
+        // Programs of all kinds begin like this.
+        assert_eq!(podman(255, "Error: no such host\n"), None);
+        assert_eq!(podman(125, "Error: no such host\n"), None);
         assert_eq!(podman(127, "sh: no: not found\n"), None);
     }
 

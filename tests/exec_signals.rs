@@ -1,13 +1,13 @@
 //! `fosse exec`: signals, time-outs, readers that go away, and what is left in the container.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
-    Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, fosse, left_out, on_docker, on_each_engine, process_state,
-    repeat, stderr, stdout, wait_until,
+    Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, finish, fosse, left_out, on_docker, on_each_engine,
+    process_state, repeat, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
@@ -190,7 +190,7 @@ fn a_caller_who_does_not_read_delays_no_time_out() {
 fn an_engine_that_hangs_delays_no_time_out() {
     on_docker(|home| {
         let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
-        let tool = home.script("docker", "case $1 in exec) exec sleep 1000 ;; *) exec docker \"$@\" ;; esac");
+        let tool = home.script("docker", "case $1 in exec) exec sleep 999 ;; *) exec docker \"$@\" ;; esac");
         let mut command = exec_cmd(home, &["--timeout", "1s"], &["true"]);
         command.env("FOSSE_DOCKER", &tool);
         let output = finish(command);
@@ -198,46 +198,69 @@ fn an_engine_that_hangs_delays_no_time_out() {
         let mut command = exec_cmd(home, &["-e", "HOME=/tmp"], &["true"]);
         command.env("FOSSE_DOCKER", &tool);
         let client = Client::spawn(command);
-        wait_until("the engine is asked", || home.processes().iter().any(|process| process.contains("sleep 1000")));
+        wait_until("the engine is asked", || home.processes().iter().any(|process| process.contains("sleep 999")));
         client.signal(TERM);
         let output = client.output();
         assert_eq!(code(&output), 125, "{output:?}");
         assert!(stderr(&output).contains("fosse: following the command failed: "), "{output:?}");
-        assert_eq!(home.temporary_files(), home.temporary_files_of_live_runs());
+        let left = std::fs::read_dir(home.state().join("runs").join(home.newest_id())).unwrap().flatten();
+        let left = left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with("env-"));
+        assert_eq!(left.count(), 0);
     });
 }
 
-/// Where the host does not show the container's processes, the image's shell passes signals on.
-#[test]
-fn signals_find_their_way_where_the_host_shows_nothing() {
+/// `fosse exec` in a pid namespace of its own: it sees nothing of the container's processes, as with an engine on
+/// another machine.
+fn blind(home: &Home, options: &[&str], command: &[&str]) -> Option<Output> {
     let apart = ["--fork", "--pid", "--mount-proc", "--kill-child"];
     if !Command::new("unshare").args(apart).arg("true").output().is_ok_and(|output| output.status.success()) {
-        return left_out("a pid namespace of its own needs unshare and root");
+        left_out("a pid namespace of its own needs unshare and root");
+        return None;
     }
-    // Podman works on processes itself, and would find none of the container either.
-    on_docker(|home| {
-        let engine = Engine::Docker;
-        let _run = start_box(engine, home, &["--grace", "3s", "--user", "1234"]);
-        let blind = |script: &str| {
-            let plain = exec_cmd(home, &["--timeout", "2s"], &["sh", "-c", script]);
-            let mut command = Command::new("unshare");
-            command.args(apart).arg(fosse()).args(plain.get_args()).current_dir(home.workspace()).stdin(Stdio::null());
-            for (name, value) in plain.get_envs() {
-                match value {
-                    Some(value) => command.env(name, value),
-                    None => command.env_remove(name),
-                };
-            }
-            crate::support::finish(command)
+    let plain = exec_cmd(home, options, command);
+    let mut command = Command::new("unshare");
+    command.args(apart).arg(fosse()).args(plain.get_args()).current_dir(home.workspace()).stdin(Stdio::null());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
         };
-        let output = blind("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done");
-        assert_eq!(
-            (code(&output), stdout(&output).as_str(), stderr(&output).as_str()),
-            (124, "bye\n", ""),
-            "{engine:?}"
-        );
-        let output = blind("trap '' TERM; (setsid sleep 500 &); while :; do sleep 0.1; done");
-        assert_eq!((code(&output), stderr(&output).as_str()), (124, ""), "{engine:?}");
-        assert_eq!(others(engine, home), "");
+    }
+    Some(finish(command))
+}
+
+/// Where the host does not show the container's processes, the image's shell passes signals on. (Podman works on
+/// processes itself, and would find none of the container either.)
+#[test]
+fn signals_find_their_way_where_the_host_shows_nothing() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "3s", "--user", "1234"]);
+        let blind = |script: &str| blind(home, &["--timeout", "2s"], &["sh", "-c", script]);
+        let Some(output) = blind("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done") else { return };
+        assert_eq!((code(&output), stdout(&output).as_str(), stderr(&output).as_str()), (124, "bye\n", ""));
+        let output = blind("trap '' TERM; (setsid sleep 500 &); while :; do sleep 0.1; done").unwrap();
+        assert_eq!((code(&output), stderr(&output).as_str()), (124, ""));
+        assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
+/// And where there is no shell either, that is said; nothing hangs, and the run takes along what is left.
+#[test]
+fn without_any_way_to_signal_the_client_alone_is_ended() {
+    on_docker(|home| {
+        let no_shell = home.write("no-shell", "");
+        let mount = format!("{}:/usr/bin/bash:ro", no_shell.display());
+        let args =
+            ["run", "--runtime", "docker", "--image", "fosse-test:glibc", "-n", "box", "--grace", "1s", "-m", &mount];
+        let run = Client::spawn(home.cmd([&args[..], &["--", "tail", "-f", "/dev/null"]].concat()));
+        wait_until("it runs", || home.list().first().is_some_and(|record| record["state"] == "running"));
+        let name = format!("fosse-{}", home.newest_id());
+        let Some(output) = blind(home, &["--timeout", "1s"], &["sleep", "500"]) else { return };
+        assert_eq!((code(&output), stdout(&output).as_str()), (124, ""), "{output:?}");
+        assert!(stderr(&output).contains("fosse: passing TERM to the command failed: "), "{output:?}");
+        assert!(Engine::Docker.says(["top", &name]).contains("sleep 500"));
+        assert_eq!(code(&home.fosse(["stop", "-q", "box"])), 0);
+        run.output();
+        home.assert_nothing_left();
     });
 }

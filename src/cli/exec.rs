@@ -36,9 +36,9 @@ pub fn exec(args: &Args) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
     }
-    let channel = runtime
-        .exec(&exec)
-        .map_err(|error| Failure::new("starting the command", error).hint("fosse doctor tells whether it works"))?;
+    let channel = runtime.exec(&exec).map_err(|error| {
+        Failure::new("starting the command", error).hint("fosse doctor tells whether the engine works")
+    })?;
     let session = Session {
         channel: Arc::from(channel),
         command: exec.command[0].to_string_lossy().into_owned(),

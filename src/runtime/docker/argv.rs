@@ -471,6 +471,28 @@ mod tests {
     }
 
     #[test]
+    fn one_more_command_carries_no_value_of_a_variable() {
+        let command = Exec {
+            container: "fosse-0123456789ab".into(),
+            container_id: None,
+            command: vec!["env".into(), "-i".into()],
+            interactive: true,
+            workdir: Some("/w".into()),
+            user: Some("7:8".into()),
+            env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],
+            env_file: "/s/env".into(),
+            mark: "m".into(),
+        };
+        let (args, carried) = exec(Kind::Podman, &command);
+        let wanted = "exec --interactive --detach-keys  --workdir /w --user 7:8 --env-file /s/env --env A \
+                      fosse-0123456789ab env -i";
+        assert_eq!(text(&args), wanted);
+        assert_eq!(carried.file, b"HTTPS_PROXY=steers\n");
+        assert_eq!(carried.by_process, [(OsString::from("A"), OsString::from("secret"))]);
+        assert!(!text(&exec(Kind::Docker, &command).0).contains("--detach-keys"));
+    }
+
+    #[test]
     fn podman_gets_what_it_understands() {
         let args = text(&create(Kind::Podman, &spec()));
         assert!(args.contains("--log-driver k8s-file") && args.contains("mode=1777"), "{args}");

@@ -1,11 +1,15 @@
 //! The argument vectors of the tools: pure functions, and the only place that knows the tools' options.
 
+mod exec;
+
+pub use exec::{check_exec, exec, image_of, signal_inside, user_of};
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::runtime::spec::{EXEC_MARK, HOME};
-use crate::runtime::{Exec, Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+use crate::runtime::spec::HOME;
+use crate::runtime::{Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -98,79 +102,6 @@ pub fn start(spec: &Spec) -> Vec<OsString> {
     args
 }
 
-/// Starts one more command in a container, and what its variables travel in.
-pub fn exec(kind: Kind, exec: &Exec) -> (Vec<OsString>, Environment) {
-    let mut args = words(["exec"]);
-    if exec.interactive {
-        args.push("--interactive".into());
-        if kind == Kind::Podman {
-            // It looks for the keys in what a pipe brings, too.
-            args.extend(words(["--detach-keys", ""]));
-        }
-    }
-    if let Some(workdir) = &exec.workdir {
-        args.extend(words(["--workdir", workdir]));
-    }
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    let carried = exec_environment(&exec.env);
-    if !carried.file.is_empty() {
-        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
-    }
-    for (name, _) in &carried.by_process {
-        args.extend([OsString::from("--env"), name.clone()]);
-    }
-    // Nothing after the name is an option.
-    args.push(exec.container.clone().into());
-    args.extend(exec.command.iter().cloned());
-    (args, carried)
-}
-
-/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
-/// that carries its mark. Code 3 means that there is none.
-pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
-    // The command goes first: it would say what became of its children, and start others.
-    const SCRIPT: &str = r#"
-sent=
-send() {
-    for dir in /proc/[0-9]*; do
-        mine=
-        { while IFS= read -r line || [ -n "$line" ]; do
-            case $line in *"$1"*) mine=1; break ;; esac
-        done <"$dir/environ"; } 2>/dev/null
-        [ -n "$mine" ] || continue
-        { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
-        parent=${stat##*) }
-        parent=${parent#* }
-        parent=${parent%% *}
-        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
-    done
-}
-send "$1" "$2" first
-[ "$3" = first ] || send "$1" "$2" all
-[ -n "$sent" ] || exit 3
-"#;
-    let mut args = words(["exec"]);
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    let mark = format!("{EXEC_MARK}={}", exec.mark);
-    let which = if all { "all" } else { "first" };
-    args.extend(words([&exec.container, "sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which]));
-    args
-}
-
-/// Asks for the image of a container.
-pub fn image_of(container: &str) -> [&str; 5] {
-    ["container", "inspect", "--format", "{{.Image}}", container]
-}
-
-/// Asks whom an image names as its user.
-pub fn user_of(image: &str) -> [&str; 5] {
-    ["image", "inspect", "--format", "{{.Config.User}}", image]
-}
-
 /// Ends and removes containers, with the anonymous volumes that an image may have asked for.
 pub fn remove_containers(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -199,12 +130,6 @@ pub struct Environment {
 /// Splits the variables by how they can travel. A file has one line each, as text, and podman strips quotes.
 pub fn environment(env: &[(OsString, OsString)]) -> Environment {
     split(env, fits_a_line)
-}
-
-/// The same for a tool that lives as long as its command: only what would steer the tool itself is in a file, so that
-/// mostly there is none.
-fn exec_environment(env: &[(OsString, OsString)]) -> Environment {
-    split(env, |name, _| name.to_str().is_some_and(steers_the_tool))
 }
 
 fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool) -> Environment {
@@ -250,14 +175,6 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
         return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
     }
     check_environment(kind, &spec.env)
-}
-
-/// What of one more command cannot be written for this tool.
-pub fn check_exec(kind: Kind, exec: &Exec) -> Result<(), String> {
-    let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    is_text(kind, words.chain(values))?;
-    check_environment(kind, &exec.env)
 }
 
 fn is_text<'a>(kind: Kind, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
@@ -468,28 +385,6 @@ mod tests {
         assert_eq!(carried.file, b"A=secret\n");
         assert_eq!(carried.by_process, [(OsString::from("B"), OsString::from("two\nlines"))]);
         assert!(steers_the_tool("DOCKER_HOST") && steers_the_tool("https_proxy") && !steers_the_tool("B"));
-    }
-
-    #[test]
-    fn one_more_command_carries_no_value_of_a_variable() {
-        let command = Exec {
-            container: "fosse-0123456789ab".into(),
-            container_id: None,
-            command: vec!["env".into(), "-i".into()],
-            interactive: true,
-            workdir: Some("/w".into()),
-            user: Some("7:8".into()),
-            env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],
-            env_file: "/s/env".into(),
-            mark: "m".into(),
-        };
-        let (args, carried) = exec(Kind::Podman, &command);
-        let wanted = "exec --interactive --detach-keys  --workdir /w --user 7:8 --env-file /s/env --env A \
-                      fosse-0123456789ab env -i";
-        assert_eq!(text(&args), wanted);
-        assert_eq!(carried.file, b"HTTPS_PROXY=steers\n");
-        assert_eq!(carried.by_process, [(OsString::from("A"), OsString::from("secret"))]);
-        assert!(!text(&exec(Kind::Docker, &command).0).contains("--detach-keys"));
     }
 
     #[test]

@@ -10,6 +10,9 @@ mod clean;
 mod config;
 mod docs;
 mod engines;
+mod exec;
+#[cfg(target_os = "linux")]
+mod exec_signals;
 #[cfg(target_os = "linux")]
 mod execute;
 #[cfg(target_os = "linux")]

@@ -25,6 +25,9 @@ _fosse() {
             fosse,doctor)
                 cmd="fosse__subcmd__doctor"
                 ;;
+            fosse,exec)
+                cmd="fosse__subcmd__exec"
+                ;;
             fosse,init)
                 cmd="fosse__subcmd__init"
                 ;;
@@ -62,7 +65,7 @@ _fosse() {
 
     case "${cmd}" in
         fosse)
-            opts="-h -V --help --version run list ls inspect logs wait stop destroy rm clean status doctor init"
+            opts="-h -V --help --version run exec list ls inspect logs wait stop destroy rm clean status doctor init"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,6 +117,40 @@ _fosse() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__exec)
+            opts="-i -e -h --interactive --env --workdir --user --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -27,6 +27,7 @@ end
 complete -c fosse -n "__fish_fosse_needs_command" -s h -l help -d 'Print help'
 complete -c fosse -n "__fish_fosse_needs_command" -s V -l version -d 'Print version'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "run" -d 'Run a command; block until it ends; exit as it exits'
+complete -c fosse -n "__fish_fosse_needs_command" -f -a "exec" -d 'Run one more command in a live run; exit as it exits'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "list" -d 'List runs, newest first'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "ls" -d 'List runs, newest first'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "inspect" -d 'Print whole records as JSON'
@@ -65,6 +66,12 @@ complete -c fosse -n "__fish_fosse_using_subcommand run" -l json -d 'With --dry-
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s v -l verbose -d 'Say when the command starts and how to see its output'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -s e -l env -d 'Set a variable for the command; KEY alone copies the caller\'s' -r
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -l workdir -d 'Working directory inside [default: the run\'s]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -l user -d 'User inside: caller, image, root, UID[:GID] [default: the run\'s]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -l timeout -d 'End the command after this time; the exit code is then 124' -r
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -s i -l interactive -d 'Give the command this program\'s stdin'
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c fosse -n "__fish_fosse_using_subcommand list" -l filter -d 'Only runs with this state, name, label or runtime (label=KEY or label=KEY=VALUE)' -r
 complete -c fosse -n "__fish_fosse_using_subcommand list" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR or TERM=dumb says otherwise'
 always\t'Always'

@@ -139,6 +139,11 @@ impl RunPaths {
         self.dir.join("exit")
     }
 
+    /// The same for one more command in the run, by its mark.
+    pub fn exec_env_file(&self, mark: &str) -> PathBuf {
+        self.dir.join(format!("env-{mark}"))
+    }
+
     /// Present while the engine may have objects of this run.
     pub fn engine_marker(&self) -> PathBuf {
         self.dir.join("engine")

@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Verb {
     /// Run a command; block until it ends; exit as it exits
     Run(Box<Run>),
+    /// Run one more command in a live run; exit as it exits
+    Exec(Exec),
     /// List runs, newest first
     #[command(visible_alias = "ls")]
     List(List),
@@ -141,6 +143,32 @@ pub struct Run {
     /// Say when the command starts and how to see its output
     #[arg(short, long)]
     pub verbose: bool,
+    /// The command and its arguments; everything from here on belongs to it
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Give the command this program's stdin
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Set a variable for the command; KEY alone copies the caller's
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory inside [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User inside: caller, image, root, UID[:GID] [default: the run's]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// End the command after this time; the exit code is then 124
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Id, name or unique prefix of an id
+    #[arg(value_name = "RUN")]
+    pub run: String,
     /// The command and its arguments; everything from here on belongs to it
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub command: Vec<OsString>,

@@ -6,6 +6,7 @@ pub mod config;
 mod destroy;
 mod doctor;
 mod engines;
+mod exec;
 #[cfg(target_os = "linux")]
 mod init;
 mod inspect;
@@ -32,7 +33,7 @@ use crate::run::store::Store;
 use crate::sys::process::effective_ids;
 use args::{Cli, Verb};
 
-/// The exit code for wrong usage; `run` and `init` use 125 for all that is not the command's own.
+/// The exit code for wrong usage; `run`, `exec` and `init` use 125 for all that is not the command's own.
 const USAGE: u8 = 2;
 const RUN_FAULT: u8 = 125;
 
@@ -49,7 +50,7 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
             return init::for_an_owner(socket);
         }
     }
-    let ends_as_a_command = argv.get(1).is_some_and(|verb| verb == "run" || verb == "init");
+    let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
@@ -57,6 +58,7 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
     };
     let result = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Exec(args) => exec::exec(&args),
         Verb::List(args) => list::list(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
         Verb::Logs(args) => logs::logs(&args),

@@ -1,9 +1,9 @@
 //! From what was typed and configured to a run that can be started: everything is looked up and checked here, and
 //! nothing is made.
 
-mod environment;
+pub mod environment;
 mod mounts;
-mod user;
+pub mod user;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ pub fn run(args: Run) -> Result {
         return dry_run(&args, &resolve(&args, &store, &id, name.as_str(), &instance)?);
     }
     // From here on a signal is a message: nothing that has been made is left behind by one.
-    let signals = receive_signals()?;
+    let signals = receive_signals(&SIGNALS)?;
     let instance = owner::prepare_places(&store)?;
     let resolved = resolve(&args, &store, &id, name.as_str(), &instance)?;
     let code = execute(&args, &store, &id, resolved, signals)?;
@@ -65,9 +65,9 @@ fn check_modes(args: &Run) -> Result<()> {
 }
 
 /// Blocks the signals in every thread to come, and receives them in one.
-fn receive_signals() -> Result<Receiver<Signal>> {
+pub fn receive_signals(signals: &[Signal]) -> Result<Receiver<Signal>> {
     let failed = |error: std::io::Error| Failure::new("preparing for signals", error);
-    let blocked = Blocked::new(&SIGNALS).map_err(failed)?;
+    let blocked = Blocked::new(signals).map_err(failed)?;
     let (tell, signals) = unbounded();
     let wait = move || {
         while let Ok(signal) = blocked.wait() {

@@ -81,7 +81,11 @@ pub fn run_for_an_owner(socket: &Path) -> Result<u8> {
     };
     let sessions = BTreeMap::new();
     let owned = Owned { owner, kills, sessions, last: 0, killed: false, frozen: false, gone: false };
-    let base = Base { env: env::all_but(""), descriptors: None };
+    // What else is executed here finds the command's variables.
+    let own = start.env.iter().map(|(name, value)| (text(name), text(value)));
+    let is_own = |name: &OsStr| start.env.iter().any(|(own, _)| own == name.as_bytes());
+    let env = env::all_but("").into_iter().filter(|(name, _)| !is_own(name)).chain(own).collect();
+    let base = Base { env, descriptors: None };
     let init = Init { main: Some(main), owned: Some(owned), ..setup.init(Rest::Everybody, base) };
     Ok(init.run().map_err(failed)?.map_or(0, super::code_of))
 }
@@ -267,11 +271,14 @@ impl Session {
     }
 }
 
+fn text(bytes: &[u8]) -> OsString {
+    OsStr::from_bytes(bytes).to_owned()
+}
+
 type Begun = (CommandId, Vec<OwnedFd>);
 
 fn begin(core: &mut Core<'_>, start: &Start) -> std::result::Result<Begun, (Stage, io::Error)> {
-    let text = |bytes: &Vec<u8>| OsStr::from_bytes(bytes).to_owned();
-    let argv: Vec<OsString> = start.argv.iter().map(text).collect();
+    let argv: Vec<OsString> = start.argv.iter().map(|word| text(word)).collect();
     let env: Vec<(OsString, OsString)> = start.env.iter().map(|(name, value)| (text(name), text(value))).collect();
     let cwd = Some(PathBuf::from(text(&start.cwd))).filter(|cwd| !cwd.as_os_str().is_empty());
     let command = spawn::Command { argv: &argv, env: &env, cwd: cwd.as_ref() };

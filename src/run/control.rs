@@ -1,6 +1,7 @@
 //! Asking the owner of a run for something: one JSON line each way on its control socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::sys::socket::peer;
+use crate::sys::socket::{self, peer};
 use crate::wire::control::{MAX_LINE, Reply, Request};
 
 /// How long an owner may take to answer before it counts as frozen.
@@ -24,7 +25,15 @@ pub struct Asked {
     /// What is asked.
     pub request: Request,
     /// Where the answer goes.
-    pub answer: Sender<Reply>,
+    pub answer: Sender<Answer>,
+}
+
+/// What an owner answers.
+pub struct Answer {
+    /// In words.
+    pub reply: Reply,
+    /// A connection that goes to the asker.
+    pub connection: Option<OwnedFd>,
 }
 
 /// Starts to listen. Requests go to `requests`; who is not this user (or root) gets no answer.
@@ -52,7 +61,7 @@ pub fn listen(socket: &Path, uid: u32, requests: Sender<Asked>) -> io::Result<()
     thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept).map(drop)
 }
 
-fn serve(stream: &UnixStream, uid: u32, requests: &Sender<Asked>) -> io::Result<()> {
+fn serve(mut stream: &UnixStream, uid: u32, requests: &Sender<Asked>) -> io::Result<()> {
     let peer = peer(stream)?;
     if peer.uid != uid && peer.uid != 0 {
         return Ok(());
@@ -62,8 +71,13 @@ fn serve(stream: &UnixStream, uid: u32, requests: &Sender<Asked>) -> io::Result<
     let request = serde_json::from_str(&read_line(stream)?)?;
     let (answer, answered) = bounded(1);
     requests.send(Asked { request, answer }).map_err(io::Error::other)?;
-    let reply = answered.recv_timeout(ANSWER_LIMIT).map_err(io::Error::other)?;
-    write_line(stream, &serde_json::to_string(&reply)?)
+    let Answer { reply, connection } = answered.recv_timeout(ANSWER_LIMIT).map_err(io::Error::other)?;
+    let line = format!("{}\n", serde_json::to_string(&reply)?);
+    match connection {
+        None => stream.write_all(line.as_bytes()),
+        // So short a line is taken whole.
+        Some(fd) => socket::send(stream, line.as_bytes(), &[fd.as_fd()], true).map(drop),
+    }
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<String> {
@@ -76,8 +90,32 @@ fn write_line(mut stream: &UnixStream, line: &str) -> io::Result<()> {
     stream.write_all(format!("{line}\n").as_bytes())
 }
 
+fn read_answer(stream: &UnixStream) -> io::Result<Answer> {
+    let (mut line, mut fds) = (Vec::new(), Vec::new());
+    while line.last() != Some(&b'\n') {
+        let mut bytes = [0; MAX_LINE];
+        let count = socket::receive(stream, &mut bytes, &mut fds, true)?;
+        if count == 0 || line.len() + count > MAX_LINE {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&bytes[..count]);
+    }
+    Ok(Answer { reply: serde_json::from_slice(&line)?, connection: fds.pop() })
+}
+
 /// Asks; an error means that the owner did not answer in time, for whatever cause.
 pub fn ask(socket: &Path, uid: u32, request: &Request) -> io::Result<Reply> {
+    ask_for_answer(socket, uid, request).map(|answer| answer.reply)
+}
+
+/// Asks to be introduced to the init in the run's place.
+pub fn introduce(socket: &Path, uid: u32) -> io::Result<UnixStream> {
+    let connection = ask_for_answer(socket, uid, &Request::Introduce)?.connection;
+    let refused = || io::Error::new(io::ErrorKind::Unsupported, "the owner introduces nobody");
+    connection.map(UnixStream::from).ok_or_else(refused)
+}
+
+fn ask_for_answer(socket: &Path, uid: u32, request: &Request) -> io::Result<Answer> {
     // connect(2) on a unix socket blocks while the queue of a frozen listener is full, without a limit of its
     // own: it is done in a thread that can be left behind.
     let (socket, request) = (socket.to_owned(), serde_json::to_string(request)?);
@@ -92,8 +130,7 @@ pub fn ask(socket: &Path, uid: u32, request: &Request) -> io::Result<Reply> {
             stream.set_read_timeout(Some(ANSWER_LIMIT))?;
             stream.set_write_timeout(Some(ANSWER_LIMIT))?;
             write_line(&stream, &request)?;
-            let line = read_line(&stream)?;
-            serde_json::from_str(&line).map_err(io::Error::from)
+            read_answer(&stream)
         };
         done.send(talk()).unwrap_or_default();
     })?;

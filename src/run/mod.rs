@@ -10,12 +10,14 @@
 //! | `pump` | bytes from the command to the record and to the caller |
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
 //! | `monitor` | the one thread that decides, from the first resource to the last |
+//! | `exec` | one more command in a live run, from its start to its end |
 //! | `control` | asking the owner of a run for something |
 //! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
 //! | `reap` | engine objects that belong to nobody |
 //! | `resolve` | what a RUN on the command line means |
 
 pub mod control;
+pub mod exec;
 pub mod failpoint;
 pub mod finish;
 pub mod monitor;

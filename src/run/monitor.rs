@@ -9,6 +9,7 @@ mod alarms;
 mod commander;
 mod ending;
 mod launch;
+mod wishes;
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,20 +30,13 @@ use crate::run::owner::Owned;
 use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
 use crate::run::pump::{self, Pump};
 use crate::run::slot::Slot;
-use crate::run::state::{Cause, Event, State};
+use crate::run::state::{Cause, Event};
 use crate::runtime::{Channel, Fact};
 use crate::sys::signal::{self, Signal};
-use crate::wire::control::{Reply, Request};
 use crate::wire::record::Io;
 use alarms::Alarms;
 use commander::{Command, Commander, Done};
 pub use launch::{Launch, Outcome};
-
-/// After the first INT, how long another one counts as the same key press.
-const SAME_INT: Duration = Duration::from_millis(500);
-
-/// Added to a kill's calls: tools are started and ended.
-const KILL_MARGIN: Duration = Duration::from_secs(15);
 
 /// How long the streams may stay open after the command's end is known.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -266,7 +260,7 @@ impl Monitor {
             pump::feed(own(std::io::stdin())?, stdin)?;
         }
         let callers = [own(std::io::stdout())?, own(std::io::stderr())?];
-        let pump = Pump::start([streams.stdout, streams.stderr], callers, &self.log)?;
+        let pump = Pump::start([streams.stdout, streams.stderr], callers, Some(&self.log))?;
         self.pumped = pump.events.clone();
         self.pump = Some(pump);
         let (commander, done) =
@@ -285,78 +279,6 @@ impl Monitor {
     fn command(&self, command: Command) {
         if let Some(commander) = &self.commander {
             commander.send(command);
-        }
-    }
-
-    fn on_signal(&mut self, signal: Signal) {
-        match signal {
-            Signal::TSTP if self.started => self.command(Command::Freeze(true)),
-            Signal::TSTP => self.stop_with_the_command(),
-            Signal::INT | Signal::TERM | Signal::HUP => {
-                let again = signal == Signal::INT && self.first_int.is_some_and(|first| first.expired());
-                if signal == Signal::INT {
-                    self.first_int.get_or_insert_with(|| Deadline::after(SAME_INT));
-                }
-                self.asked_by.get_or_insert(signal);
-                self.ask_to_end(Cause::Asked, self.launch.grace);
-                self.deliver(signal);
-                if again {
-                    self.kill();
-                }
-            }
-            other => self.deliver(other),
-        }
-    }
-
-    fn on_request(&mut self, asked: &Asked) {
-        let Request::Stop { grace_ms } = asked.request;
-        let first = self.cause.is_none();
-        self.ask_to_end(Cause::Asked, grace_ms.map_or(self.launch.grace, Duration::from_millis));
-        if first {
-            self.deliver(Signal::TERM);
-        }
-        let reply = Reply { accepted: true, state: self.slot.state().name() };
-        asked.answer.send(reply).unwrap_or_default();
-    }
-
-    /// Somebody wants the run to end. A later wish can only shorten the grace.
-    fn ask_to_end(&mut self, cause: Cause, grace: Duration) {
-        self.cause.get_or_insert(cause);
-        let grace = Deadline::after(grace);
-        self.alarms.grace = Some(self.alarms.grace.map_or(grace, |present| present.min(grace)));
-        // An engine may not end a command whose output nobody takes.
-        if let Some(pump) = &mut self.pump {
-            pump.hurry();
-        }
-        if self.channel.is_none() {
-            self.abort.store(true, Ordering::SeqCst);
-            self.cancel_pull = None;
-        }
-        if matches!(self.slot.state(), State::Running(_)) {
-            self.advance(Event::Stop(cause));
-        }
-    }
-
-    /// Passes a signal to the command, now or as soon as it runs; a run that is still being prepared ends instead.
-    fn deliver(&mut self, signal: Signal) {
-        if self.started {
-            self.command(Command::Signal(signal));
-        } else if self.channel.is_some() {
-            self.waiting.push(signal);
-        }
-    }
-
-    /// Ends the command with every descendant, or whatever the preparation is waiting for.
-    fn kill(&mut self) {
-        self.alarms.grace = None;
-        match &self.commander {
-            None => self.cancel = None,
-            Some(commander) => {
-                let limit = self.launch.runtime.limits().change;
-                // Two calls at most, and then the facts.
-                self.alarms.kill.get_or_insert_with(|| Deadline::after(limit * 3 + KILL_MARGIN));
-                commander.kill();
-            }
         }
     }
 
@@ -444,8 +366,8 @@ impl Monitor {
     fn on_stream(&mut self, event: pump::Event) {
         match event {
             // Only the command writes to stdout; on stderr the engine may have its say before it runs.
-            pump::Event::First(Stream::Stdout) => self.on_started(),
-            pump::Event::First(Stream::Stderr) => {
+            pump::Event::First(Stream::Stdout, _) => self.on_started(),
+            pump::Event::First(Stream::Stderr, _) => {
                 if let Some(channel) = &self.channel {
                     channel.look();
                 }

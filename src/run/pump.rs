@@ -1,6 +1,7 @@
 //! Bytes from the command to the record and to the caller, and from the caller to the command.
 //!
-//! Each output stream has two threads. One reads the command's pipe and records; the other writes to the caller.
+//! Each output stream has two threads. One reads the command's pipe and records, if there is a record; the other
+//! writes to the caller.
 //! Between them lie a few buffers: a caller that reads slowly slows the command, as a pipe would. Once the run
 //! is ending, the reader no longer waits for the caller, so that a caller who does not read delays nothing.
 
@@ -33,8 +34,8 @@ const START_KEPT: usize = 1 << 10;
 /// What happens to a stream.
 #[derive(Debug)]
 pub enum Event {
-    /// Its first bytes are here, and wait for [`Gate::open`] or [`Gate::withhold`].
-    First(Stream),
+    /// Its first bytes are here, and wait for [`Gate::open`] or [`Gate::withhold`]. As many of them as are kept.
+    First(Stream, Vec<u8>),
     /// The command wrote, and the caller no longer reads.
     Unread(Stream),
     /// Writing to the caller failed in another way; said once.
@@ -50,6 +51,8 @@ pub struct Ending {
     pub bytes: u64,
     /// The first of them.
     pub start: Vec<u8>,
+    /// Whether the caller left so much unread that it gets no more.
+    pub cut: bool,
 }
 
 /// Holds back the first bytes until it is known that they are the command's.
@@ -97,8 +100,9 @@ struct Forwarder {
 }
 
 impl Pump {
-    /// Starts to pump both streams. `callers` are where they go: fosse's stdout and stderr.
-    pub fn start(streams: [Option<OwnedFd>; 2], callers: [OwnedFd; 2], log: &Arc<Writer>) -> io::Result<Pump> {
+    /// Starts to pump both streams. `callers` are where they go: fosse's stdout and stderr. Without a `log` nothing
+    /// is recorded.
+    pub fn start(streams: [Option<OwnedFd>; 2], callers: [OwnedFd; 2], log: Option<&Arc<Writer>>) -> io::Result<Pump> {
         let (tell, events) = unbounded();
         let (verdict, passed) = bounded(0);
         let (withheld, refused) = bounded(0);
@@ -128,7 +132,7 @@ impl Pump {
             forwarders.push(Forwarder { stream, thread, done, progressed });
             let drain = Drain {
                 stream,
-                log: Arc::clone(log),
+                log: log.map(Arc::clone),
                 stop,
                 closed: Arc::clone(&closed[stream.index()]),
                 tell: tell.clone(),
@@ -204,7 +208,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 /// The thread that reads the command's pipe.
 struct Drain {
     stream: Stream,
-    log: Arc<Writer>,
+    log: Option<Arc<Writer>>,
     stop: OwnedFd,
     closed: Arc<AtomicBool>,
     tell: Sender<Event>,
@@ -234,15 +238,18 @@ impl Drain {
             ending.bytes += count as u64;
             let room = START_KEPT.saturating_sub(ending.start.len()).min(count);
             ending.start.extend_from_slice(&bytes[..room]);
-            if *passing.get_or_insert_with(|| self.first()) {
+            if *passing.get_or_insert_with(|| self.first(&ending.start)) {
                 // The record first: what the caller has seen is always there.
-                self.log.append(self.stream, bytes);
+                if let Some(log) = &self.log {
+                    log.append(self.stream, bytes);
+                }
                 select! {
                     send(self.credit, ()) -> _ => {}
                     recv(self.hurried) -> _ => {}
                 }
-                // A caller that reads nothing of a flood to its end gets no more; the record has it.
-                if self.chunks.len() < UNREAD_MAX {
+                // A caller that reads nothing of a flood to its end gets no more, and no hole; a record has it.
+                ending.cut |= self.chunks.len() >= UNREAD_MAX;
+                if !ending.cut {
                     self.chunks.send(bytes.to_vec()).unwrap_or_default();
                 }
             }
@@ -251,8 +258,8 @@ impl Drain {
     }
 
     /// Whether the first bytes, and so all, are the command's.
-    fn first(&self) -> bool {
-        self.tell.send(Event::First(self.stream)).unwrap_or_default();
+    fn first(&self, start: &[u8]) -> bool {
+        self.tell.send(Event::First(self.stream, start.to_vec())).unwrap_or_default();
         select! {
             recv(self.passed) -> _ => true,
             recv(self.refused) -> _ => false,

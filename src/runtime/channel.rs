@@ -4,6 +4,7 @@
 //! client (`docker::attached`). The monitor of a run knows only this trait.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -36,6 +37,15 @@ pub struct End {
     pub lost: Option<String>,
     /// Whether the streams broke before the end: what is missing is in the engine's own log.
     pub output_cut: bool,
+}
+
+/// Why an engine did not start a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// 126 and 127 as a shell gives them; 125 when it is not about the command.
+    pub code: u8,
+    /// The engine's words.
+    pub why: String,
 }
 
 /// What becomes known about the command. `StartFailed` or `Ended` is the last.
@@ -75,6 +85,11 @@ pub trait Channel: Send + Sync {
     /// is no error.
     fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()>;
 
+    /// Asks the command to end, and kills it with everything it started after the grace where the channel can.
+    fn end(&self, _grace: Duration, deadline: Deadline) -> Result<()> {
+        self.signal(Signal::TERM, deadline)
+    }
+
     /// Stops the command and all its descendants, or lets them go on.
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()>;
 
@@ -86,6 +101,17 @@ pub trait Channel: Send + Sync {
     /// Waits for the end of the place, not only of the command; whether the engine then removes it unasked.
     fn is_removed_by_itself(&self, _limit: Deadline) -> bool {
         false
+    }
+
+    /// Whether a stream that begins like this may carry the engine's own words instead of the command's.
+    fn may_be_foreign(&self, _start: &[u8]) -> bool {
+        false
+    }
+
+    /// What the engine said on stdout and stderr in the place of a command that it did not start. On a channel that
+    /// knows by itself, nothing.
+    fn refusal(&self, _code: u8, _said: [&[u8]; 2]) -> Option<Refusal> {
+        None
     }
 
     /// What the engine's init said on stderr when it could not execute the command: the code a shell would give

@@ -10,9 +10,9 @@ pub mod pid1;
 mod spec;
 
 pub use about::{About, Cache};
-pub use channel::{Channel, End, Fact, Streams};
+pub use channel::{Channel, End, Fact, Refusal, Streams};
 pub use docker::argv::fits_a_line;
-pub use spec::{Cover, HOME, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
+pub use spec::{Cover, EXEC_MARK, Exec, HOME, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
 
 use std::fmt;
 use std::time::Duration;
@@ -238,6 +238,15 @@ pub trait Runtime: Send + Sync {
 
     /// Starts the command, with a channel to it.
     fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>>;
+
+    /// What of one more command cannot be carried to this engine, in words.
+    fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String>;
+
+    /// Starts one more command in a running container, with a channel to it.
+    fn exec(&self, exec: &Exec) -> Result<Box<dyn Channel>>;
+
+    /// Whom the image of a container names as its user.
+    fn image_user(&self, container: &str, deadline: Deadline) -> Result<String>;
 
     /// Signals the command; KILL ends everything in the container.
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()>;

@@ -8,6 +8,9 @@ use crate::base::id::RunId;
 /// The private home directory inside.
 pub const HOME: &str = "/home/fosse";
 
+/// The variable by which the processes of one more command are known: its value is random, and new each time.
+pub const EXEC_MARK: &str = "FOSSE_EXEC_ID";
+
 /// Where the workspace is mounted inside.
 pub const WORKSPACE: &str = "/workspace";
 
@@ -148,5 +151,36 @@ impl std::fmt::Debug for Spec {
             .field("image", &self.image)
             .field("env", &env)
             .finish_non_exhaustive()
+    }
+}
+
+/// One more command in a place that runs.
+#[derive(Clone, PartialEq)]
+pub struct Exec {
+    /// The name of the container.
+    pub container: String,
+    /// The engine's id of it, if that is recorded.
+    pub container_id: Option<String>,
+    /// The command and its arguments; never empty.
+    pub command: Vec<OsString>,
+    /// Whether the command gets an open stdin.
+    pub interactive: bool,
+    /// The working directory inside; the run's if none.
+    pub workdir: Option<String>,
+    /// Who the command is, as the engine takes it; whoever the run's is if none.
+    pub user: Option<String>,
+    /// Variables to set beside the run's, with values, the mark among them. Never printed.
+    pub env: Vec<(OsString, OsString)>,
+    /// The file through which some values may travel to the engine's tool.
+    pub env_file: PathBuf,
+    /// The value of [`EXEC_MARK`].
+    pub mark: String,
+}
+
+impl std::fmt::Debug for Exec {
+    /// Names of variables, never values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Exec").field("container", &self.container).field("env", &env).finish_non_exhaustive()
     }
 }

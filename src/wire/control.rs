@@ -16,6 +16,8 @@ pub enum Request {
         /// The grace in milliseconds.
         grace_ms: Option<u64>,
     },
+    /// Introduce the asker to the init in the run's place: its connection comes with the answer, if it is accepted.
+    Introduce,
 }
 
 /// Answered by the owner, at once: the end itself is known by the owner's lock.

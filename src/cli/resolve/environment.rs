@@ -30,14 +30,21 @@ pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str) -> Result<(Va
     for path in &args.env_file {
         users.extend(file(path)?);
     }
-    for text in &args.env {
-        users.extend(assignment(text).map_err(|why| mistake(format!("--env: {why}")))?);
-    }
+    users.extend(assignments(&args.env)?);
     let mut names: Vec<String> = users.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     names.sort();
     names.dedup();
     all.extend(users);
     Ok((last_of_each(all), names))
+}
+
+/// Reads the values of `--env`. A later one replaces an earlier one.
+pub fn assignments(texts: &[OsString]) -> Result<Variables> {
+    let mut all = Variables::new();
+    for text in texts {
+        all.extend(assignment(text).map_err(|why| mistake(format!("--env: {why}")))?);
+    }
+    Ok(last_of_each(all))
 }
 
 /// Reads `KEY=VALUE`, or `KEY`, which copies the caller's; one that the caller does not have is left out.

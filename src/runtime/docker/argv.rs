@@ -1,5 +1,9 @@
 //! The argument vectors of the tools: pure functions, and the only place that knows the tools' options.
 
+mod exec;
+
+pub use exec::{check_exec, exec, image_of, signal_inside, user_of};
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -48,7 +52,7 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
         args.push("--interactive".into());
     }
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
-    for (name, _) in environment(spec).by_process {
+    for (name, _) in environment(&spec.env).by_process {
         args.extend([OsString::from("--env"), name]);
     }
     place(&mut args, kind, spec);
@@ -160,10 +164,14 @@ pub struct Environment {
 }
 
 /// Splits the variables by how they can travel. A file has one line each, as text, and podman strips quotes.
-pub fn environment(spec: &Spec) -> Environment {
+pub fn environment(env: &[(OsString, OsString)]) -> Environment {
+    split(env, fits_a_line)
+}
+
+fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool) -> Environment {
     let mut carried = Environment { file: Vec::new(), by_process: Vec::new() };
-    for (name, value) in &spec.env {
-        if fits_a_line(name, value) {
+    for (name, value) in env {
+        if by_file(name, value) {
             for part in [name.as_bytes(), b"=", value.as_bytes(), b"\n"] {
                 carried.file.extend_from_slice(part);
             }
@@ -193,9 +201,7 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
     let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
     let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
-    if let Some((what, _)) = words.chain(values).chain(paths).find(|(_, text)| text.to_str().is_none()) {
-        return Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str()));
-    }
+    is_text(kind, words.chain(values).chain(paths))?;
     if spec.pids.is_some_and(|pids| pids < 2) {
         return Err("a limit of one process is less than the engine's init and the command need".into());
     }
@@ -204,7 +210,18 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
     {
         return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
     }
-    let carried = environment(spec);
+    check_environment(kind, &spec.env)
+}
+
+fn is_text<'a>(kind: Kind, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
+    match all.find(|(_, text)| text.to_str().is_none()) {
+        Some((what, _)) => Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str())),
+        None => Ok(()),
+    }
+}
+
+fn check_environment(kind: Kind, env: &[(OsString, OsString)]) -> Result<(), String> {
+    let carried = environment(env);
     let names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
     match names.into_iter().find(|name| steers_the_tool(name)) {
         Some(name) => Err(format!(
@@ -402,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_value_that_a_line_cannot_hold_travels_beside_the_file() {
-        let carried = environment(&spec());
+        let carried = environment(&spec().env);
         assert_eq!(carried.file, b"A=secret\n");
         assert_eq!(carried.by_process, [(OsString::from("B"), OsString::from("two\nlines"))]);
         assert!(steers_the_tool("DOCKER_HOST") && steers_the_tool("https_proxy") && !steers_the_tool("B"));

@@ -3,7 +3,9 @@
 pub(super) mod argv;
 mod attached;
 mod endpoint;
+mod exec;
 mod handshake;
+mod inside;
 pub mod parse;
 
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
 
-use super::{About, Cache, Channel, Error, Facts, Kind, Limits, Made, Object, ObjectKind, Result, Runtime, Spec, pid1};
+use super::{
+    About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Result, Runtime, Spec, pid1,
+};
 pub use endpoint::discover;
 use handshake::Answer;
 
@@ -87,7 +91,7 @@ impl Engine {
     /// Makes the container for the engine's own client, which is to start its command and be attached to it.
     fn create_for_the_client(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
         let mut cmd = self.cmd(argv::create(self.kind, spec));
-        let carried = argv::environment(spec);
+        let carried = argv::environment(&spec.env);
         cmd.env.extend(carried.by_process);
         fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
             call: cmd.title(),
@@ -182,11 +186,26 @@ impl Runtime for Engine {
         let (Some(visitor), Some(own)) = (made.init, &spec.own_init) else {
             return attached::Attached::start(Arc::new(self.clone()), spec);
         };
-        let started = visitor.start(&pid1::start_of(spec), &own.page, self.limits.change);
+        // Its directory is the place's own.
+        let start = pid1::start_of(&spec.command, &spec.env, None, spec.interactive);
+        let started = visitor.start(&start, &own.page, self.limits.change);
         let mut channel =
             started.map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;
         channel.removes_itself = argv::removes_itself(spec);
         Ok(Box::new(channel))
+    }
+
+    fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String> {
+        argv::check_exec(self.kind, exec)
+    }
+
+    fn exec(&self, exec: &Exec) -> Result<Box<dyn Channel>> {
+        exec::Executed::start(Arc::new(self.clone()), exec)
+    }
+
+    fn image_user(&self, container: &str, deadline: Deadline) -> Result<String> {
+        let image = Self::text(&self.ask(&self.cmd(argv::image_of(container)), deadline, &no_cancel())?);
+        Ok(Self::text(&self.ask(&self.cmd(argv::user_of(&image)), deadline, &no_cancel())?))
     }
 
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::base::id::RunId;
 use crate::base::time::Timestamp;
 use crate::process::{Exit, Output};
-use crate::runtime::{About, Error, Facts, Kind, LABEL_RUN, Object, ObjectKind, Status};
+use crate::runtime::{About, Error, Facts, Kind, LABEL_RUN, Object, ObjectKind, Refusal, Status};
 
 #[derive(Deserialize)]
 struct Container {
@@ -230,6 +230,67 @@ pub fn exec_failure(exit: u8, stderr: &[u8]) -> Option<(u8, String)> {
     Some((code, why))
 }
 
+/// How the tools begin when they did not start a command. Docker passes its runtime's words on stdout.
+const REFUSALS: [&str; 5] = [
+    "OCI runtime exec failed: ",
+    "Error response from daemon: ",
+    "Cannot connect to the Docker daemon",
+    "error during connect: ",
+    "Error: ",
+];
+
+/// Whether a stream's first bytes may be a tool's own words.
+pub fn begins_like_a_refusal(start: &[u8]) -> bool {
+    REFUSALS.iter().any(|words| start.starts_with(words.as_bytes()))
+}
+
+/// What a tool said in the place of a command that it did not start, on one stream alone. A command could say the
+/// same: so it is believed where the code stays a failure of the same kind, or where the words name the container
+/// or the engine that was asked for, one of `names`.
+pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
+    let text = match said {
+        [text, b""] if kind == Kind::Docker => text,
+        [b"", text] => text,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(text).ok()?.trim();
+    if !begins_like_a_refusal(text.as_bytes()) || text.contains('\n') {
+        return None;
+    }
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let by_runtime = match kind {
+        Kind::Docker => says(&["OCI runtime exec failed: "]),
+        Kind::Podman => says(&[": OCI ", "Error: OCI "]),
+    };
+    let about_us = says(names) || says(&["container state improper"]);
+    match code {
+        126 | 127 if by_runtime => Some(runtime_refusal(text)),
+        125 | 255 if kind == Kind::Podman && (by_runtime || about_us) => {
+            Some(Refusal { code: 125, why: text.to_owned() })
+        }
+        1 if kind == Kind::Docker && about_us => Some(Refusal { code: 125, why: text.to_owned() }),
+        _ => None,
+    }
+}
+
+/// What runc or crun said. Docker gives 126 for everything, so the words decide.
+fn runtime_refusal(text: &str) -> Refusal {
+    let lower = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+    let code = if says(&["chdir", "unable to find user", "setns", "stopped container"]) {
+        125
+    } else if says(&["executable file", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory", "exec format error"]) {
+        126
+    } else {
+        125
+    };
+    let after = text.split_once("unable to start container process: ").map_or(text, |(_, rest)| rest);
+    let why = after.rsplit_once(": OCI ").map_or(after, |(why, _)| why).trim_end_matches(": unknown");
+    Refusal { code, why: why.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,6 +364,52 @@ mod tests {
         assert_eq!(exec_failure(1, catatonit), Some((126, "Permission denied".into())));
         assert_eq!(exec_failure(3, tini), None);
         assert_eq!(exec_failure(127, b"sh: nope: not found\n"), None);
+    }
+
+    #[test]
+    fn a_command_that_was_not_started_is_told_from_one_that_failed() {
+        let docker = |code, out: &str, err: &str| {
+            refusal(Kind::Docker, &["fosse-0123456789ab", "unix:///x.sock"], code, [out.as_bytes(), err.as_bytes()])
+        };
+        let oci = "OCI runtime exec failed: exec failed: unable to start container process: ";
+        let absent = docker(126, &format!("{oci}exec: \"no\": executable file not found in $PATH: unknown\r\n"), "");
+        let why = "exec: \"no\": executable file not found in $PATH".to_owned();
+        assert_eq!(absent, Some(Refusal { code: 127, why }));
+        let code = |refusal: Option<Refusal>| refusal.map(|refusal| refusal.code);
+        assert_eq!(code(docker(126, &format!("{oci}exec: \"/tmp\": permission denied: unknown\n"), "")), Some(126));
+        assert_eq!(
+            code(docker(
+                126,
+                &format!("{oci}chdir to cwd (\"/no\") set in config.json failed: no such file or directory: unknown"),
+                ""
+            )),
+            Some(125)
+        );
+        let none = "Error response from daemon: No such container: ";
+        assert_eq!(code(docker(1, "", &format!("{none}fosse-0123456789ab\n"))), Some(125));
+        // A docker inside the container says the same of others.
+        assert_eq!(docker(1, "", &format!("{none}web\n")), None);
+        assert_eq!(docker(3, "", &format!("{none}fosse-0123456789ab\n")), None);
+        assert_eq!(docker(126, &format!("{oci}exec: x"), "and more"), None);
+        let podman = |code, err: &str| refusal(Kind::Podman, &["fosse-1"], code, [b"", err.as_bytes()]);
+        let absent = "Error: crun: executable file `no` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found\n";
+        assert_eq!(code(podman(127, absent)), Some(127));
+        assert_eq!(
+            code(podman(126, "Error: crun: open executable: Permission denied: OCI permission denied")),
+            Some(126)
+        );
+        assert_eq!(
+            code(podman(125, "Error: no container with name or ID \"fosse-1\" found: no such container")),
+            Some(125)
+        );
+        assert_eq!(
+            code(podman(255, "Error: OCI runtime error: runc: exec failed: cannot exec in a stopped container")),
+            Some(125)
+        );
+        // Programs of all kinds begin like this.
+        assert_eq!(podman(255, "Error: no such host\n"), None);
+        assert_eq!(podman(125, "Error: no such host\n"), None);
+        assert_eq!(podman(127, "sh: no: not found\n"), None);
     }
 
     proptest! {

@@ -42,7 +42,7 @@ impl Through {
         link: Link,
         answer: Option<FromInit>,
         fds: Vec<OwnedFd>,
-        page: PathBuf,
+        page: Option<PathBuf>,
         stdin: bool,
     ) -> io::Result<Through> {
         let (tell, facts) = unbounded();
@@ -62,7 +62,7 @@ impl Through {
         }
         let over = matches!(answer, Some(FromInit::Failed(..)));
         let body = move || {
-            follow(link, &tell, &page, over);
+            follow(link, &tell, page.as_deref(), over);
             drop(going);
         };
         thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
@@ -118,6 +118,10 @@ impl Channel for Through {
         Err(Error::Refused { call: "fosse's PID 1".into(), complaint: "it does not end".into() })
     }
 
+    fn end(&self, grace: Duration, _deadline: Deadline) -> Result<()> {
+        self.say(&ToInit::End(u32::try_from(grace.as_millis()).unwrap_or(u32::MAX)), &[])
+    }
+
     fn freeze(&self, frozen: bool, _deadline: Deadline) -> Result<()> {
         self.say(&ToInit::Freeze(frozen), &[])
     }
@@ -132,7 +136,7 @@ impl Channel for Through {
 }
 
 /// Reads what init says until it ends, and turns it into facts; `told` if the last one is out already.
-fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path, mut told: bool) {
+fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, mut told: bool) {
     // What makes no sense ends it as well: closing the connection is then the end of the command.
     while let Ok(Some(message)) = link.next(&mut Vec::new()) {
         match message {
@@ -140,12 +144,17 @@ fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path, mut told:
                 told = true;
                 tell.send(ended(exit)).unwrap_or_default();
             }
+            // Its streams were handed out before it was known that it cannot be executed.
+            FromInit::Failed(stage, errno) if !told => {
+                told = true;
+                tell.send(failed(stage, errno)).unwrap_or_default();
+            }
             FromInit::Hello(_) | FromInit::Started | FromInit::Failed(..) | FromInit::Exited(_) => {}
         }
     }
     if !told {
         // Only the kernel ends init without a word, with everybody in its place.
-        let fact = match read_page(page) {
+        let fact = match page.map_or(Page::Started, read_page) {
             Page::Exited(exit) => ended(exit),
             Page::Started => ended(KILLED),
             Page::Blank => {

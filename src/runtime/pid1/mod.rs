@@ -7,9 +7,11 @@
 
 mod channel;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -74,8 +76,28 @@ struct Link {
 }
 
 impl Link {
+    /// Says what to start; init's first answer, and the descriptors that came with it.
+    fn ask_to_start(
+        &mut self,
+        start: &Start,
+        mut fds: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> io::Result<(Option<FromInit>, Vec<OwnedFd>)> {
+        self.stream.set_write_timeout(Some(limit))?;
+        self.stream.set_read_timeout(Some(limit))?;
+        let mut bytes = &ToInit::Start(start.clone()).encode()[..];
+        while !bytes.is_empty() {
+            let count = socket::send(&self.stream, bytes, fds, true)?;
+            (bytes, fds) = (&bytes[count..], &[]);
+        }
+        let mut fds = Vec::new();
+        let answer = self.next(&mut fds)?;
+        self.stream.set_read_timeout(None)?;
+        Ok((answer, fds))
+    }
+
     /// The next message, with the descriptors that came by then; `None` at the end.
-    fn next(&mut self, fds: &mut Vec<std::os::fd::OwnedFd>) -> io::Result<Option<FromInit>> {
+    fn next(&mut self, fds: &mut Vec<OwnedFd>) -> io::Result<Option<FromInit>> {
         loop {
             if let Some(message) = self.decoder.message().map_err(io::Error::other)? {
                 return Ok(Some(message));
@@ -101,19 +123,16 @@ impl Visitor {
     /// Lets it start the command; `page` is where it leaves the exit.
     pub fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
         let file = open_page(page)?;
-        self.link.stream.set_write_timeout(Some(limit))?;
-        self.link.stream.set_read_timeout(Some(limit))?;
-        let mut bytes = &ToInit::Start(start.clone()).encode()[..];
-        let mut fds = &[file.as_fd()][..];
-        while !bytes.is_empty() {
-            let count = socket::send(&self.link.stream, bytes, fds, true)?;
-            (bytes, fds) = (&bytes[count..], &[]);
-        }
-        let mut fds = Vec::new();
-        let answer = self.link.next(&mut fds)?;
-        self.link.stream.set_read_timeout(None)?;
-        Through::new(self.link, answer, fds, page.to_owned(), start.stdin)
+        let (answer, fds) = self.link.ask_to_start(start, &[file.as_fd()], limit)?;
+        Through::new(self.link, answer, fds, Some(page.to_owned()), start.stdin)
     }
+}
+
+/// Starts one more command, over a connection to which the owner of a run has introduced its init.
+pub fn start_another(stream: UnixStream, start: &Start, limit: Duration) -> io::Result<Through> {
+    let mut link = Link { stream, decoder: Decoder::default() };
+    let (answer, fds) = link.ask_to_start(start, &[], limit)?;
+    Through::new(link, answer, fds, None, start.stdin)
 }
 
 /// The exit page: a file with its bytes written, since memory of a file's hole is none on a full disk.
@@ -131,15 +150,14 @@ pub fn read_page(path: &Path) -> Page {
     bytes.map_or(Page::Blank, |bytes| Page::decode(u64::from_le_bytes(bytes)))
 }
 
-/// The command of a run, as init is told it.
-pub fn start_of(spec: &crate::runtime::Spec) -> Start {
-    use std::os::unix::ffi::OsStrExt;
-    let bytes = |text: &std::ffi::OsString| text.as_bytes().to_vec();
+/// A command as init is told it.
+pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<&str>, stdin: bool) -> Start {
+    let bytes = |text: &OsString| text.as_bytes().to_vec();
     Start {
-        argv: spec.command.iter().map(bytes).collect(),
-        env: spec.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
-        cwd: Vec::new(),
-        stdin: spec.interactive,
+        argv: command.iter().map(bytes).collect(),
+        env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        cwd: cwd.unwrap_or_default().as_bytes().to_vec(),
+        stdin,
     }
 }
 

@@ -1,0 +1,170 @@
+//! `fosse exec`: one more command in a live run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Exec as Args;
+use super::config;
+use super::engines::Engines;
+use super::report::{Error, Result};
+use super::resolve::{environment, mistake, user};
+use super::run::receive_signals;
+use super::stop::find;
+use crate::base::error::Failure;
+use crate::base::id::random_hex;
+use crate::base::log;
+use crate::run::exec::{Session, follow};
+use crate::run::store::{Entry, Store, View};
+use crate::run::{control, owner};
+use crate::runtime::{Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
+use crate::sys::signal::Signal;
+use crate::wire::record::{Io, Record, State};
+
+/// What is passed on to the command.
+const SIGNALS: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+
+pub fn exec(args: &Args) -> Result {
+    check(args)?;
+    let store = super::store()?;
+    // From here on a signal is a message.
+    let signals = receive_signals(&SIGNALS)?;
+    let record = live(&store, &args.run)?;
+    let engines = Engines::new(&store, &config::trusted(&store.paths)?, true);
+    let runtime = engines.of(&record)?;
+    let exec = resolve(args, &store, &record, &*runtime)?;
+    runtime.check_exec(&exec).map_err(mistake)?;
+    if let Ok(signal) = signals.try_recv() {
+        return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
+    }
+    let session = Session {
+        channel: start(&store, &record, &*runtime, &exec)?,
+        command: exec.command[0].to_string_lossy().into_owned(),
+        interactive: args.interactive,
+        grace: Duration::from_millis(record.grace_ms),
+        timeout: args.timeout,
+        limits: runtime.limits(),
+    };
+    let outcome = follow(session, &signals)?;
+    for failure in &outcome.failures {
+        log::error(failure);
+    }
+    Ok(outcome.code)
+}
+
+/// Starts the command: through the run's own init, to which its owner introduces this process; or through the
+/// engine, where that carries the run, for another user, and past an owner that does not answer.
+fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec) -> Result<Arc<dyn Channel>> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new("starting the command", error);
+    if record.io == Io::Init && exec.user.is_none() {
+        let owner = owner::read_owner(&store.run(&record.id));
+        let introduced = owner.map(|owner| control::introduce(Path::new(&owner.socket), store.uid));
+        if let Some(Ok(stream)) = introduced {
+            let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != EXEC_MARK).cloned().collect();
+            let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.interactive);
+            let through = pid1::start_another(stream, &start, runtime.limits().change);
+            return Ok(Arc::new(through.map_err(|error| failed(&error))?));
+        }
+    }
+    let channel =
+        runtime.exec(exec).map_err(|error| failed(&error).hint("fosse doctor tells whether the engine works"))?;
+    Ok(Arc::from(channel))
+}
+
+/// What can be known to be wrong before anything is looked up.
+fn check(args: &Args) -> Result<()> {
+    let wrong = |why: String| Err(Error::Usage(mistake(why)));
+    if args.command.first().is_none_or(|word| word.is_empty()) {
+        return wrong("the command is empty".into());
+    }
+    if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return wrong("--timeout must be more than 0".into());
+    }
+    match &args.workdir {
+        Some(dir) if !dir.starts_with('/') => wrong(format!("--workdir {dir:?} is not an absolute path")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The record of a run in which a command can be started.
+fn live(store: &Store, text: &str) -> Result<Record> {
+    let what = "starting a command in a run";
+    let id = find(store, text, what)?;
+    let view: View = match store.load(&id) {
+        Some(Entry::Known(view)) => *view,
+        Some(Entry::Unreadable { why, .. }) => {
+            return Err(Failure::new(format!("reading the record of {id}"), why).into());
+        }
+        None => return Err(Failure::new(what, format!("run {id} was destroyed")).into()),
+    };
+    let orphan = view.is_orphan();
+    let record = view.record;
+    let title = format!("{} ({id})", record.name);
+    let refuse = |why: &str, hint: String| Err(Failure::new(what, format!("{title} {why}")).hint(hint).into());
+    if orphan {
+        return refuse("has lost its owner", format!("fosse stop {id} finishes it"));
+    }
+    match record.state {
+        State::Running | State::Stopping => {}
+        State::Created | State::Starting => return refuse("is still starting", "try again in a moment".into()),
+        State::Stopped | State::Failed => {
+            let why = format!("has ended: its state is {}", record.state.as_str());
+            return refuse(&why, "fosse list --running shows live runs; fosse run starts one".into());
+        }
+    }
+    if !record.machine_id.is_empty() && record.machine_id != owner::machine_id() {
+        return refuse("belongs to another machine", "ask there".into());
+    }
+    Ok(record)
+}
+
+fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -> Result<Exec> {
+    let mark = random_hex(16).map_err(|error| Failure::new("making a mark", error))?;
+    let mut env = environment::assignments(&args.env).map_err(Error::Usage)?;
+    env.retain(|(name, _)| name != EXEC_MARK);
+    env.push((EXEC_MARK.into(), mark.clone().into()));
+    if record.io == Io::Init {
+        // The engine was told no variable of the run's: these at least are known here.
+        let known = [("HOME", HOME), ("FOSSE_RUN_ID", record.id.as_str()), ("FOSSE_RUN_NAME", record.name.as_str())];
+        let missing = known.into_iter().filter(|(name, _)| !env.iter().any(|(given, _)| given == name));
+        env.extend(missing.map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>());
+    }
+    let container = record.id.object_name();
+    let user = match args.user.as_deref() {
+        Some(text) => user_of(text, record, runtime, &container)?,
+        None => None,
+    };
+    Ok(Exec {
+        container,
+        container_id: record.container_id.clone(),
+        command: args.command.clone(),
+        interactive: args.interactive,
+        workdir: args.workdir.clone(),
+        user,
+        env,
+        env_file: store.run(&record.id).exec_env_file(&mark),
+        mark,
+    })
+}
+
+/// `--user`, as the engine takes it; nothing where that is the run's own user.
+fn user_of(text: &str, record: &Record, runtime: &dyn Runtime, container: &str) -> Result<Option<String>> {
+    let choice = user::parse(text).map_err(Error::Usage)?;
+    let user = user::resolve(choice, runtime)?;
+    if user.describe() == record.user {
+        return Ok(None);
+    }
+    match user {
+        User::Image => {
+            let failed = |error| Failure::new("asking for the image's user", error);
+            let name = runtime.image_user(container, runtime.limits().query()).map_err(failed)?;
+            // An image that names nobody means root.
+            Ok(Some(if name.is_empty() { "0".into() } else { name }))
+        }
+        User::Ids { host_ids: true, .. } => {
+            let why = "the engine maps users, and the run was not started as its caller";
+            Err(Failure::new("understanding --user", why).hint("start the run with --user caller").into())
+        }
+        User::Ids { .. } => Ok(Some(user.describe())),
+    }
+}

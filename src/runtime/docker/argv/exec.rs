@@ -1,0 +1,124 @@
+//! One more command in a running container, and what is asked about it.
+
+use std::ffi::OsString;
+
+use super::{Environment, check_environment, is_text, split, steers_the_tool, words};
+use crate::runtime::{EXEC_MARK, Exec, Kind};
+
+/// Starts one more command in a container, and what its variables travel in.
+pub fn exec(kind: Kind, exec: &Exec) -> (Vec<OsString>, Environment) {
+    let mut args = words(["exec"]);
+    if exec.interactive {
+        args.push("--interactive".into());
+        if kind == Kind::Podman {
+            // No bytes of a pipe may ever be taken for the keys by which it detaches.
+            args.extend(words(["--detach-keys", ""]));
+        }
+    }
+    if let Some(workdir) = &exec.workdir {
+        args.extend(words(["--workdir", workdir]));
+    }
+    if let Some(user) = &exec.user {
+        args.extend(words(["--user", user]));
+    }
+    let carried = exec_environment(&exec.env);
+    if !carried.file.is_empty() {
+        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
+    }
+    for (name, _) in &carried.by_process {
+        args.extend([OsString::from("--env"), name.clone()]);
+    }
+    // Nothing after the name is an option.
+    args.push(exec.container.clone().into());
+    args.extend(exec.command.iter().cloned());
+    (args, carried)
+}
+
+/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
+/// that carries its mark. Code 3 means that there is none.
+pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
+    // The command goes first: it would say what became of its children, and start others.
+    const SCRIPT: &str = r#"
+sent=
+send() {
+    for dir in /proc/[0-9]*; do
+        mine=
+        { while IFS= read -r line || [ -n "$line" ]; do
+            case $line in *"$1"*) mine=1; break ;; esac
+        done <"$dir/environ"; } 2>/dev/null
+        [ -n "$mine" ] || continue
+        { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
+        parent=${stat##*) }
+        parent=${parent#* }
+        parent=${parent%% *}
+        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
+    done
+}
+send "$1" "$2" first
+[ "$3" = first ] || send "$1" "$2" all
+[ -n "$sent" ] || exit 3
+"#;
+    let mut args = words(["exec"]);
+    if let Some(user) = &exec.user {
+        args.extend(words(["--user", user]));
+    }
+    let mark = format!("{EXEC_MARK}={}", exec.mark);
+    let which = if all { "all" } else { "first" };
+    args.extend(words([&exec.container, "sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which]));
+    args
+}
+
+/// Asks for the image of a container.
+pub fn image_of(container: &str) -> [&str; 5] {
+    ["container", "inspect", "--format", "{{.Image}}", container]
+}
+
+/// Asks whom an image names as its user.
+pub fn user_of(image: &str) -> [&str; 5] {
+    ["image", "inspect", "--format", "{{.Config.User}}", image]
+}
+
+/// How values reach a tool that lives as long as its command: never in its arguments. Only what would steer the tool
+/// itself is in a file, so that mostly there is none.
+fn exec_environment(env: &[(OsString, OsString)]) -> Environment {
+    split(env, |name, _| name.to_str().is_some_and(steers_the_tool))
+}
+
+/// What of one more command cannot be written for this tool.
+pub fn check_exec(kind: Kind, exec: &Exec) -> Result<(), String> {
+    let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
+    let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
+    is_text(kind, words.chain(values))?;
+    check_environment(kind, &exec.env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn one_more_command_carries_no_value_of_a_variable() {
+        let command = Exec {
+            container: "fosse-0123456789ab".into(),
+            container_id: None,
+            command: vec!["env".into(), "-i".into()],
+            interactive: true,
+            workdir: Some("/w".into()),
+            user: Some("7:8".into()),
+            env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],
+            env_file: "/s/env".into(),
+            mark: "m".into(),
+        };
+        let (args, carried) = exec(Kind::Podman, &command);
+        let wanted = "exec --interactive --detach-keys  --workdir /w --user 7:8 --env-file /s/env --env A \
+                      fosse-0123456789ab env -i";
+        assert_eq!(text(&args), wanted);
+        assert_eq!(carried.file, b"HTTPS_PROXY=steers\n");
+        assert_eq!(carried.by_process, [(OsString::from("A"), OsString::from("secret"))]);
+        assert!(!text(&exec(Kind::Docker, &command).0).contains("--detach-keys"));
+    }
+}

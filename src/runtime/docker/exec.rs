@@ -1,0 +1,271 @@
+//! The second path of one more command in a live run: the engine's own `exec`.
+//!
+//! Its client carries bytes and the exit code. It passes no signals on, so they take a way of their own: from the
+//! host where its processes can be seen (`inside`), else through a shell of the image by one more exec. A client
+//! that is ended does not end its command either; what is left then ends with the run.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+
+use super::inside::{self, Attempt, Target};
+use super::{Engine, argv, parse};
+use crate::base::fs;
+use crate::base::time::Deadline;
+use crate::process::{self, Child, Cmd, Exit, Io, Stdio, no_cancel};
+use crate::runtime::{Channel, End, Error, Exec, Fact, Kind, Refusal, Result, Runtime, Status, Streams};
+use crate::sys::signal::Signal;
+use crate::wire::record;
+
+/// Between two tries to signal a command that is just starting.
+const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long it is tried to kill what cannot be seen to be gone, before the client is ended all the same.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a client may go on once its command was killed: the last bytes and the code are on their way. Docker
+/// itself waits 2 s for streams that somebody holds.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How long it is tried to end what a command left behind.
+const SWEEP_LIMIT: Duration = Duration::from_secs(1);
+
+/// One more command behind the engine's client.
+pub struct Executed {
+    engine: Arc<Engine>,
+    exec: Exec,
+    mark: String,
+    streams: Mutex<Streams>,
+    facts: Receiver<Fact>,
+    /// Asks to end the client.
+    end: Sender<()>,
+    /// Disconnected when the client has ended.
+    over: Receiver<Infallible>,
+}
+
+impl Executed {
+    /// Starts the client.
+    pub fn start(engine: Arc<Engine>, exec: &Exec) -> Result<Box<dyn Channel>> {
+        let (args, carried) = argv::exec(engine.kind, exec);
+        let mut cmd = engine.cmd(args);
+        cmd.env.extend(carried.by_process);
+        let call = cmd.title();
+        let file = (!carried.file.is_empty()).then(|| exec.env_file.clone());
+        if let Some(path) = &file {
+            fs::create_private(path, &carried.file).map_err(|error| Error::Garbled {
+                call: call.clone(),
+                why: format!("its environment cannot be written to {}: {error}", path.display()),
+            })?;
+        }
+        let (started, streams) = bounded(1);
+        let (tell, facts) = unbounded();
+        let (end, asked) = bounded(1);
+        let (ended, over) = bounded(0);
+        let mark = format!("{}={}", crate::runtime::EXEC_MARK, exec.mark);
+        let watch = Watch { engine: Arc::clone(&engine), exec: exec.clone(), mark: mark.clone(), file, tell, asked };
+        let interactive = exec.interactive;
+        // The client lives and dies with the thread that starts it.
+        let thread = thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
+            watch.run(&cmd, interactive, &started);
+            drop(ended);
+        });
+        if let Err(source) = thread {
+            fs::remove_file(&exec.env_file).unwrap_or_default();
+            return Err(Error::Call(process::Error::Start { call, source }));
+        }
+        let streams = streams.recv().map_err(|_| Error::Garbled { call, why: "its thread ended".into() })??;
+        Ok(Box::new(Executed { engine, exec: exec.clone(), mark, streams: Mutex::new(streams), facts, end, over }))
+    }
+
+    /// Waits a moment; whether the client has ended.
+    fn is_over_after(&self, moment: Duration) -> bool {
+        let again = Deadline::after(moment).channel();
+        select! {
+            recv(self.over) -> _ => true,
+            recv(again) -> _ => false,
+        }
+    }
+
+    /// Sends a signal from inside, where the image has a shell.
+    fn signal_inside(&self, signal: Signal, all: bool, deadline: Deadline) -> Result<Attempt> {
+        let cmd = self.engine.cmd(argv::signal_inside(&self.exec, &signal.name(), all));
+        let output = process::call(&cmd, deadline, &no_cancel())?;
+        match output.exit {
+            Exit::Code(0) => Ok(Attempt::Sent),
+            Exit::Code(3) => Ok(Attempt::NoneThere),
+            _ => Err(self.engine.refusal(&cmd, &output)),
+        }
+    }
+
+    fn kill(&self, deadline: Deadline) -> Result<()> {
+        let limit = Deadline::after(KILL_LIMIT).min(deadline);
+        let mut killed = false;
+        loop {
+            let attempt = match inside::kill(target(&self.exec, &self.mark), limit) {
+                Attempt::Blind => self.signal_inside(Signal::KILL, true, limit)?,
+                known => known,
+            };
+            killed |= attempt == Attempt::Sent;
+            if attempt == Attempt::NoneThere && killed {
+                return Ok(());
+            }
+            // Seen from the host, nothing is left; from inside, that is asked once more.
+            if self.is_over_after(if killed { Duration::ZERO } else { SIGNAL_AGAIN }) {
+                return Ok(());
+            }
+            if limit.expired() {
+                return if killed { Ok(()) } else { Err(not_found(&self.exec)) };
+            }
+        }
+    }
+}
+
+fn target<'a>(exec: &'a Exec, mark: &'a str) -> Target<'a> {
+    Target { container_id: exec.container_id.as_deref(), mark }
+}
+
+fn not_found(exec: &Exec) -> Error {
+    let complaint = "its process cannot be found inside".to_owned();
+    Error::Refused { call: format!("exec in {}", exec.container), complaint }
+}
+
+impl Channel for Executed {
+    fn io(&self) -> record::Io {
+        record::Io::Engine
+    }
+
+    fn streams(&self) -> Streams {
+        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
+    }
+
+    fn facts(&self) -> Receiver<Fact> {
+        self.facts.clone()
+    }
+
+    fn look(&self) {}
+
+    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+        if signal == Signal::KILL {
+            let killed = self.kill(deadline);
+            // Now or never: a full channel holds the same request.
+            self.end.try_send(()).unwrap_or_default();
+            return killed;
+        }
+        loop {
+            let attempt = match inside::signal(target(&self.exec, &self.mark), signal) {
+                Attempt::Blind => self.signal_inside(signal, false, deadline)?,
+                known => known,
+            };
+            if attempt == Attempt::Sent || self.is_over_after(SIGNAL_AGAIN) {
+                return Ok(());
+            }
+            if deadline.expired() {
+                return Err(not_found(&self.exec));
+            }
+        }
+    }
+
+    fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
+        self.signal(if frozen { Signal::STOP } else { Signal::CONT }, deadline)
+    }
+
+    fn may_be_foreign(&self, start: &[u8]) -> bool {
+        parse::begins_like_a_refusal(start)
+    }
+
+    fn refusal(&self, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
+        let names = [&self.exec.container, &self.engine.endpoint];
+        let names = names.into_iter().chain(&self.exec.container_id).map(String::as_str);
+        parse::refusal(self.engine.kind, &names.collect::<Vec<_>>(), code, said)
+    }
+}
+
+/// The thread that waits for the client.
+struct Watch {
+    engine: Arc<Engine>,
+    exec: Exec,
+    mark: String,
+    /// The file of variables, until the client has surely read it.
+    file: Option<std::path::PathBuf>,
+    tell: Sender<Fact>,
+    asked: Receiver<()>,
+}
+
+impl Watch {
+    fn run(mut self, cmd: &Cmd, interactive: bool, started: &Sender<Result<Streams>>) {
+        let stdin = if interactive { Stdio::Pipe } else { Stdio::Null };
+        match Child::spawn(cmd, Io { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe }) {
+            Err(error) => {
+                self.forget_file();
+                started.send(Err(error.into())).unwrap_or_default();
+            }
+            Ok(mut child) => {
+                let streams =
+                    Streams { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+                started.send(Ok(streams)).unwrap_or_default();
+                let exit = self.follow(&mut child);
+                self.forget_file();
+                // What the command left behind ends with it where it can be seen, else with the run.
+                inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
+                let end = exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit));
+                // The caller may no longer listen: it is ending, and needs no fact.
+                self.tell.send(Fact::Ended(end)).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Waits for the client's end; `None` if it had to be ended.
+    fn follow(&mut self, client: &mut Child) -> Option<Exit> {
+        let ended = client.ended();
+        // A tool reads its arguments at once; that long it may take on the slowest machine.
+        let mut read = self.engine.limits.change().channel();
+        loop {
+            select! {
+                recv(ended) -> _ => return Some(client.reap()),
+                recv(read) -> _ => {
+                    self.forget_file();
+                    read = never();
+                }
+                recv(self.asked) -> _ => break,
+            }
+        }
+        let late = Deadline::after(LAST_WORDS).channel();
+        select! {
+            recv(ended) -> _ => Some(client.reap()),
+            recv(late) -> _ => {
+                client.terminate(Duration::from_millis(500));
+                None
+            }
+        }
+    }
+
+    fn forget_file(&mut self) {
+        if let Some(path) = self.file.take() {
+            fs::remove_file(&path).unwrap_or_default();
+        }
+    }
+
+    /// What a client's exit says about the command's. `docker exec` says 255 for an engine that went away.
+    fn end_of(&self, exit: Exit) -> End {
+        match exit {
+            Exit::Signal(_) => unknown("the engine's client was killed"),
+            Exit::Code(255) if self.engine.kind == Kind::Docker && !self.container_lives() => {
+                unknown("the engine went away")
+            }
+            Exit::Code(code) => End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false },
+        }
+    }
+
+    fn container_lives(&self) -> bool {
+        let names = [self.exec.container.clone()];
+        let facts = self.engine.inspect(&names, self.engine.limits.query(), &no_cancel());
+        facts.is_ok_and(|facts| facts.first().is_some_and(|facts| facts.status == Status::Live))
+    }
+}
+
+fn unknown(why: &str) -> End {
+    End { code: None, signal: None, oom: false, lost: Some(why.to_owned()), output_cut: true }
+}

@@ -1,0 +1,240 @@
+//! The processes of one more command, seen from the host where they can be: by a mark in their environment.
+//!
+//! No engine's client passes signals on to what it started by `exec`, and none tells its process. But each such
+//! command gets a variable of its own with a random value, and its descendants inherit it. Where this user may read
+//! the environment of processes in the container (as root, or with a rootless engine on this machine), they are
+//! found in /proc and signalled through handles that never come to mean a stranger. What drops the variable and
+//! leaves the command's session is not found; nor is a command that replaces its own environment.
+
+use crate::base::time::Deadline;
+use crate::sys::signal::Signal;
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// A process took the signal.
+    Sent,
+    /// The container's processes can be seen, and none is meant.
+    NoneThere,
+    /// They cannot be seen or signalled from here.
+    Blind,
+}
+
+/// Whose processes: the engine's id of the container, if it is known, and the mark.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Part of the path of their control group, where the engine makes one.
+    pub container_id: Option<&'a str>,
+    /// `NAME=VALUE`.
+    pub mark: &'a str,
+}
+
+/// Signals the command itself.
+pub fn signal(target: Target<'_>, signal: Signal) -> Attempt {
+    platform::signal(target, signal)
+}
+
+/// Kills the command and everything it started, as far as that can be known; looks until nothing is left.
+pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
+    platform::kill(target, deadline)
+}
+
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use super::{Attempt, Deadline, Signal, Target};
+
+    pub fn signal(_: Target<'_>, _: Signal) -> Attempt {
+        Attempt::Blind
+    }
+
+    pub fn kill(_: Target<'_>, _: Deadline) -> Attempt {
+        Attempt::Blind
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use super::{Attempt, Deadline, Signal, Target};
+    use crate::sys::process::{Pid, PidHandle};
+
+    /// Between two looks, while processes are dying.
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+    /// A process of the container (proc_pid_stat(5)).
+    #[derive(Debug)]
+    struct Process {
+        pid: i32,
+        parent: i32,
+        session: i32,
+        /// In clock ticks since the boot: with the number, its identity.
+        started: u64,
+        /// Whether it carries the mark; `None`: that may not be known.
+        marked: Option<bool>,
+        /// Whether its parent is in no container: an engine started it.
+        first: bool,
+    }
+
+    pub fn signal(target: Target<'_>, signal: Signal) -> Attempt {
+        let seen = look(target);
+        match seen.iter().find(|process| process.first && process.marked == Some(true)) {
+            Some(process) if send(process, signal) => Attempt::Sent,
+            Some(_) => Attempt::Blind,
+            None => nobody(&seen),
+        }
+    }
+
+    pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
+        let mut attempt = Attempt::NoneThere;
+        loop {
+            let seen = look(target);
+            let meant = family(&seen);
+            if meant.is_empty() {
+                return if attempt == Attempt::Sent { attempt } else { nobody(&seen) };
+            }
+            // One that has just ended takes no signal, and is not there at the next look.
+            if meant.iter().any(|process| send(process, Signal::KILL)) {
+                attempt = Attempt::Sent;
+            }
+            if deadline.expired() {
+                return Attempt::Blind;
+            }
+            Deadline::after(LOOK_AGAIN).channel().recv().map_or_else(drop, drop);
+        }
+    }
+
+    fn nobody(seen: &[Process]) -> Attempt {
+        if seen.iter().any(|process| process.marked.is_some()) { Attempt::NoneThere } else { Attempt::Blind }
+    }
+
+    /// Those with the mark, those in a session that one of them leads, and all their descendants.
+    fn family(seen: &[Process]) -> Vec<&Process> {
+        let marked = |process: &&Process| process.marked == Some(true);
+        let mut pids: BTreeSet<i32> = seen.iter().filter(marked).map(|process| process.pid).collect();
+        loop {
+            let belongs = |process: &&Process| pids.contains(&process.parent) || pids.contains(&process.session);
+            let more: Vec<i32> = seen.iter().filter(belongs).map(|process| process.pid).collect();
+            let before = pids.len();
+            pids.extend(more);
+            if pids.len() == before {
+                let mut meant: Vec<&Process> = seen.iter().filter(|process| pids.contains(&process.pid)).collect();
+                // The command goes first: it would say what became of its children, and start others.
+                meant.sort_by_key(|process| !process.first);
+                return meant;
+            }
+        }
+    }
+
+    /// Signals exactly that process: the handle is opened first, and then it is looked at once more.
+    fn send(process: &Process, signal: Signal) -> bool {
+        let handle = Pid::new(process.pid).and_then(|pid| PidHandle::open(pid).ok());
+        let same = stat(&directory(process.pid)).is_some_and(|stat| stat.started == process.started);
+        same && handle.is_some_and(|handle| handle.signal(signal).is_ok())
+    }
+
+    fn directory(pid: i32) -> PathBuf {
+        Path::new("/proc").join(pid.to_string())
+    }
+
+    /// The container's processes, as far as they can be told.
+    fn look(target: Target<'_>) -> Vec<Process> {
+        let here = depth(Path::new("/proc/self")).unwrap_or(1);
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(|pid| examine(pid, here, target)).collect()
+    }
+
+    fn examine(pid: i32, here: usize, target: Target<'_>) -> Option<Process> {
+        let directory = directory(pid);
+        // Only what is in a pid namespace below this one: the engine's tool itself has the mark as well.
+        depth(&directory).filter(|depth| *depth > here)?;
+        let stat = stat(&directory).filter(|stat| stat.state != 'Z')?;
+        let marked = std::fs::read(directory.join("environ"))
+            .ok()
+            .map(|bytes| bytes.split(|byte| *byte == 0).any(|variable| variable == target.mark.as_bytes()));
+        let inside = || {
+            let group = std::fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
+            target.container_id.is_some_and(|id| !id.is_empty() && group.contains(id))
+        };
+        if marked != Some(true) && !inside() {
+            return None;
+        }
+        let first = depth(&self::directory(stat.parent)).is_none_or(|depth| depth <= here);
+        Some(Process { pid, parent: stat.parent, session: stat.session, started: stat.started, marked, first })
+    }
+
+    /// How many pid namespaces a process is in, counted from that of this /proc.
+    fn depth(directory: &Path) -> Option<usize> {
+        let status = std::fs::read_to_string(directory.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        Some(line.split_whitespace().count())
+    }
+
+    struct Stat {
+        state: char,
+        parent: i32,
+        session: i32,
+        started: u64,
+    }
+
+    fn stat(directory: &Path) -> Option<Stat> {
+        parse_stat(&std::fs::read_to_string(directory.join("stat")).ok()?)
+    }
+
+    /// The fields after the name, which may itself hold blanks and brackets.
+    fn parse_stat(text: &str) -> Option<Stat> {
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse().ok();
+        Some(Stat {
+            state: fields.first()?.chars().next()?,
+            parent: number(1)?,
+            session: number(3)?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn process(pid: i32, parent: i32, session: i32, marked: bool) -> Process {
+            Process { pid, parent, session, started: 0, marked: Some(marked), first: false }
+        }
+
+        #[test]
+        fn a_family_is_what_is_marked_its_sessions_and_its_descendants() {
+            let all = [
+                process(10, 1, 10, true),
+                // Dropped the mark, and was adopted; the session tells.
+                process(11, 2, 10, false),
+                // Dropped the mark and the session; its parent tells.
+                process(12, 11, 12, false),
+                process(13, 12, 13, false),
+                // The container's own command, and another one.
+                process(2, 1, 2, false),
+                process(20, 1, 20, false),
+            ];
+            let pids: Vec<i32> = family(&all).iter().map(|process| process.pid).collect();
+            assert_eq!(pids, [10, 11, 12, 13]);
+        }
+
+        #[test]
+        fn a_name_with_brackets_does_not_confuse_the_fields() {
+            let numbers = (4..=22).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+            let stat = parse_stat(&format!("7 (a) S 9) S {numbers} 23\n")).unwrap();
+            assert_eq!((stat.state, stat.parent, stat.session, stat.started), ('S', 4, 6, 22));
+            assert!(parse_stat("7 (a) S").is_none() && parse_stat("").is_none());
+        }
+
+        #[test]
+        fn what_is_not_in_a_container_is_never_meant() {
+            // This process has it, as whoever started the tests; no container does.
+            let variable = |name: &str| Some(format!("{name}={}", crate::base::env::get(name)?.to_str()?));
+            let mark = &variable("CARGO_MANIFEST_DIR").unwrap_or_else(|| "NOBODY=has this".into());
+            assert_eq!(signal(Target { container_id: None, mark }, Signal::CONT), Attempt::Blind);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `fosse exec`: signals, time-outs, readers that go away, and what is left in the container.
+
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::exec::{exec, exec_cmd, start_box};
+use crate::support::{
+    Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, finish, fosse, left_out, on_docker, on_each_engine,
+    process_state, repeat, stderr, stdout, wait_until,
+};
+
+/// The commands that run in the container beside its init and its own, as the container shows them.
+fn others(engine: Engine, home: &Home) -> String {
+    let name = format!("fosse-{}", home.newest_id());
+    let listed = engine.says(["exec", &name, "ps", "-o", "args"]);
+    let ours = |line: &&str| !line.contains("init") && !line.contains("sleep 1000") && !line.starts_with("ps ");
+    listed.lines().skip(1).filter(ours).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn int_term_and_hup_reach_the_command_whose_code_is_kept() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        for (signal, own) in [(INT, 130), (TERM, 143), (HUP, 129)] {
+            let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", "echo up; exec sleep 500"]));
+            client.wait_for_output("up");
+            client.signal(signal);
+            let output = client.output();
+            assert_eq!((code(&output), stderr(&output).as_str()), (own, ""), "{engine:?} {signal}");
+        }
+        assert_eq!(others(engine, home), "");
+        assert_eq!(home.newest()["state"], "running");
+    });
+}
+
+/// However early a signal comes: the command is never left alone.
+#[test]
+fn a_signal_during_the_start_ends_the_command_all_the_same() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        for round in 0..repeat(40) {
+            let mut client = Client::spawn(exec_cmd(home, &[], &["sleep", "500"]));
+            std::thread::sleep(Duration::from_millis(round as u64 * 13 % 200));
+            client.signal(TERM);
+            // Before it could be taken as a message, it ended the client itself.
+            let status = client.wait();
+            let ended =
+                status.code().or(std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal));
+            assert_eq!(ended, Some(143), "{engine:?} round {round}: {:?}", client.output());
+        }
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn quit_usr1_and_usr2_are_passed_on_and_end_nothing_by_themselves() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "trap 'echo one' USR1; trap 'echo two' USR2; trap 'echo quit; exit 9' QUIT; echo set; while :; do sleep 0.1; done";
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        client.wait_for_output("set");
+        client.signal(USR1);
+        client.wait_for_output("one");
+        client.signal(12);
+        client.wait_for_output("two");
+        client.signal(QUIT);
+        assert_eq!(code(&client.output()), 9, "{engine:?}");
+    });
+}
+
+/// Only the command gets a signal; the run's own command and other execs do not.
+#[test]
+fn a_signal_reaches_its_own_command_only() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.1; done";
+        let spawn = || Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        let (one, two) = (spawn(), spawn());
+        one.wait_for_output("up");
+        two.wait_for_output("up");
+        one.signal(TERM);
+        let output = one.output();
+        assert_eq!((code(&output), stdout(&output).as_str()), (5, "up\ngot\n"), "{engine:?}");
+        assert_eq!(two.stdout_text(), "up\n");
+        two.signal(TERM);
+        assert_eq!(code(&two.output()), 5);
+    });
+}
+
+#[test]
+fn a_command_that_ignores_the_first_signal_is_killed_after_the_grace_with_every_descendant() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1s"]);
+        let script = "trap '' TERM INT HUP; (setsid sleep 500 &) ; echo up; while :; do sleep 0.1; done";
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        client.wait_for_output("up");
+        client.signal(TERM);
+        assert_eq!(code(&client.output()), 137, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_second_interrupt_kills_at_once() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1h"]);
+        let client = Client::spawn(exec_cmd(
+            home,
+            &[],
+            &["sh", "-c", "trap 'echo got' INT; echo up; while :; do sleep 0.1; done"],
+        ));
+        client.wait_for_output("up");
+        client.signal(INT);
+        client.wait_for_output("got");
+        // Within half a second it counts as the same key press: one comes after that for certain.
+        wait_until("it is killed", || {
+            let ended = process_state(client.pid()).is_none_or(|state| state == 'Z');
+            if !ended {
+                client.signal(INT);
+            }
+            ended
+        });
+        assert_eq!(code(&client.output()), 137, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_time_out_gives_124_whatever_the_command_then_says() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1s"]);
+        for script in [
+            "exec sleep 500",
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+            "trap '' TERM; while :; do sleep 0.1; done",
+        ] {
+            let start = Instant::now();
+            let output = exec(home, &["--timeout", "1s"], &["sh", "-c", script]);
+            assert_eq!((code(&output), stderr(&output).as_str()), (124, ""), "{engine:?} {script}");
+            assert!(start.elapsed() < Duration::from_secs(40), "{engine:?} {script}");
+        }
+        assert_eq!(others(engine, home), "");
+        assert_eq!(code(&exec(home, &["--timeout", "1h"], &["true"])), 0);
+    });
+}
+
+#[test]
+fn what_a_command_leaves_behind_ends_with_it() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "sleep 501 & (setsid sleep 502 >/dev/null 2>&1 &); exit 3";
+        assert_eq!(code(&exec(home, &[], &["sh", "-c", script])), 3, "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_by_sigpipe() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let mut command = exec_cmd(home, &[], &["yes"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 2];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        // The pipe is closed now, with the command still writing.
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((code(&output), &first, stderr(&output).as_str()), (141, b"y\n", ""), "{engine:?}");
+        assert_eq!(others(engine, home), "");
+    });
+}
+
+/// A caller who reads nothing holds up no kill.
+#[test]
+fn a_caller_who_does_not_read_delays_no_time_out() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
+        let mut command = exec_cmd(home, &["--timeout", "1s"], &["yes"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let unread = child.stdout.take().unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(unread);
+        assert_eq!(code(&output), 124, "{output:?}");
+        assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
+/// The engine does not start the command, and does not say that it will not.
+#[test]
+fn an_engine_that_hangs_delays_no_time_out() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
+        let tool = home.script("docker", "case $1 in exec) exec sleep 999 ;; *) exec docker \"$@\" ;; esac");
+        let mut command = exec_cmd(home, &["--timeout", "1s"], &["true"]);
+        command.env("FOSSE_DOCKER", &tool);
+        let output = finish(command);
+        assert_eq!((code(&output), stdout(&output).as_str()), (124, ""), "{output:?}");
+        let mut command = exec_cmd(home, &["-e", "HOME=/tmp"], &["true"]);
+        command.env("FOSSE_DOCKER", &tool);
+        let client = Client::spawn(command);
+        wait_until("the engine is asked", || home.processes().iter().any(|process| process.contains("sleep 999")));
+        client.signal(TERM);
+        let output = client.output();
+        assert_eq!(code(&output), 125, "{output:?}");
+        assert!(stderr(&output).contains("fosse: following the command failed: "), "{output:?}");
+        let left = std::fs::read_dir(home.state().join("runs").join(home.newest_id())).unwrap().flatten();
+        let left = left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with("env-"));
+        assert_eq!(left.count(), 0);
+    });
+}
+
+/// `fosse exec` in a pid namespace of its own: it sees nothing of the container's processes, as with an engine on
+/// another machine.
+fn blind(home: &Home, options: &[&str], command: &[&str]) -> Option<Output> {
+    let apart = ["--fork", "--pid", "--mount-proc", "--kill-child"];
+    if !Command::new("unshare").args(apart).arg("true").output().is_ok_and(|output| output.status.success()) {
+        left_out("a pid namespace of its own needs unshare and root");
+        return None;
+    }
+    let plain = exec_cmd(home, options, command);
+    let mut command = Command::new("unshare");
+    command.args(apart).arg(fosse()).args(plain.get_args()).current_dir(home.workspace()).stdin(Stdio::null());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Some(finish(command))
+}
+
+/// Where the host does not show the container's processes, the image's shell passes signals on. (Podman works on
+/// processes itself, and would find none of the container either.)
+#[test]
+fn signals_find_their_way_where_the_host_shows_nothing() {
+    on_docker(|home| {
+        let _run = start_box(Engine::Docker, home, &["--grace", "3s", "--user", "1234"]);
+        let blind = |script: &str| blind(home, &["--timeout", "2s"], &["sh", "-c", script]);
+        let Some(output) = blind("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done") else { return };
+        assert_eq!((code(&output), stdout(&output).as_str(), stderr(&output).as_str()), (124, "bye\n", ""));
+        let output = blind("trap '' TERM; (setsid sleep 500 &); while :; do sleep 0.1; done").unwrap();
+        assert_eq!((code(&output), stderr(&output).as_str()), (124, ""));
+        assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
+/// And where there is no shell either, that is said; nothing hangs, and the run takes along what is left.
+#[test]
+fn without_any_way_to_signal_the_client_alone_is_ended() {
+    on_docker(|home| {
+        let no_shell = home.write("no-shell", "");
+        let mount = format!("{}:/usr/bin/bash:ro", no_shell.display());
+        let args =
+            ["run", "--runtime", "docker", "--image", "fosse-test:glibc", "-n", "box", "--grace", "1s", "-m", &mount];
+        let run = Client::spawn(home.cmd([&args[..], &["--", "tail", "-f", "/dev/null"]].concat()));
+        wait_until("it runs", || home.list().first().is_some_and(|record| record["state"] == "running"));
+        let name = format!("fosse-{}", home.newest_id());
+        let Some(output) = blind(home, &["--timeout", "1s"], &["sleep", "500"]) else { return };
+        assert_eq!((code(&output), stdout(&output).as_str()), (124, ""), "{output:?}");
+        assert!(stderr(&output).contains("fosse: passing TERM to the command failed: "), "{output:?}");
+        assert!(Engine::Docker.says(["top", &name]).contains("sleep 500"));
+        assert_eq!(code(&home.fosse(["stop", "-q", "box"])), 0);
+        run.output();
+        home.assert_nothing_left();
+    });
+}

@@ -83,6 +83,8 @@ struct Follower {
     /// Somebody wants it to end.
     asked: bool,
     timed_out: bool,
+    /// It never ran.
+    unstarted: bool,
     /// Nobody reads what it writes.
     unread: bool,
     /// It is being told so.
@@ -119,6 +121,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
         first_int: None,
         asked: false,
         timed_out: false,
+        unstarted: false,
         unread: false,
         pipe_signalled: false,
         undelivered: false,
@@ -161,7 +164,10 @@ impl Follower {
                 },
                 recv(facts) -> fact => match fact {
                     Ok(Fact::Ended(end)) => self.on_end(end),
-                    Ok(Fact::StartFailed(why)) => self.on_end(unknown(why)),
+                    Ok(Fact::StartFailed(why)) => {
+                        self.unstarted = true;
+                        self.on_end(unknown(why));
+                    }
                     Ok(Fact::Started) => self.open(),
                     Ok(Fact::Ending) => self.pump.hurry(),
                     Err(_) => {
@@ -348,6 +354,12 @@ impl Follower {
                 refusal.code
             }
             (None, Some(code)) => code,
+            (None, None) if self.unstarted => {
+                let what = format!("starting {}", self.session.command);
+                let why = end.lost.unwrap_or_default();
+                self.failures.push(Failure::new(what, why).hint("fosse doctor tells whether the engine works"));
+                FAULT
+            }
             // Ended because nobody read it.
             (None, None) if self.unread && !self.asked => 128 + u8::try_from(Signal::PIPE.number()).unwrap_or(13),
             (None, None) if self.timed_out => 124,

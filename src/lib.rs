@@ -8,13 +8,14 @@
 //! | [`sys`] | the kernel: **the only unsafe code**; thin wrappers, no policy, no text for users |
 //! | [`process`] | child programs under a deadline: the only place that starts one |
 //! | [`wire`] | the shapes that are stored or sent: the record, the owner's requests and replies |
+//! | [`http`] | the server side of HTTP/1.1 as values: bytes to requests, responses to bytes, who may ask |
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
 //! | `init` | PID 1 for a container (Linux): one thread that starts, signals and reaps |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
-//! `use` goes one way: cli → run → runtime → process → sys, and everyone may use base and wire
-//! (`tests/layers.rs` holds the code to it).
+//! `use` goes one way: cli → run → runtime → process → sys, init → http, process, sys, and everyone may use base
+//! and wire (`tests/layers.rs` holds the code to it).
 //!
 //! # One writer per run, proved by a lock
 //!
@@ -25,6 +26,7 @@
 
 pub mod base;
 pub mod cli;
+pub mod http;
 #[cfg(target_os = "linux")]
 pub mod init;
 pub mod process;

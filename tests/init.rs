@@ -97,15 +97,14 @@ fn e1_a_command_killed_by_a_signal_is_128_and_its_number() {
 /// E2: the command's own code, not that of an orphan that ends at the same time.
 #[test]
 fn e2_the_code_of_an_orphan_is_never_taken_for_the_commands() {
-    for place in [Place::Subreaper, Place::Pid1, Place::FewPids].into_iter().filter(|place| place.available()) {
-        let home = &Home::new();
+    in_both(|place, home| {
         for number in 0..crate::support::repeat(300) {
             let wanted = i32::try_from(number % 100).unwrap();
             let text = format!("i=0; while [ $i -lt 10 ]; do (sh -c 'exit 200' &); i=$((i+1)); done; exit {wanted}");
             let output = script(place, home, &text);
             assert_eq!(code(&output), wanted, "{place:?} {output:?}");
         }
-    }
+    });
 }
 
 // ---- usage ------------------------------------------------------------------------------------
@@ -115,13 +114,27 @@ fn wrong_usage_of_init_is_125_and_runs_nothing() {
     let home = Home::new();
     let ran = home.dir.join("ran");
     let touch = ["touch", ran.to_str().unwrap()];
-    for case in [&["--nonsense"][..], &["--grace", "soon"], &["--grace", "-1"], &["--grace"]] {
+    let file = home.write("a-file", "kept");
+    for case in [
+        &["--nonsense"][..],
+        &["--listen", "nonsense"],
+        &["--listen", "127.0.0.1"],
+        &["--listen", "127.0.0.1:99999"],
+        &["--listen", ""],
+        &["--socket", ""],
+        &["--socket", "/no/such/directory/api.sock"],
+        &["--socket", file.to_str().unwrap()],
+        &["--grace", "soon"],
+        &["--grace", "-1"],
+        &["--grace"],
+    ] {
         let args = if case == ["--grace"] { case.to_vec() } else { [case, &["--"], &touch].concat() };
         assert_says_why(&finish(Place::Subreaper.cmd(&home, &args)), 125, &case.join(" "));
         assert!(!ran.exists(), "{case:?}: the command ran");
     }
-    assert_says_why(&finish(Place::Subreaper.cmd(&home, &[])), 125, "nothing to run");
+    assert_says_why(&finish(Place::Subreaper.cmd(&home, &[])), 125, "nothing to run and nowhere to serve");
     assert_says_why(&home.fosse(["init"]), 125, "nothing at all");
+    assert_eq!(fs::read_to_string(file).unwrap(), "kept", "somebody's file was replaced");
 }
 
 #[test]
@@ -157,10 +170,13 @@ fn x4_x11_the_commands_streams_are_inits_own_and_untouched() {
 #[test]
 fn the_command_is_given_no_descriptor_of_inits() {
     in_both(|place, home| {
-        let output = script(place, home, "ls -l /proc/self/fd");
+        let socket = home.dir.join("api.sock");
+        let args = ["--socket", socket.to_str().unwrap(), "--", "sh", "-c", "ls -l /proc/self/fd"];
+        let output = finish(place.cmd(home, &args));
         let text = stdout(&output);
         assert!(text.contains("pipe:"), "{output:?}");
         assert!(!text.contains("socket:") && !text.contains("anon_inode:"), "{place:?}: {text}");
+        assert!(!socket.exists(), "the socket is left");
     });
 }
 
@@ -192,7 +208,7 @@ fn signals_that_were_blocked_at_the_start_are_passed_on_and_ignored_ones_are_not
         let home = Home::new();
         let command = place.cmd(&home, &["--", "sh", "-c", "echo ready; exec sleep 1000"]);
         let command = wrapped(&command, &["env", "--ignore-signal=INT", "--block-signal=TERM"]);
-        let init = Init::new(place, home, command);
+        let init = Init::new(place, home, command, None);
         init.client().wait_for_output("ready\n");
         init.signal(crate::support::INT);
         init.signal(TERM);

@@ -138,7 +138,7 @@ fn e2_children_from_before_the_start_are_reaped_and_never_taken_for_the_command(
         } else {
             &["env"]
         };
-        let init = Init::new(place, home, wrapped(&inner, unshare));
+        let init = Init::new(place, home, wrapped(&inner, unshare), None);
         init.client().wait_for_output("ready\n");
         wait_until("the dead are reaped", || init.zombies() == 0);
         let left = processes::children(init.pid);

@@ -36,11 +36,11 @@ fn finish_by(home: &Home, verb: &str) {
 
 #[test]
 fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothing() {
-    on_each_engine(|engine, _| {
+    on_each_engine(|engine, place| {
         let verbs = ["stop", "clean", "destroy"];
         for (at, moment) in MOMENTS.iter().enumerate() {
             for verb in [verbs[(at + usize::from(engine == Engine::Podman)) % 3]] {
-                let home = Home::new();
+                let home = Home::with(place.carrier);
                 let file = home.dir.join("id");
                 let options = [
                     "--name",
@@ -172,7 +172,7 @@ fn what_a_killed_clients_last_request_makes_late_is_found_and_removed() {
         // under load does for a client that has gone.
         let slow = home.script(
             "docker",
-            "case $1 in create) touch \"$0.asked\"; setsid sh -c 'sleep 2; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
+            "case $1 in create|run) touch \"$0.asked\"; setsid sh -c 'sleep 2; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
         );
         let mut command = home.run_cmd(Engine::Docker, &["-n", "late"], &["true"]);
         command.env("FOSSE_DOCKER", &slow);

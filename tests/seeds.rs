@@ -45,3 +45,14 @@ fn x4_output_is_read_the_same_before_and_after_the_repair_of_its_file() {
 fn a_workspaces_configuration_widens_nothing() {
     replay("config", checks::config);
 }
+
+#[test]
+fn a_client_is_understood_the_same_however_its_bytes_are_cut() {
+    replay("http_head", checks::http_head);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_client_wants_run_can_be_given_to_a_kernel_or_is_refused() {
+    replay("execute_body", checks::execute_body);
+}

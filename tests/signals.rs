@@ -134,7 +134,7 @@ fn a_signal_before_the_start_gives_128_and_its_number_and_leaves_nothing() {
     on_docker(|home| {
         let slow = home.script(
             "docker",
-            "echo called >>\"$0.calls\"; case $1 in create) touch \"$0.creating\"; sleep 2;; esac; exec docker \"$@\"",
+            "echo called >>\"$0.calls\"; case $1 in create|run) touch \"$0.creating\"; sleep 2;; esac; exec docker \"$@\"",
         );
         for (signal, wanted) in [(INT, 130), (TERM, 143), (HUP, 129)] {
             let creating = home.dir.join("docker.creating");

@@ -1,7 +1,7 @@
 //! Ending a run from another process, by its time limit, with a frozen owner, and at the same time as its own end.
 
 use crate::support::{
-    CONT, Client, Engine, KILL, STOP, code, on_docker, on_each_engine, process_state, repeat, stderr, stdout,
+    CONT, Carrier, Client, Engine, KILL, STOP, code, on_docker, on_each_engine, process_state, repeat, stderr, stdout,
     wait_until,
 };
 
@@ -19,7 +19,9 @@ fn x7_stop_from_another_process_ends_the_run_and_its_client() {
             (Some("stopped"), Some("stopped"), Some(143)),
             "{record}"
         );
-        assert_eq!(home.objects(engine), Vec::<String>::new());
+        if home.carrier == Carrier::Client {
+            assert_eq!(home.objects(engine), Vec::<String>::new());
+        }
         assert_eq!(code(&client.output()), 143);
         assert_eq!(code(&home.fosse(["stop", "web"])), 0, "a second stop finds it done");
         home.assert_nothing_left();
@@ -119,12 +121,17 @@ fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
         let stopped = home.fosse(["stop", "frozen"]);
         assert_eq!(code(&stopped), 0, "{engine:?} {stopped:?}");
         let record = home.newest();
+        // With its client a command that init carries is gone at once; the engine still has the other, and its output.
+        let (ended, said) = match home.carrier {
+            Carrier::Init => (None, "ready\n"),
+            Carrier::Client => (Some(7), "ready\npolite\n"),
+        };
         assert_eq!(
             (record["state"].as_str(), record["reason"].as_str(), record["exit_code"].as_i64()),
-            (Some("stopped"), Some("stopped"), Some(7)),
+            (Some("stopped"), Some("stopped"), ended),
             "{record}"
         );
-        assert_eq!(stdout(&home.logs("frozen")), "ready\npolite\n", "{engine:?}: what the client did not see is saved");
+        assert_eq!(stdout(&home.logs("frozen")), said, "{engine:?}");
         drop(client);
         home.assert_nothing_left();
     });

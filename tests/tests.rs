@@ -4,6 +4,8 @@
 mod support;
 
 mod behind;
+#[cfg(target_os = "linux")]
+mod carried;
 mod clean;
 mod config;
 mod docs;
@@ -13,7 +15,15 @@ mod exec;
 #[cfg(target_os = "linux")]
 mod exec_signals;
 #[cfg(target_os = "linux")]
+mod execute;
+#[cfg(target_os = "linux")]
+mod execute_ends;
+#[cfg(target_os = "linux")]
+mod execute_load;
+#[cfg(target_os = "linux")]
 mod init;
+#[cfg(target_os = "linux")]
+mod init_http;
 #[cfg(target_os = "linux")]
 mod init_orphans;
 #[cfg(target_os = "linux")]

@@ -118,6 +118,8 @@ complete -c fosse -n "__fish_fosse_using_subcommand status" -s h -l help -d 'Pri
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -l json -d 'Print one JSON object a line'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s q -l quiet -d 'Print problems only'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand init" -l listen -d 'Execute commands for who asks at this address; beyond this machine with FOSSE_INIT_TOKEN only' -r
+complete -c fosse -n "__fish_fosse_using_subcommand init" -l socket -d 'Execute commands for who asks at this new socket file, which only this user can open' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l grace -d 'After a TERM, wait this long for the command, then kill it [default: no limit]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l subreaper -d 'Adopt orphans although this is not PID 1'
 complete -c fosse -n "__fish_fosse_using_subcommand init" -s h -l help -d 'Print help'

@@ -26,3 +26,8 @@ pub fn text(name: &str) -> Result<Option<String>, String> {
 pub fn matching(wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(&wanted)).collect()
 }
+
+/// All variables as they are, but the one of that name.
+pub fn all_but(name: &str) -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(known, _)| known != name).collect()
+}

@@ -91,6 +91,11 @@ impl Paths {
         self.sockets.join(format!("{id}.sock"))
     }
 
+    /// Where the owner of a run listens for the init in its place.
+    pub fn init_socket(&self, id: &RunId) -> PathBuf {
+        self.sockets.join(format!("{id}.init"))
+    }
+
     /// fosse's own directories: never visible inside a run.
     pub fn own_directories(&self) -> Vec<PathBuf> {
         let config = self.user_config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
@@ -132,6 +137,11 @@ impl RunPaths {
     /// The same for one more command in the run, by its mark.
     pub fn exec_env_file(&self, mark: &str) -> PathBuf {
         self.dir.join(format!("env-{mark}"))
+    }
+
+    /// Where the init in the run's place leaves the exit.
+    pub fn exit_page(&self) -> PathBuf {
+        self.dir.join("exit")
     }
 
     /// Present while the engine may have objects of this run.

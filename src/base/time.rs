@@ -124,6 +124,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// Now, on the monotonic clock: for who compares many points in time with one look at it.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// A point on the monotonic clock after which waiting ends. Passed down from the verb: no layer starts its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -170,6 +176,11 @@ impl Deadline {
             Some(when) => at(when),
             None => never(),
         }
+    }
+
+    /// Waits until it passes, where nothing can be waited for but time; for ever without a limit.
+    pub fn wait(self) {
+        self.channel().recv().map_or_else(drop, drop);
     }
 
     /// The earlier of two deadlines.

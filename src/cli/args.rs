@@ -3,6 +3,8 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help texts, where brackets are brackets")]
 
 use std::ffi::OsString;
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -239,6 +241,12 @@ pub struct Logs {
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub struct Init {
+    /// Execute commands for who asks at this address; beyond this machine with FOSSE_INIT_TOKEN only
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub listen: Vec<SocketAddr>,
+    /// Execute commands for who asks at this new socket file, which only this user can open
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Adopt orphans although this is not PID 1
     #[arg(long)]
     pub subreaper: bool,
@@ -246,8 +254,14 @@ pub struct Init {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
     /// The command and its arguments; everything from here on belongs to it
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "COMMAND", required_unless_present_any = ["listen", "socket"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
+}
+
+/// An address to listen on.
+#[cfg(target_os = "linux")]
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an address and a port such as 127.0.0.1:2280 or [::1]:2280"))
 }
 
 /// `wait`.

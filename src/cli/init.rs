@@ -1,10 +1,20 @@
 //! `fosse init`: PID 1 for any image.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::args::Init;
-use super::report::Result;
+use super::report::{self, Result};
 use crate::init::{self, Options};
 
 pub fn init(args: Init) -> Result {
-    let options = Options { command: args.command, subreaper: args.subreaper, grace: args.grace };
+    let Init { listen, socket, subreaper, grace, command } = args;
+    let options = Options { command, subreaper, grace, listen, socket };
     Ok(init::run(&options)?)
+}
+
+/// As the init of a run's place, for the owner that listens on a socket.
+pub fn for_an_owner(socket: &OsStr) -> u8 {
+    let ended = init::run_for_an_owner(Path::new(socket)).map_err(report::Error::Failed);
+    ended.unwrap_or_else(|error| report::code_of(&error, super::RUN_FAULT))
 }

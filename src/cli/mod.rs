@@ -43,6 +43,13 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(argv: Vec<OsString>) -> u8 {
+    // How a runtime starts this program as the init of its place: not for users, and without a parser's delay.
+    #[cfg(target_os = "linux")]
+    if let [_, verb, option, socket] = &argv[..] {
+        if verb == "init" && option == "--channel" {
+            return init::for_an_owner(socket);
+        }
+    }
     let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
     let cli = match Cli::try_parse_from(argv) {

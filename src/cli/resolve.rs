@@ -15,7 +15,7 @@ use super::engines::Engines;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
 use crate::run::store::Store;
-use crate::runtime::{Error, Kind, Network, Runtime, Spec};
+use crate::runtime::{Error, Kind, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
 
 /// A run that can be started.
 pub struct Resolved {
@@ -79,7 +79,10 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         pids: config.pids,
         network: config.network.unwrap_or(Network::Open),
         log_max: config.log_max.unwrap_or(LOG_MAX),
+        keep: args.keep,
+        own_init: None,
     };
+    let spec = Spec { own_init: own_init(&config, &spec, store, id), ..spec };
     runtime.check(&spec).map_err(mistake)?;
     Ok(Resolved {
         runtime,
@@ -90,6 +93,22 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         timeout: config.timeout,
         grace: config.grace.unwrap_or(GRACE),
     })
+}
+
+/// What fosse's own PID 1 needs, if it may serve: a program that runs in any image is linked statically, and is still
+/// where it was started from.
+fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<OwnInit> {
+    use std::os::unix::fs::MetadataExt;
+    let is_static = cfg!(all(target_os = "linux", target_feature = "crt-static"));
+    // Where a mount shows something of its own, nothing of ours would be put without traces in it.
+    let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
+    if !is_static || in_the_way || config.init.as_deref() == Some("off") {
+        return None;
+    }
+    let binary = std::env::current_exe().ok()?;
+    let (there, here) = (std::fs::metadata(&binary).ok()?, std::fs::metadata("/proc/self/exe").ok()?);
+    let same = (there.dev(), there.ino()) == (here.dev(), here.ino());
+    same.then(|| OwnInit { binary, socket: store.paths.init_socket(id), page: store.run(id).exit_page() })
 }
 
 /// All layers, with the workspace already looked up: it decides which file is the workspace's layer.

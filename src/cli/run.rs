@@ -159,6 +159,10 @@ struct Plan {
     calls: Vec<Vec<String>>,
 }
 
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
 fn dry_run(args: &Run, resolved: &Resolved) -> Result {
     let spec = &resolved.spec;
     let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
@@ -184,7 +188,11 @@ fn dry_run(args: &Run, resolved: &Resolved) -> Result {
         })?;
     } else {
         for call in calls {
-            out.line(&call.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" "))?;
+            out.line(&quoted(&call))?;
+        }
+        if spec.own_init.is_some() {
+            let command: Vec<String> = spec.command.iter().map(text).collect();
+            out.line(&format!("# fosse's init in it then starts: {}", quoted(&command)))?;
         }
     }
     out.finish()?;

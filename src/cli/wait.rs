@@ -10,7 +10,7 @@ use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::run::finish::watch_lock;
 use crate::run::store::{Entry, Store};
-use crate::wire::record::SCHEMA;
+use crate::wire::record::{Reason, SCHEMA};
 
 /// The exit code for an end that is not known.
 const UNKNOWN: u8 = 125;
@@ -19,11 +19,11 @@ pub fn wait(args: &Wait) -> Result {
     let store = super::store()?;
     let (mut out, mut failed, mut last) = (Out::stdout(), 0, 0);
     for text in &args.run {
-        let ended = find(&store, text, "waiting for a run").and_then(|id| Ok((exit_code(&store, &id)?, id)));
+        let ended = find(&store, text, "waiting for a run").and_then(|id| Ok((end(&store, &id)?, id)));
         match ended {
             Err(failure) => operand(&failure, &mut failed),
-            Ok((code, id)) => {
-                last = code.unwrap_or(UNKNOWN);
+            Ok((End { code, status }, id)) => {
+                last = status;
                 if args.json {
                     out.json(&json!({"schema": SCHEMA, "id": id, "exit_code": code}))?;
                 } else {
@@ -36,13 +36,26 @@ pub fn wait(args: &Wait) -> Result {
     Ok(if failed == 0 { last } else { failed })
 }
 
-/// The exit code, once nobody holds the run any more: then it is on disk, or will never be known.
-fn exit_code(store: &Store, id: &RunId) -> std::result::Result<Option<u8>, Failure> {
+/// How a run ended, for who waits for it.
+struct End {
+    /// The command's exit code, if it is known.
+    code: Option<u8>,
+    /// What `wait` makes of it. A run that lost its owner did not end as it should, whatever its command ended with.
+    status: u8,
+}
+
+/// The end, once nobody holds the run any more: then it is on disk, or will never be known.
+fn end(store: &Store, id: &RunId) -> std::result::Result<End, Failure> {
     if store.run(id).owner_lock().exists() {
         watch_lock(store, id)?.recv().map_or_else(drop, |never| match never {});
     }
     match store.load(id) {
-        Some(Entry::Known(view)) => Ok(view.shown().exit_code),
+        Some(Entry::Known(view)) => {
+            let record = view.shown();
+            let code = record.exit_code;
+            let known = code.filter(|_| record.reason != Some(Reason::Orphaned));
+            Ok(End { code, status: known.unwrap_or(UNKNOWN) })
+        }
         Some(Entry::Unreadable { why, .. }) => Err(Failure::new(format!("reading the record of {id}"), why)),
         None => Err(Failure::new(format!("waiting for run {id}"), "it was destroyed")),
     }

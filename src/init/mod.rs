@@ -1,25 +1,57 @@
-//! PID 1: starts a command, passes signals on, reaps whoever ends, and ends as the command ended.
+//! PID 1: starts a command, passes signals on, reaps whoever ends, and ends as the command ended; while it does, it
+//! executes further commands for who asks.
 //!
-//! One thread does all of it, in a loop over poll(2). So an exit cannot be reaped before it is known whose it is,
+//! One thread does all of it, in a loop over epoll(7). So an exit cannot be reaped before it is known whose it is,
 //! and a signal cannot be sent to a number that has been reaped: no lock, no table of recent exits, no waiting
 //! time decides whether a code is right. (DESIGN.md has a reaping thread and one lock instead; with one thread
-//! the same holds without either.)
+//! the same holds without either.) It also lets a process be forked that goes on without executing anything: each
+//! executed command has such a keeper.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `table` | children: keepers, commands, how each ended, and how one is ended with all it started |
+//! | `execute` | a command's output and time, and for whom it runs |
+//! | `owner`, `owned` | the owner of a run whose place this is, and the clients it introduces |
+//! | `memory` | whether the kernel killed for memory |
+//! | `serve` | HTTP: connections, and the way from a request to a command and back |
+//! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
+pub mod api;
+mod execute;
+mod memory;
+mod owned;
+mod owner;
 mod rest;
+mod serve;
+mod source;
+mod spawn;
+mod table;
+mod timers;
+mod tree;
 
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::base::env;
 use crate::base::error::{Failure, Result};
-use crate::base::time::Deadline;
-use crate::sys::linux::init::{self as kernel, Ended, Found};
+use crate::base::time::{Deadline, now};
+use crate::sys::linux::epoll::{Epoll, Interest};
+use crate::sys::linux::init::{self as kernel, DescriptorLimit, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
-use crate::sys::poll;
 use crate::sys::process::{Pid, kill_group};
 use crate::sys::signal::Signal;
+use execute::{Asker, Executions};
+use owned::Owned;
+pub use owned::run_for_an_owner;
 use rest::Rest;
+use serve::{Core, Listener, Server, TOKEN};
+use source::Source;
+use spawn::Base;
+use table::Table;
 
 /// The code of a command that was not found, as shells have it.
 const NOT_FOUND: u8 = 127;
@@ -29,57 +61,139 @@ const NOT_EXECUTABLE: u8 = 126;
 /// Between TERM and KILL for what the command left behind.
 const REST_GRACE: Duration = Duration::from_secs(1);
 
+/// As many descriptors as all connections and their commands can need.
+const DESCRIPTORS: u64 = 20_000;
+
 /// What init is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The command and its arguments; never empty.
+    /// The command and its arguments; empty if init only serves.
     pub command: Vec<OsString>,
     /// Whether to adopt orphans although this is not PID 1.
     pub subreaper: bool,
     /// How long the command may take after a TERM; no limit if none.
     pub grace: Option<Duration>,
+    /// Addresses to serve on.
+    pub listen: Vec<SocketAddr>,
+    /// A socket file to serve on.
+    pub socket: Option<PathBuf>,
 }
 
-/// Runs the command to its end; its exit code.
+impl Options {
+    fn serves(&self) -> bool {
+        !self.listen.is_empty() || self.socket.is_some()
+    }
+}
+
+/// Runs the command to its end, or serves until it is asked to end; its exit code.
 pub fn run(options: &Options) -> Result<u8> {
     let failed = |error: io::Error| Failure::new("preparing to be init", error);
-    let first = Pid::is_first();
-    if first {
-        kernel::become_undumpable().map_err(failed)?;
-    } else if options.subreaper {
-        kernel::become_subreaper().map_err(|error| {
-            Failure::new("becoming a subreaper", error).hint("Linux 3.4 or later can; or run fosse init as PID 1")
-        })?;
-    }
+    let rest = become_init(options)?;
     // What is pending from before is read like any other signal: nothing is lost between here and the loop.
     let signals = SignalFd::new().map_err(failed)?;
-    let rest = match (first, options.subreaper) {
-        (true, _) => Rest::Everybody,
-        (false, true) => Rest::Descendants,
-        (false, false) => Rest::Group,
+    let setup = Setup::new(signals).map_err(failed)?;
+    let listeners = listen(options)?;
+    let server = if listeners.is_empty() { None } else { Some(Server::new(listeners, &setup.epoll).map_err(failed)?) };
+    let descriptors = if server.is_some() { DescriptorLimit::raise(DESCRIPTORS).ok() } else { None };
+    let main = match options.command.is_empty() {
+        true => None,
+        false => match start(&options.command, descriptors) {
+            Ok(main) => Some(main),
+            Err(error) => {
+                crate::base::log::error(&unstarted(&options.command, &error));
+                return Ok(code_of_start(&error));
+            }
+        },
     };
-    let main = match start(&options.command) {
-        Ok(main) => main,
-        Err(error) => {
-            crate::base::log::error(&unstarted(&options.command, &error));
-            return Ok(code_of_start(&error));
-        }
-    };
-    let ended = Init { signals, main, grace: options.grace, rest, kill: Deadline::never() }.run().map_err(failed)?;
-    Ok(match ended {
-        Ended::Exited(code) => code,
-        Ended::Killed(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
-    })
+    let base = Base { env: env::all_but(TOKEN), descriptors };
+    let init = Init { main, grace: options.grace, server, ..setup.init(rest, base) };
+    Ok(init.run().map_err(failed)?.map_or(0, code_of))
 }
 
-fn start(command: &[OsString]) -> io::Result<Pid> {
+/// What is there before anything is started.
+struct Setup {
+    signals: SignalFd,
+    epoll: Epoll,
+    quiet: Epoll,
+}
+
+impl Setup {
+    fn new(signals: SignalFd) -> io::Result<Setup> {
+        let [epoll, quiet] = [Epoll::new()?, Epoll::new()?];
+        for each in [&epoll, &quiet] {
+            each.add(&signals, Source::Signals.token(), Interest::READ)?;
+        }
+        Ok(Setup { signals, epoll, quiet })
+    }
+
+    /// An init without a command, that serves nobody.
+    fn init(self, rest: Rest, base: Base) -> Init {
+        Init {
+            signals: self.signals,
+            epoll: self.epoll,
+            quiet: self.quiet,
+            main: None,
+            grace: None,
+            rest,
+            kill: Deadline::never(),
+            table: Table::default(),
+            executions: Executions::new(),
+            base,
+            server: None,
+            owned: None,
+            echild: 0,
+        }
+    }
+}
+
+/// The code that a shell would give.
+fn code_of(ended: Ended) -> u8 {
+    match ended {
+        Ended::Exited(code) => code,
+        Ended::Killed(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+    }
+}
+
+/// Makes this process the one that orphans come to; how far its reach then goes.
+fn become_init(options: &Options) -> Result<Rest> {
+    let first = Pid::is_first();
+    if first || options.serves() {
+        kernel::become_undumpable().map_err(|error| Failure::new("preparing to be init", error))?;
+    }
+    if first {
+        return Ok(Rest::Everybody);
+    }
+    // What is executed leaves orphans, too.
+    if !options.subreaper && !options.serves() {
+        return Ok(Rest::Group);
+    }
+    kernel::become_subreaper().map_err(|error| {
+        Failure::new("becoming a subreaper", error).hint("Linux 3.4 or later can; or run fosse init as PID 1")
+    })?;
+    Ok(Rest::Descendants)
+}
+
+fn listen(options: &Options) -> Result<Vec<Listener>> {
+    let token = env::text(TOKEN).map_err(|why| Failure::new("reading the environment", why))?;
+    let mut listeners = Vec::new();
+    for address in &options.listen {
+        listeners.push(Listener::tcp(*address, token.as_deref())?);
+    }
+    if let Some(path) = &options.socket {
+        listeners.push(Listener::unix(path)?);
+    }
+    Ok(listeners)
+}
+
+fn start(command: &[OsString], descriptors: Option<DescriptorLimit>) -> io::Result<Pid> {
     let Some((program, args)) = command.split_first() else {
         return Err(io::ErrorKind::NotFound.into());
     };
     #[allow(clippy::disallowed_methods, reason = "init holds what it starts without a deadline")]
     let mut child = Command::new(program);
-    child.args(args);
-    kernel::own_group_in_the_foreground(&mut child);
+    // The secret is for init's clients.
+    child.args(args).env_remove(TOKEN);
+    kernel::own_group_in_the_foreground(&mut child, descriptors);
     // The loop reaps it: a `Child` neither waits nor kills when it is dropped.
     let child = child.spawn()?;
     i32::try_from(child.id()).ok().and_then(Pid::new).ok_or_else(|| io::Error::other("it got no process id"))
@@ -101,51 +215,174 @@ fn unstarted(command: &[OsString], error: &io::Error) -> Failure {
         .hint("is it there, on PATH, and executable?")
 }
 
-/// PID 1 while its command runs.
+/// PID 1 while its command runs, or while it only serves.
 struct Init {
     signals: SignalFd,
-    main: Pid,
+    /// Everything that is waited for.
+    epoll: Epoll,
+    /// Signals alone: what is waited for at the end.
+    quiet: Epoll,
+    /// The command, if there is one.
+    main: Option<Pid>,
     grace: Option<Duration>,
     rest: Rest,
     /// When the command is killed.
     kill: Deadline,
+    table: Table,
+    executions: Executions,
+    /// What every executed command gets.
+    base: Base,
+    server: Option<Server>,
+    /// The owner of the run whose place this is.
+    owned: Option<Owned>,
+    /// How many children's ends were seen and could not be had: a fault.
+    echild: u64,
 }
 
 impl Init {
-    fn run(mut self) -> io::Result<Ended> {
+    fn run(mut self) -> io::Result<Option<Ended>> {
         let ended = loop {
-            while let Some(signal) = self.signals.next()? {
-                self.pass_on(signal);
-            }
+            let asked = self.read_signals()?;
             // After the signals: a CHLD that was read just now is looked into, and a later one wakes the wait below.
             if let Some(ended) = self.reap()? {
-                break ended;
+                break Some(ended);
+            }
+            if asked && self.main.is_none() {
+                self.rest.signal(self.group(), Signal::TERM);
+                break None;
+            }
+            if self.owned.as_ref().is_some_and(|owned| owned.gone) {
+                // Nobody is left to run for: the place ends with its init.
+                kernel::kill_all(Signal::KILL).unwrap_or_default();
+                return Ok(Some(Ended::Killed(Signal::KILL.number())));
             }
             if self.kill.expired() {
+                if self.owned.as_ref().is_some_and(|owned| owned.killed) {
+                    // Killed, and not dead: it hangs in the kernel. With this process its place ends.
+                    break Some(Ended::Killed(Signal::KILL.number()));
+                }
                 self.kill = Deadline::never();
                 self.to_the_group(Signal::KILL);
             }
-            poll::wait_readable(&self.signals, self.kill.remaining())?;
+            self.go_on();
+            for event in self.epoll.wait(self.limit())? {
+                self.on_event(Source::from_token(event.token), event.hung_up);
+            }
         };
+        if let (Some(owned), Some(ended)) = (&self.owned, ended) {
+            owned.ended(ended);
+        }
+        // Nobody is served any more. Pipes stay open: who writes his last words shall not die of it.
+        self.server = None;
         self.end_the_rest()?;
         kernel::take_foreground();
         Ok(ended)
     }
 
+    /// Passes signals on; whether one of them asks init itself to end.
+    fn read_signals(&mut self) -> io::Result<bool> {
+        let mut asked = false;
+        let frozen = self.owned.as_ref().is_some_and(|owned| owned.frozen);
+        while let Some(signal) = self.signals.next()? {
+            asked |= matches!(signal, Signal::TERM | Signal::INT);
+            if signal == Signal::CHLD {
+                while let Some(pid) = kernel::next_stopped()? {
+                    self.table.stopped(pid, frozen);
+                }
+            }
+            self.pass_on(signal);
+        }
+        Ok(asked)
+    }
+
     /// Reaps all who have ended. The command itself comes with its group's end: as long as it is a zombie, its
     /// number is the group's and nobody else's.
-    fn reap(&self) -> io::Result<Option<Ended>> {
+    fn reap(&mut self) -> io::Result<Option<Ended>> {
         loop {
             match kernel::look()? {
                 Found::NoneDead => return Ok(None),
+                Found::NoChild if self.main.is_none() => return Ok(None),
                 Found::NoChild => return Err(io::Error::other("the command vanished unseen")),
-                Found::Dead(pid, ended) if pid == self.main => {
-                    self.rest.signal(self.main, Signal::TERM);
+                Found::Dead(pid, ended) if Some(pid) == self.main => {
+                    self.rest.signal(pid, Signal::TERM);
                     kernel::reap(pid)?;
                     return Ok(Some(ended));
                 }
-                Found::Dead(pid, _) => kernel::reap(pid)?,
+                Found::Dead(pid, ended) => {
+                    self.table.dead(&self.epoll, pid, ended);
+                    if kernel::reap(pid).is_err() {
+                        self.echild += 1;
+                    }
+                }
             }
+        }
+    }
+
+    /// Does what time has come for, and tells who waits for an end.
+    fn go_on(&mut self) {
+        self.table.look();
+        self.executions.tick((&self.epoll, &mut self.table));
+        self.with_server(|server, core| server.tick(core));
+        for (id, end) in self.table.take_ends() {
+            if let (Some(end), Some(owned)) = (self.executions.ended(&self.epoll, id, end), &mut self.owned) {
+                owned.command_ended(&self.epoll, id, &end);
+            }
+        }
+        if let Some(owned) = &mut self.owned {
+            owned.go_on(&self.table);
+        }
+        for (Asker::Connection(id), outcome) in self.executions.take_done() {
+            self.with_server(|server, core| server.deliver(core, id, outcome));
+        }
+    }
+
+    /// How long nothing is to be done unless something happens.
+    fn limit(&self) -> Option<Duration> {
+        let server = self.server.as_ref().and_then(Server::due);
+        let next = [self.table.due(), self.executions.due(), server].into_iter().flatten().min();
+        let next = next.map(|when: Instant| when.saturating_duration_since(now()));
+        next.into_iter().chain(self.kill.remaining()).min()
+    }
+
+    fn on_event(&mut self, source: Source, hung_up: bool) {
+        match source {
+            // They are read each time round.
+            Source::Signals => {}
+            Source::Listener(number) => self.with_server(|server, core| server.accept(core, number)),
+            Source::Connection(id) => self.with_server(|server, core| server.on_event(core, id, hung_up)),
+            Source::Reports(id) => self.table.read_reports(&self.epoll, id),
+            Source::Stdout(id) => self.executions.read(&self.epoll, id, 0),
+            Source::Stderr(id) => self.executions.read(&self.epoll, id, 1),
+            Source::Owner => {
+                for signal in self.with_owned(|owned, core| owned.hear_owner(core)) {
+                    self.on_owners_signal(signal);
+                }
+            }
+            Source::Session(id) => self.with_owned(|owned, core| owned.hear_client(core, id)),
+        }
+    }
+
+    fn with_owned<T: Default>(&mut self, act: impl FnOnce(&mut Owned, &mut owned::Core<'_>) -> T) -> T {
+        let Init { epoll, table, base, owned, .. } = self;
+        owned.as_mut().map_or_else(T::default, |owned| act(owned, &mut owned::Core { epoll, table, base }))
+    }
+
+    /// KILL is for everybody in the place, any other for the command.
+    fn on_owners_signal(&mut self, signal: Signal) {
+        if signal != Signal::KILL {
+            return self.to_the_group(signal);
+        }
+        if let Some(owned) = &mut self.owned {
+            owned.killed = true;
+        }
+        self.kill = Deadline::after(REST_GRACE);
+        kernel::kill_all(Signal::KILL).unwrap_or_default();
+    }
+
+    fn with_server(&mut self, act: impl FnOnce(&mut Server, &mut Core<'_>)) {
+        let Init { epoll, table, executions, base, echild, .. } = self;
+        if let Some(server) = &mut self.server {
+            act(server, &mut Core { epoll, table, executions, base, echild: *echild });
         }
     }
 
@@ -166,25 +403,32 @@ impl Init {
 
     /// The command is not reaped yet, so this is its group. Gone in between: its exit is about to be read.
     fn to_the_group(&self, signal: Signal) {
-        kill_group(self.main, signal).unwrap_or_default();
+        if let Some(main) = self.main {
+            kill_group(main, signal).unwrap_or_default();
+        }
+    }
+
+    /// The group that init ends where that is as far as its reach goes.
+    fn group(&self) -> Pid {
+        self.main.unwrap_or(Pid::own())
     }
 
     /// Waits until nobody is left of what was told to end; kills what does not within the grace.
-    fn end_the_rest(&self) -> io::Result<()> {
+    fn end_the_rest(&mut self) -> io::Result<()> {
         let late = Deadline::after(REST_GRACE);
         loop {
             while self.signals.next()?.is_some() {}
             match self.rest.reap()? {
                 Found::NoChild => return Ok(()),
-                _ if self.rest.is_over(self.main) => return Ok(()),
+                _ if self.rest.is_over(self.group()) => return Ok(()),
                 _ if late.expired() => break,
                 _ => {}
             }
             // Processes that are not children end without a word: they are looked for.
             let limit = late.remaining().map(|left| left.min(self.rest.look_again()));
-            poll::wait_readable(&self.signals, limit)?;
+            self.quiet.wait(limit)?.for_each(drop);
         }
-        self.rest.kill(self.main, &self.signals)
+        self.rest.kill(self.group(), &self.signals, &mut self.quiet)
     }
 }
 

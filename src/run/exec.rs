@@ -18,6 +18,7 @@ use crate::run::pump::{self, Pump};
 use crate::runtime::{Channel, End, Error, Fact, Limits, Refusal};
 use crate::sys::poll;
 use crate::sys::signal::Signal;
+use crate::wire::record::Io;
 
 /// After the first INT, how long another one counts as the same key press.
 const SAME_INT: Duration = Duration::from_millis(500);
@@ -84,7 +85,7 @@ struct Follower {
     asked: bool,
     timed_out: bool,
     /// It never ran.
-    unstarted: bool,
+    unstarted: Option<Refusal>,
     /// Nobody reads what it writes.
     unread: bool,
     /// It is being told so.
@@ -121,7 +122,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
         first_int: None,
         asked: false,
         timed_out: false,
-        unstarted: false,
+        unstarted: None,
         unread: false,
         pipe_signalled: false,
         undelivered: false,
@@ -164,9 +165,9 @@ impl Follower {
                 },
                 recv(facts) -> fact => match fact {
                     Ok(Fact::Ended(end)) => self.on_end(end),
-                    Ok(Fact::StartFailed(why)) => {
-                        self.unstarted = true;
-                        self.on_end(unknown(why));
+                    Ok(Fact::StartFailed { code, why }) => {
+                        self.unstarted = Some(Refusal { code: code.unwrap_or(FAULT), why });
+                        self.on_end(unknown(String::new()));
                     }
                     Ok(Fact::Started) => self.open(),
                     Ok(Fact::Ending) => self.pump.hurry(),
@@ -275,12 +276,14 @@ impl Follower {
                 self.first[stream.index()] = Some(start);
                 self.judge();
             }
-            // The command wrote where nobody reads: it would have met SIGPIPE.
-            pump::Event::Unread if !self.pipe_signalled => {
+            // The command meets that itself, where its pipe is in our hands.
+            pump::Event::Unread(stream) if self.session.channel.io() == Io::Init => self.pump.close(stream),
+            // It wrote where nobody reads: it would have met SIGPIPE.
+            pump::Event::Unread(_) if !self.pipe_signalled => {
                 (self.unread, self.pipe_signalled) = (true, true);
                 self.pass(Signal::PIPE);
             }
-            pump::Event::Unread => {}
+            pump::Event::Unread(_) => {}
             pump::Event::Failed(stream, error) => {
                 self.undelivered = true;
                 self.failures.push(Failure::new(format!("writing the command's {}", stream.as_str()), error));
@@ -342,7 +345,7 @@ impl Follower {
 
     fn finish(mut self, signals: &Receiver<Signal>) -> Outcome {
         let end = self.end.take().unwrap_or_else(|| unknown(String::new()));
-        let refusal = end.code.and_then(|code| self.refusal(code));
+        let refusal = self.unstarted.take().or_else(|| self.refusal(end.code?));
         let code = match (refusal, end.code) {
             (Some(refusal), _) => {
                 let what = format!("starting {}", self.session.command);
@@ -354,12 +357,6 @@ impl Follower {
                 refusal.code
             }
             (None, Some(code)) => code,
-            (None, None) if self.unstarted => {
-                let what = format!("starting {}", self.session.command);
-                let why = end.lost.unwrap_or_default();
-                self.failures.push(Failure::new(what, why).hint("fosse doctor tells whether the engine works"));
-                FAULT
-            }
             // Ended because nobody read it.
             (None, None) if self.unread && !self.asked => 128 + u8::try_from(Signal::PIPE.number()).unwrap_or(13),
             (None, None) if self.timed_out => 124,

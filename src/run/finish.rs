@@ -19,7 +19,7 @@ use crate::run::output::{Stream, Writer, append_beyond};
 use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
 use crate::run::state::{Cause, Event};
-use crate::run::store::{Entry, Store, View};
+use crate::run::store::{Entry, Store, View, left_exit, orphaned};
 use crate::run::{control, failpoint, owner};
 use crate::runtime::{Facts, Runtime, Status};
 use crate::sys::lock;
@@ -204,7 +204,9 @@ pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_
         }
     }
     remove_file(&paths.env_file()).unwrap_or_default();
+    remove_file(&paths.exit_page()).unwrap_or_default();
     remove_file(&store.paths.socket(id)).unwrap_or_default();
+    remove_file(&store.paths.init_socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
     drop(held);
     Ok(if was_final { Ended::Already } else { Ended::Here })
@@ -233,17 +235,17 @@ fn end_and_record(paths: &crate::base::paths::RunPaths, slot: &mut Slot, runtime
             .unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
     }
     log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
-    let totals = log.totals();
-    slot.remember(|record| {
-        record.log_bytes = totals.bytes.iter().sum();
-        record.log_truncated = totals.truncated;
-    });
+    slot.remember_totals(&log.totals());
+    let left = left_exit(paths);
     match how {
-        As::Orphan(_) => slot.advance(Event::Orphaned),
+        As::Orphan(_) => slot.advance(orphaned(left)),
         As::Stopped(_) => {
-            let over = match facts.map(|facts| facts.status) {
-                Some(Status::Ended { code, .. }) => Event::Exited { code, signal: None, oom: false },
-                Some(_) | None => Event::Lost("it was gone when its owner was ended".into()),
+            let over = match (left, facts.map(|facts| facts.status)) {
+                (Some(exit), _) => Event::Exited { code: exit.code, signal: exit.signal, oom: exit.oom },
+                (None, Some(Status::Ended { code, .. })) if slot.record().io == record::Io::Engine => {
+                    Event::Exited { code, signal: None, oom: false }
+                }
+                (None, _) => Event::Lost("it was gone when its owner was ended".into()),
             };
             slot.advance(Event::Stop(Cause::Asked))?;
             // One that had not started is over with the wish alone.
@@ -270,7 +272,7 @@ fn end_command(runtime: &dyn Runtime, name: &str, grace: Duration) -> crate::run
             if facts.as_ref().is_none_or(|facts| facts.status != Status::Live) {
                 return Ok(facts);
             }
-            Deadline::after(LOOK_AGAIN).min(late).channel().recv().map_or_else(drop, drop);
+            Deadline::after(LOOK_AGAIN).min(late).wait();
         }
     }
     runtime.signal(name, Signal::KILL, limits.change()).map_or_else(refused_is_fine, Ok)?;
@@ -280,7 +282,7 @@ fn end_command(runtime: &dyn Runtime, name: &str, grace: Duration) -> crate::run
         if facts.as_ref().is_none_or(|facts| facts.status != Status::Live) || late.expired() {
             return Ok(facts);
         }
-        Deadline::after(LOOK_AGAIN).min(late).channel().recv().map_or_else(drop, drop);
+        Deadline::after(LOOK_AGAIN).min(late).wait();
     }
 }
 
@@ -343,7 +345,7 @@ fn remove_objects(runtime: &dyn Runtime, id: &RunId, paths: &crate::base::paths:
         if !late || until.expired() {
             return Ok(());
         }
-        Deadline::after(LOOK_AGAIN).channel().recv().map_or_else(drop, drop);
+        Deadline::after(LOOK_AGAIN).wait();
     }
 }
 

@@ -33,6 +33,7 @@ use crate::run::state::{Cause, Event, State};
 use crate::runtime::{Channel, Fact};
 use crate::sys::signal::{self, Signal};
 use crate::wire::control::{Reply, Request};
+use crate::wire::record::Io;
 use alarms::Alarms;
 use commander::{Command, Commander, Done};
 pub use launch::{Launch, Outcome};
@@ -272,6 +273,7 @@ impl Monitor {
             Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), &self.launch.spec)?;
         (self.commander, self.done) = (Some(commander), done);
         self.facts = channel.facts();
+        self.slot.remember(|record| record.io = channel.io());
         self.channel = Some(channel);
         // Asked to end between the last look at it and the start: the start has won, and is now ended.
         if self.abort.load(Ordering::SeqCst) && self.waiting.is_empty() {
@@ -390,7 +392,7 @@ impl Monitor {
                 }
                 None
             }
-            Fact::StartFailed(_) => {
+            Fact::StartFailed { .. } => {
                 if let Some(pump) = &mut self.pump {
                     pump.gate.withhold();
                 }
@@ -448,12 +450,17 @@ impl Monitor {
                     channel.look();
                 }
             }
-            // The command wrote where nobody reads: it would have met SIGPIPE.
-            pump::Event::Unread if self.started && !self.pipe_signalled => {
+            // The command wrote where nobody reads: it meets that itself, or would have met SIGPIPE.
+            pump::Event::Unread(stream) if self.channel.as_ref().is_some_and(|channel| channel.io() == Io::Init) => {
+                if let Some(pump) = &mut self.pump {
+                    pump.close(stream);
+                }
+            }
+            pump::Event::Unread(_) if self.started && !self.pipe_signalled => {
                 self.pipe_signalled = true;
                 self.command(Command::Signal(Signal::PIPE));
             }
-            pump::Event::Unread => {}
+            pump::Event::Unread(_) => {}
             pump::Event::Failed(stream, error) => {
                 self.undelivered = true;
                 let what = format!("writing the command's {}", stream.as_str());

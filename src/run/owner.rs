@@ -19,6 +19,7 @@ use crate::run::slot::Slot;
 use crate::run::store::Store;
 use crate::sys::lock;
 use crate::sys::process::Pid;
+use crate::sys::stat::Stat;
 use crate::wire::control::Owner;
 use crate::wire::record::{self, Record};
 
@@ -40,15 +41,6 @@ pub fn machine_id() -> String {
 
 fn read_line(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-/// A process's start time in clock ticks since boot (proc_pid_stat(5), field 22): with the pid and the boot id,
-/// it names one process for ever.
-fn start_time(pid: Pid) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.number())).ok()?;
-    // The second field is the program's name in parentheses, which may hold anything.
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// A held lock on a run: for its owner's whole life, or for who finishes it.
@@ -198,7 +190,7 @@ impl Owned {
         let own = Pid::own();
         let owner = Owner {
             pid: own.number(),
-            start_time: start_time(own).unwrap_or_default(),
+            start_time: Stat::of(own).map_or(0, |stat| stat.start),
             boot_id: boot_id(),
             socket: socket.to_string_lossy().into_owned(),
         };
@@ -218,6 +210,8 @@ impl Owned {
     pub fn release(self) {
         remove_file(&self.socket).unwrap_or_default();
         remove_file(&reserve(&self.paths)).unwrap_or_default();
+        // Its exit is in the record by now.
+        remove_file(&self.paths.exit_page()).unwrap_or_default();
         self.name.release();
         drop(self.lock);
     }
@@ -253,7 +247,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
             return Ok(None);
         }
         // A blocking flock(2) has no time limit; between two tries nothing else can be waited for.
-        Deadline::after(LOCK_TRY).channel().recv().map_or_else(drop, drop);
+        Deadline::after(LOCK_TRY).wait();
     }
     // Destroyed by another while we waited: the lock is on nothing.
     let current =
@@ -289,7 +283,7 @@ pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
         Err(error) => return Err(Failure::new(what(), error)),
     };
-    if start_time(pid) != Some(owner.start_time) {
+    if Stat::of(pid).map(|stat| stat.start) != Some(owner.start_time) {
         return Err(refuse("that process id belongs to another process by now"));
     }
     let user = fs::metadata(format!("/proc/{}", pid.number())).map(|metadata| metadata.uid()).ok();

@@ -11,7 +11,7 @@ use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::run::failpoint;
-use crate::runtime::{Channel, Error, Network, Runtime, Spec};
+use crate::runtime::{Channel, Error, Made, Network, Runtime, Spec};
 
 /// Something that must be taken away again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Undo {
             remove_file(&paths.engine_marker()).unwrap_or_default();
         }
         failures
+    }
+
+    /// The engine takes the container away by itself.
+    pub fn leave_container(&mut self) {
+        self.stack.retain(|resource| *resource != Resource::Container);
     }
 
     /// What was acquired is to stay, and whoever destroys the run finds that there is something.
@@ -148,12 +153,13 @@ impl Preparation {
         }
         step(undo.arm(Resource::Container, &self.paths))?;
         failpoint::pass("container-armed");
-        ids.container = Some(self.container(undo)?);
+        let container = self.container(undo)?;
+        ids.container = Some(container.id.clone());
         made(ids);
         failpoint::pass("container-made");
         step(self.tell_id())?;
         failpoint::pass("id-told");
-        let channel = self.runtime.start(&self.spec);
+        let channel = self.runtime.start(&self.spec, container);
         let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the container", error)))?;
         failpoint::pass("start-asked");
         Ok(channel)
@@ -181,21 +187,21 @@ impl Preparation {
     }
 
     /// Makes the container; an image that is missing is fetched by a call of its own, and then it is tried again.
-    fn container(&self, undo: &mut Undo) -> std::result::Result<String, Stopped> {
+    fn container(&self, undo: &mut Undo) -> std::result::Result<Made, Stopped> {
         let mut create = || {
             self.runtime.create(&self.spec, self.deadline(), &self.cancel).inspect_err(|error| {
                 undo.uncertain |= unanswered(error);
             })
         };
         let error = match create() {
-            Ok(id) => return Ok(id),
+            Ok(made) => return Ok(made),
             Err(Error::NoImage) => {
                 crate::base::log::progress(&format!("pulling {}", self.spec.image));
                 match self.runtime.pull(&self.spec.image, self.show_progress, &self.cancel_pull) {
                     Ok(()) => {
                         self.go_on()?;
                         match create() {
-                            Ok(id) => return Ok(id),
+                            Ok(made) => return Ok(made),
                             Err(error) => error,
                         }
                     }

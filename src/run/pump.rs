@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, select_biased, unbounded};
@@ -36,7 +37,7 @@ pub enum Event {
     /// Its first bytes are here, and wait for [`Gate::open`] or [`Gate::withhold`]. As many of them as are kept.
     First(Stream, Vec<u8>),
     /// The command wrote, and the caller no longer reads.
-    Unread,
+    Unread(Stream),
     /// Writing to the caller failed in another way; said once.
     Failed(Stream, io::Error),
     /// The command's end of it is closed.
@@ -79,7 +80,10 @@ pub struct Pump {
     /// Holds back the first bytes.
     pub gate: Gate,
     hurry: Option<Sender<Infallible>>,
-    give_up: Option<OwnedFd>,
+    /// Closed when a stream is not to be waited for any longer.
+    reading: [Option<OwnedFd>; 2],
+    /// Streams that are not to be read any longer, whatever is there to read.
+    closed: [Arc<AtomicBool>; 2],
     forwarders: Vec<Forwarder>,
     /// To the forwarders directly, for what comes another way.
     aside: [Option<Sender<Vec<u8>>>; 2],
@@ -103,8 +107,8 @@ impl Pump {
         let (verdict, passed) = bounded(0);
         let (withheld, refused) = bounded(0);
         let (hurry, hurried) = bounded(0);
-        let (stop, give_up) = fd::pipe()?;
-        let stop = Arc::new(stop);
+        let mut reading = [None, None];
+        let closed = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let mut forwarders = Vec::new();
         let mut aside = [None, None];
         for ((stream, pipe), caller) in Stream::BOTH.into_iter().zip(streams).zip(callers) {
@@ -113,6 +117,8 @@ impl Pump {
                 continue;
             };
             fd::enlarge_pipe(&pipe, 256 << 10);
+            let (stop, go_on) = fd::pipe()?;
+            reading[stream.index()] = Some(go_on);
             let (chunks, to_forward) = unbounded();
             aside[stream.index()] = Some(Sender::clone(&chunks));
             let (credit, used) = bounded(IN_FLIGHT);
@@ -127,7 +133,8 @@ impl Pump {
             let drain = Drain {
                 stream,
                 log: log.map(Arc::clone),
-                stop: Arc::clone(&stop),
+                stop,
+                closed: Arc::clone(&closed[stream.index()]),
                 tell: tell.clone(),
                 passed: passed.clone(),
                 refused: refused.clone(),
@@ -138,7 +145,7 @@ impl Pump {
             spawn("drain", move || drain.run(File::from(pipe)))?;
         }
         let gate = Gate { verdict: Some(verdict), withheld: Some(withheld) };
-        Ok(Pump { events, gate, hurry: Some(hurry), give_up: Some(give_up), forwarders, aside })
+        Ok(Pump { events, gate, hurry: Some(hurry), reading, closed, forwarders, aside })
     }
 
     /// Passes on bytes of a stream that did not come through its pipe. They are recorded by whoever has them.
@@ -155,7 +162,13 @@ impl Pump {
 
     /// The streams' other ends are in hands that do not let go: stop reading.
     pub fn give_up(&mut self) {
-        self.give_up = None;
+        self.reading = [None, None];
+    }
+
+    /// Nobody reads a stream any more: its pipe is closed, and the command meets that itself.
+    pub fn close(&mut self, stream: Stream) {
+        self.closed[stream.index()].store(true, Ordering::SeqCst);
+        self.reading[stream.index()] = None;
     }
 
     /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
@@ -196,7 +209,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 struct Drain {
     stream: Stream,
     log: Option<Arc<Writer>>,
-    stop: Arc<OwnedFd>,
+    stop: OwnedFd,
+    closed: Arc<AtomicBool>,
     tell: Sender<Event>,
     passed: Receiver<Infallible>,
     refused: Receiver<Infallible>,
@@ -210,7 +224,10 @@ impl Drain {
         let mut ending = Ending::default();
         let mut passing = None;
         let mut buffer = vec![0; CHUNK];
-        while let Ok(poll::Ready::First) = poll::either(&pipe, &*self.stop) {
+        while let Ok(poll::Ready::First) = poll::either(&pipe, &self.stop) {
+            if self.closed.load(Ordering::SeqCst) {
+                break;
+            }
             let count = match pipe.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -262,11 +279,11 @@ fn forward(
     let mut gone = false;
     for chunk in chunks {
         if gone {
-            tell.send(Event::Unread).unwrap_or_default();
+            tell.send(Event::Unread(stream)).unwrap_or_default();
         } else if let Err(error) = write_all(caller, &chunk) {
             gone = true;
             let event = match error.kind() {
-                io::ErrorKind::BrokenPipe => Event::Unread,
+                io::ErrorKind::BrokenPipe => Event::Unread(stream),
                 _ => Event::Failed(stream, error),
             };
             tell.send(event).unwrap_or_default();

@@ -4,6 +4,7 @@ use crate::base::error::{Failure, Result};
 use crate::base::fs::write_atomic;
 use crate::base::paths::RunPaths;
 use crate::base::time::Timestamp;
+use crate::run::output::Totals;
 use crate::run::state::{Event, State, apply};
 use crate::wire::record::{self, Record};
 
@@ -48,6 +49,12 @@ impl Slot {
     /// Changes facts beside the state, to be written with the next event.
     pub fn remember(&mut self, change: impl FnOnce(&mut Record)) {
         change(&mut self.record);
+    }
+
+    /// Counts of the output, to be written with the next event.
+    pub fn remember_totals(&mut self, totals: &Totals) {
+        self.record.log_bytes = totals.bytes.iter().sum();
+        self.record.log_truncated = totals.truncated;
     }
 
     fn commit(&self) -> Result<()> {

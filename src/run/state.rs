@@ -104,7 +104,12 @@ pub enum Event {
     /// The engine no longer knows it.
     Lost(String),
     /// Its owner died, and somebody finishes it.
-    Orphaned,
+    Orphaned {
+        /// The code its command ended with, if that was left behind.
+        code: Option<u8>,
+        /// The signal that ended it.
+        signal: Option<u8>,
+    },
 }
 
 /// An event that cannot happen in a state.
@@ -206,7 +211,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Prepare => Ok(State::Starting(Starting)),
             Event::Stop(cause) => Ok(before_start(cause, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned => Ok(over(Reason::Orphaned).failed(None, None, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Started | Event::Exited { .. } => illegal(event),
         },
@@ -214,7 +221,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Started => Ok(State::Running(Running { since: now })),
             Event::Stop(cause) => Ok(before_start(cause, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned => Ok(over(Reason::Orphaned).failed(None, None, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Prepare | Event::Exited { .. } => illegal(event),
         },
@@ -222,7 +231,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             Event::Stop(cause) => Ok(State::Stopping(Stopping { since: *since, cause })),
             Event::Exited { code, signal, oom } => Ok(by_itself(code, signal, oom, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned => Ok(over(Reason::Orphaned).failed(None, None, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Lost(why) => Ok(over(Reason::Lost).failed(None, None, Some(why))),
             Event::Prepare | Event::Started => illegal(event),
         },
@@ -233,7 +244,9 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
             // It was asked to end and is gone: how, nobody can say.
             Event::Lost(_) => Ok(after_stop(*cause, None, None, over)),
             Event::StartFailed { code, error } => Ok(over(Reason::StartFailed).failed(code, None, Some(error))),
-            Event::Orphaned => Ok(over(Reason::Orphaned).failed(None, None, Some(OWNER_DIED.into()))),
+            Event::Orphaned { code, signal } => {
+                Ok(over(Reason::Orphaned).failed(code, signal, Some(OWNER_DIED.into())))
+            }
             Event::Prepare | Event::Started => illegal(event),
         },
         State::Stopped(_) | State::Failed(_) => illegal(event),
@@ -350,10 +363,13 @@ mod tests {
             Event::Started,
             Event::Stop(Cause::Asked),
             exited(0),
-            Event::Orphaned,
+            Event::Orphaned { code: None, signal: None },
             Event::Lost(String::new()),
         ];
-        for state in [run(&[Event::Orphaned]).unwrap(), run(&[Event::Prepare, Event::Started, exited(0)]).unwrap()] {
+        for state in [
+            run(&[Event::Orphaned { code: None, signal: None }]).unwrap(),
+            run(&[Event::Prepare, Event::Started, exited(0)]).unwrap(),
+        ] {
             for event in all.clone() {
                 assert!(apply(&state, event, NOW).is_err());
             }

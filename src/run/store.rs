@@ -8,7 +8,9 @@ use crate::base::fs::read_bounded;
 use crate::base::id::RunId;
 use crate::base::paths::{Paths, RunPaths};
 use crate::run::state::{Event, State, apply};
+use crate::runtime::pid1::read_page;
 use crate::sys::lock;
+use crate::wire::channel::{Exit, Page};
 use crate::wire::record::{self, Record};
 
 /// The runs of one state directory.
@@ -41,6 +43,8 @@ pub struct View {
     pub record: Record,
     /// Whether an owner holds it.
     pub owned: bool,
+    /// How the command of an orphan ended, if that was left behind.
+    pub left: Option<Exit>,
 }
 
 impl View {
@@ -59,7 +63,7 @@ impl View {
         let mut record = self.record.clone();
         if self.is_orphan() {
             let at = record.started_at.unwrap_or(record.created_at);
-            if let Ok(ended) = apply(&State::of(&record), Event::Orphaned, at) {
+            if let Ok(ended) = apply(&State::of(&record), orphaned(self.left), at) {
                 ended.describe(&mut record);
                 // When it died is not known: only that it was after this.
                 record.stopped_at = None;
@@ -67,6 +71,19 @@ impl View {
         }
         record
     }
+}
+
+/// How the command ended, if fosse's own PID 1 has left that behind. It is exact, also where an engine has forgotten.
+pub fn left_exit(paths: &RunPaths) -> Option<Exit> {
+    match read_page(&paths.exit_page()) {
+        Page::Exited(exit) => Some(exit),
+        Page::Blank | Page::Started => None,
+    }
+}
+
+/// What the death of its owner means for a run.
+pub fn orphaned(left: Option<Exit>) -> Event {
+    Event::Orphaned { code: left.map(|exit| exit.code), signal: left.and_then(|exit| exit.signal) }
 }
 
 /// Whether somebody holds the run: its owner, or who finishes it.
@@ -104,7 +121,10 @@ impl Store {
             Err(error) => Err(error.to_string()),
         };
         Some(match parsed {
-            Ok(record) if record.id == *id => Entry::Known(Box::new(View { record, owned })),
+            Ok(record) if record.id == *id => {
+                let left = if owned || record.state.is_final() { None } else { left_exit(&paths) };
+                Entry::Known(Box::new(View { record, owned, left }))
+            }
             Ok(record) => Entry::Unreadable { id: id.clone(), why: format!("it is the record of run {}", record.id) },
             Err(why) => Entry::Unreadable { id: id.clone(), why },
         })
@@ -117,7 +137,7 @@ impl Store {
             read_bounded(&self.run(id).record(), record::MAX_BYTES).ok().and_then(|bytes| record::parse(&bytes).ok());
         match parsed {
             Some(record) if record.state.is_final() && record.id == *id => {
-                Some(Entry::Known(Box::new(View { record, owned: false })))
+                Some(Entry::Known(Box::new(View { record, owned: false, left: None })))
             }
             Some(_) | None => self.load(id),
         }

@@ -33,6 +33,18 @@ struct Entry {
     about: About,
 }
 
+/// An engine and image with which no init greets. Of a remote engine nothing is known that would change, so time alone
+/// ends this.
+#[derive(Serialize, Deserialize)]
+struct WithoutInit {
+    identity: String,
+    at: Timestamp,
+}
+
+fn without_init(endpoint: &str, image: &str) -> String {
+    format!("{endpoint}\0{image}\0init")
+}
+
 impl Cache {
     fn file(&self, tool: &str, endpoint: &str) -> Option<PathBuf> {
         // A name from a short hash; a collision costs a question, because the identity then differs.
@@ -51,17 +63,38 @@ impl Cache {
         (entry.identity == identity && entry.at <= now && entry.at.age(now) < MAX_AGE).then_some(entry.about)
     }
 
+    /// Whether fosse's own PID 1 is known not to serve for an image on this engine.
+    pub fn is_without_init(&self, tool: &str, endpoint: &str, image: &str) -> bool {
+        let read = || {
+            let bytes = fs::read_bounded(&self.file(tool, &without_init(endpoint, image))?, 4096).ok()?;
+            let entry: WithoutInit = serde_json::from_slice(&bytes).ok()?;
+            let now = Timestamp::now();
+            let identity = identity(tool, endpoint).unwrap_or_default();
+            Some(entry.identity == identity && entry.at <= now && entry.at.age(now) < MAX_AGE)
+        };
+        read().unwrap_or(false)
+    }
+
+    /// Remembers that it does not; failing to is no failure.
+    pub fn put_without_init(&self, tool: &str, endpoint: &str, image: &str) {
+        let identity = identity(tool, endpoint).unwrap_or_default();
+        let entry = WithoutInit { identity, at: Timestamp::now() };
+        self.write(tool, &without_init(endpoint, image), &serde_json::to_vec(&entry).unwrap_or_default());
+    }
+
     /// Remembers an answer; failing to is no failure.
     pub fn put(&self, tool: &str, endpoint: &str, about: About) {
-        let (Some(identity), Some(file)) = (identity(tool, endpoint), self.file(tool, endpoint)) else {
-            return;
-        };
+        let Some(identity) = identity(tool, endpoint) else { return };
         let entry = Entry { identity, at: Timestamp::now(), about };
-        let bytes = serde_json::to_vec(&entry).unwrap_or_default();
+        self.write(tool, endpoint, &serde_json::to_vec(&entry).unwrap_or_default());
+    }
+
+    fn write(&self, tool: &str, endpoint: &str, bytes: &[u8]) {
+        let Some(file) = self.file(tool, endpoint) else { return };
         if let Some(directory) = file.parent() {
             std::fs::create_dir_all(directory).unwrap_or_default();
         }
-        fs::write_atomic(&file, &bytes).unwrap_or_default();
+        fs::write_atomic(&file, bytes).unwrap_or_default();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The seam between a run and what happens inside its place: bytes, signals and the exit code.
 //!
-//! One implementation carries them through the engine's attached client (`docker::attached`); fosse's own PID 1
-//! is to be the other. The monitor of a run knows only this trait.
+//! One implementation speaks with fosse's own PID 1 (`pid1`), the other carries them through the engine's attached
+//! client (`docker::attached`). The monitor of a run knows only this trait.
 
 use std::os::fd::OwnedFd;
 
@@ -54,8 +54,13 @@ pub enum Fact {
     Started,
     /// The engine says that it has ended; its last bytes and its code are still on their way.
     Ending,
-    /// It never ran; the engine's reason, if it gave one beside what is on stderr.
-    StartFailed(String),
+    /// It never ran.
+    StartFailed {
+        /// 126 or 127 if it was not found or cannot be executed, and that is certain.
+        code: Option<u8>,
+        /// The reason, if one was given beside what is on stderr.
+        why: String,
+    },
     /// It has ended.
     Ended(End),
 }
@@ -91,6 +96,16 @@ pub trait Channel: Send + Sync {
     /// knows by itself, nothing.
     fn refusal(&self, _code: u8, _said: [&[u8]; 2]) -> Option<Refusal> {
         None
+    }
+
+    /// Gives init a client's connection, over which it says what else to run. Only fosse's own PID 1 can.
+    fn introduce(&self, _client: OwnedFd) -> Result<()> {
+        Err(super::Error::Refused { call: "exec".into(), complaint: "the run is carried by the engine".into() })
+    }
+
+    /// Waits for the end of the place, not only of the command; whether the engine then removes it unasked.
+    fn is_removed_by_itself(&self, _limit: Deadline) -> bool {
+        false
     }
 
     /// What the engine's init said on stderr when it could not execute the command: the code a shell would give

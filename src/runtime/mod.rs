@@ -6,12 +6,13 @@
 mod about;
 mod channel;
 pub mod docker;
+pub mod pid1;
 mod spec;
 
 pub use about::{About, Cache};
 pub use channel::{Channel, End, Fact, Refusal, Streams};
 pub use docker::argv::fits_a_line;
-pub use spec::{Cover, EXEC_MARK, Exec, HOME, Mount, Network, Spec, User, WORKSPACE};
+pub use spec::{Cover, EXEC_MARK, Exec, HOME, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
 
 use std::fmt;
 use std::time::Duration;
@@ -195,6 +196,14 @@ pub struct Object {
     pub created: Option<Timestamp>,
 }
 
+/// A container whose command has not started.
+pub struct Made {
+    /// The engine's id.
+    pub id: String,
+    /// fosse's own init, which runs in it already and has greeted; none where the engine is to start the command.
+    pub init: Option<pid1::Visitor>,
+}
+
 /// A way to provide places. Each method is one call of a tool, or a few, and ends by its deadline.
 pub trait Runtime: Send + Sync {
     /// Which one it is.
@@ -224,11 +233,11 @@ pub trait Runtime: Send + Sync {
     /// Makes the run's own network; its id.
     fn create_network(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String>;
 
-    /// Makes the container, without starting it; its id.
-    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String>;
+    /// Makes the container, without starting its command.
+    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made>;
 
-    /// Starts the container with a channel to its command.
-    fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>>;
+    /// Starts the command, with a channel to it.
+    fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>>;
 
     /// What of one more command cannot be carried to this engine, in words.
     fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String>;

@@ -80,6 +80,20 @@ impl User {
     }
 }
 
+/// Where fosse's own files are inside: its binary, and the socket that init greets its owner through.
+pub const OWN_DIRECTORY: &str = "/.fosse";
+
+/// The files of the host that fosse's own PID 1 needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnInit {
+    /// This program, linked statically.
+    pub binary: PathBuf,
+    /// Where the owner listens until init has greeted.
+    pub socket: PathBuf,
+    /// Where init leaves the exit.
+    pub page: PathBuf,
+}
+
 /// A run, resolved.
 #[derive(Clone, PartialEq)]
 pub struct Spec {
@@ -115,6 +129,10 @@ pub struct Spec {
     pub network: Network,
     /// Bytes of output that are worth keeping.
     pub log_max: u64,
+    /// Whether the container stays when it has ended.
+    pub keep: bool,
+    /// What fosse's own PID 1 needs; none if the engine's client is to carry the run.
+    pub own_init: Option<OwnInit>,
 }
 
 impl Spec {

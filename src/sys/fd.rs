@@ -25,6 +25,15 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// Lets no read or write of it wait. For a pipe that is this end's affair alone.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: fcntl on an open descriptor with integer arguments.
+    let flags = cerr(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: as above.
+    cerr(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+}
+
 /// Asks for a larger pipe buffer (pipe(7), Linux 2.6.35); a refusal changes nothing.
 pub fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
     #[cfg(target_os = "linux")]

@@ -9,6 +9,7 @@ pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod stat;
 
 use std::io;
 

@@ -43,6 +43,24 @@ pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::R
     }
 }
 
+/// Waits until one of two can be read, if there is a second, or the time is over; `None` is for ever.
+pub fn wait_readables(
+    first: impl AsFd,
+    second: Option<impl AsFd>,
+    limit: Option<std::time::Duration>,
+) -> io::Result<()> {
+    let entry = |fd: libc::c_int| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // A negative number is no descriptor, and not waited for.
+    let second = second.map_or(-1, |fd| fd.as_fd().as_raw_fd());
+    let mut entries = [entry(first.as_fd().as_raw_fd()), entry(second)];
+    let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    // SAFETY: `entries` is an array of two initialised pollfd structures.
+    match cerr(unsafe { libc::poll(entries.as_mut_ptr(), 2, millis) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether `fd` takes a few bytes now, or refuses them at once.
 pub fn writable(fd: impl AsFd) -> io::Result<bool> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };

@@ -56,6 +56,12 @@ pub fn kill_group(leader: Pid, signal: super::signal::Signal) -> io::Result<()> 
     cerr(unsafe { libc::kill(-leader.0, signal.number()) }).map(drop)
 }
 
+/// Signals one child of this process. The caller guarantees that it has not been reaped.
+pub fn kill_child(child: Pid, signal: super::signal::Signal) -> io::Result<()> {
+    // SAFETY: kill has no memory arguments.
+    cerr(unsafe { libc::kill(child.0, signal.number()) }).map(drop)
+}
+
 /// Dies at once, as if killed from outside.
 pub fn kill_self() -> ! {
     // SAFETY: kill and getpid have no memory arguments; SIGKILL does not return.
@@ -73,14 +79,7 @@ pub fn own_group_and_die_with_parent(command: &mut Command) {
         let prepare = move || {
             // SAFETY: prctl with integer arguments; async-signal-safe.
             cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) })?;
-            // The signals that this program receives by waiting are blocked here, and a mask is inherited.
-            // SAFETY: all-zero bytes are a valid sigset_t to be initialised by the call after it.
-            let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
-            // SAFETY: `none` is a valid place for a set; both calls are async-signal-safe.
-            unsafe {
-                libc::sigemptyset(&raw mut none);
-                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            }
+            super::signal::unblock_all()?;
             // The parent may have died before the request: then nobody would send the signal.
             // SAFETY: getppid has no arguments; async-signal-safe.
             if unsafe { libc::getppid() } != parent {

@@ -41,7 +41,7 @@ impl Signal {
 
     /// From a number that the kernel gave.
     #[cfg(target_os = "linux")]
-    pub(super) fn from_number(number: libc::c_int) -> Signal {
+    pub fn from_number(number: libc::c_int) -> Signal {
         Signal(number)
     }
 
@@ -107,6 +107,17 @@ fn is_ignored(signal: Signal) -> io::Result<bool> {
     // SAFETY: only the present action is read, into a structure of the right type.
     cerr(unsafe { libc::sigaction(signal.0, std::ptr::null(), &raw mut action) })?;
     Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Blocks no signal any more: what receives signals by waiting blocks them, and a mask is inherited. Meant for
+/// between fork and exec: async-signal-safe.
+pub(super) fn unblock_all() -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it before it is used.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        cerr(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())).map(drop)
+    }
 }
 
 /// Stops this whole process until it is continued, as Ctrl-Z does.

@@ -3,6 +3,9 @@
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use serde_json::{Value, json};
+
+use super::http::{Address, Answer, Conn, bytes_of};
 use super::{Client, Home, KILL, TERM, kill, left_out, process_state, processes, wait_until};
 
 /// Where init runs.
@@ -102,18 +105,25 @@ pub struct Init {
     pub home: Home,
     /// Its number as this test sees it.
     pub pid: i32,
+    address: Option<Address>,
     client: Option<Client>,
 }
 
 impl Init {
-    /// Runs a command that starts init in a place.
-    pub fn new(place: Place, home: Home, command: Command) -> Self {
+    /// Runs a command that starts init in a place, and waits until it serves, if it is to serve.
+    pub fn new(place: Place, home: Home, command: Command, address: Option<Address>) -> Self {
         let client = Client::spawn(command);
-        let mut init = Init { home, pid: client.pid(), client: Some(client) };
+        let mut init = Init { home, pid: client.pid(), address, client: Some(client) };
         if place.has_namespace() {
             wait_until("init is there", || {
                 init.assert_alive();
                 processes::children(init.client().pid()).first().map(|(pid, _)| init.pid = *pid).is_some()
+            });
+        }
+        if let Some(address) = init.address.clone() {
+            wait_until("it serves", || {
+                init.assert_alive();
+                address.connect().is_ok()
             });
         }
         init
@@ -122,7 +132,23 @@ impl Init {
     /// An init whose command ends by itself, so that there may be nothing to see of it by now.
     pub fn started(command: Command, home: Home) -> Self {
         let client = Client::spawn(command);
-        Init { home, pid: client.pid(), client: Some(client) }
+        Init { home, pid: client.pid(), address: None, client: Some(client) }
+    }
+
+    /// An init that only serves, on a socket.
+    pub fn serve(place: Place) -> Option<Self> {
+        Self::serve_with(place, &[], |command| command)
+    }
+
+    /// An init that serves on a socket, with further arguments, started by a command that was changed.
+    pub fn serve_with(place: Place, args: &[&str], change: impl FnOnce(Command) -> Command) -> Option<Self> {
+        if !place.available() {
+            return None;
+        }
+        let home = Home::new();
+        let socket = home.dir.join("api.sock");
+        let command = place.cmd(&home, &[&["--socket", socket.to_str().unwrap()], args].concat());
+        Some(Init::new(place, home, change(command), Some(Address::Unix(socket))))
     }
 
     /// An init with options that runs a shell script which says `ready` when it is.
@@ -132,7 +158,7 @@ impl Init {
         }
         let home = Home::new();
         let command = place.cmd(&home, &[options, &["--", "sh", "-c", script]].concat());
-        let init = Init::new(place, home, command);
+        let init = Init::new(place, home, command, None);
         init.client().wait_for_output("ready\n");
         Some(init)
     }
@@ -151,6 +177,14 @@ impl Init {
         self.client.as_mut().unwrap()
     }
 
+    pub fn address(&self) -> &Address {
+        self.address.as_ref().expect("it has no API")
+    }
+
+    pub fn connect(&self) -> Conn {
+        self.address().connect().unwrap()
+    }
+
     pub fn signal(&self, signal: i32) {
         kill(self.pid, signal);
     }
@@ -158,6 +192,44 @@ impl Init {
     /// Its children that wait to be reaped.
     pub fn zombies(&self) -> usize {
         processes::children(self.pid).iter().filter(|(_, state)| *state == 'Z').count()
+    }
+
+    /// Waits until it has no child any more, dead or alive.
+    pub fn wait_childless(&self) {
+        wait_until("init has no child", || processes::children(self.pid).is_empty());
+    }
+
+    /// Executes a command, on a connection of its own.
+    pub fn execute(&self, request: &Value) -> Answer {
+        self.address().ask(&self.address().post(&[], request.to_string().as_bytes()))
+    }
+
+    /// The same where only 200 will do.
+    pub fn done(&self, request: &Value) -> Value {
+        let answer = self.execute(request);
+        assert_eq!(answer.status, 200, "{request}: {answer:?}");
+        let result = answer.json();
+        assert_eq!(result["timedOut"], false, "{request}: {result}");
+        result
+    }
+
+    /// The exit code and the output of a shell script.
+    pub fn sh(&self, script: &str) -> (i64, String) {
+        let result = self.done(&json!({"command": ["sh", "-c", script]}));
+        (code_of(&result), String::from_utf8_lossy(&bytes_of(&result, "result")).into_owned())
+    }
+
+    /// Fails unless it answers on a new connection, and runs commands.
+    pub fn assert_well(&self) {
+        self.assert_healthy();
+        assert_eq!(self.sh("echo well; exit 3"), (3, "well\n".into()));
+    }
+
+    /// Fails unless it answers on a new connection.
+    pub fn assert_healthy(&self) {
+        let answer = self.address().ask(&self.address().get("/health"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["echild"], 0, "a child's end was seen and could not be had: {answer:?}");
     }
 
     /// Asks it to end, and fails if anything is left of it.
@@ -169,6 +241,9 @@ impl Init {
     /// Waits until it has ended by itself, and fails if anything is left of it.
     pub fn ended(mut self) -> Output {
         let output = self.client.take().unwrap().output();
+        if let Some(Address::Unix(path)) = &self.address {
+            assert!(!path.exists(), "its socket is left: {output:?}");
+        }
         assert_eq!(self.home.processes(), Vec::<String>::new(), "processes are left: {output:?}");
         output
     }
@@ -186,4 +261,37 @@ impl Drop for Init {
             wait_until("what was killed is gone", || self.home.processes().is_empty());
         }
     }
+}
+
+/// Runs the body with a serving init in each of the places, which then ends and leaves nothing.
+pub fn serving(places: &[Place], body: impl Fn(&Init)) {
+    for place in places {
+        if let Some(init) = Init::serve(*place) {
+            body(&init);
+            init.end();
+        }
+    }
+}
+
+/// The exit code of an executed command, which is always one.
+pub fn code_of(result: &Value) -> i64 {
+    let code = result["exitCode"].as_i64().unwrap_or_else(|| panic!("no exit code: {result}"));
+    assert!((0..=255).contains(&code), "{result}");
+    code
+}
+
+/// A request to run a shell script, all of whose processes can be told by the tag; the time-out is in seconds.
+pub fn tagged(tag: &str, script: &str, timeout: u64) -> Value {
+    let script = format!("export FOSSE_TEST_TAG={tag}\n{script}");
+    json!({"command": ["sh", "-c", script], "timeout": timeout})
+}
+
+/// A tag that nothing else has.
+pub fn new_tag() -> String {
+    format!("tag-{}", fosse::base::id::random_hex(6).unwrap())
+}
+
+/// Waits until no process has the tag any more.
+pub fn wait_gone(tag: &str) {
+    wait_until(&format!("{tag} is gone"), || processes::naming(tag).is_empty());
 }

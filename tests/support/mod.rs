@@ -2,6 +2,8 @@
 //! conditions.
 
 #[cfg(target_os = "linux")]
+pub mod http;
+#[cfg(target_os = "linux")]
 pub mod init;
 pub mod own_engine;
 pub mod processes;
@@ -103,19 +105,46 @@ impl Engine {
     }
 }
 
-/// Runs the body on each engine that is there.
+/// What carries a run's bytes, signals and exit code: the same promises hold on both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// fosse's own PID 1.
+    Init,
+    /// The engine's attached client.
+    Client,
+}
+
+impl Carrier {
+    pub const BOTH: [Carrier; 2] = [Carrier::Init, Carrier::Client];
+}
+
+/// Runs the body on each engine that is there, with either carrier.
 pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
+    for carrier in Carrier::BOTH {
+        on_each_engine_with(carrier, &body);
+    }
+}
+
+/// Runs the body on each engine that is there, with one carrier.
+pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
     for engine in Engine::ALL {
         if engine.available() {
-            body(engine, &Home::new());
+            body(engine, &Home::with(carrier));
         }
     }
 }
 
-/// Runs the body on docker, if it is there.
+/// Runs the body on docker, if it is there, with either carrier.
 pub fn on_docker(body: impl Fn(&Home)) {
+    for carrier in Carrier::BOTH {
+        on_docker_with(carrier, &body);
+    }
+}
+
+/// Runs the body on docker, if it is there, with one carrier.
+pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
     if Engine::Docker.available() {
-        body(&Home::new());
+        body(&Home::with(carrier));
     }
 }
 
@@ -128,12 +157,18 @@ pub fn fosse() -> &'static str {
 /// them is left.
 pub struct Home {
     pub dir: PathBuf,
+    /// What carries its runs.
+    pub carrier: Carrier,
 }
 
 impl Home {
     pub fn new() -> Self {
+        Home::with(Carrier::Init)
+    }
+
+    pub fn with(carrier: Carrier) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
-        let home = Home { dir };
+        let home = Home { dir, carrier };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -180,6 +215,7 @@ impl Home {
             .args(args)
             .env("FOSSE_STATE_DIR", self.state())
             .env("FOSSE_RUNTIME_DIR", self.dir.join("run"))
+            .env("FOSSE_INIT", if self.carrier == Carrier::Init { "auto" } else { "off" })
             .env("HOME", self.dir.join("home"))
             .current_dir(self.workspace())
             .stdin(Stdio::null());
@@ -259,7 +295,7 @@ impl Home {
             if run.file_name().to_string_lossy().starts_with('.') {
                 left.push(run.path());
             }
-            for name in ["env", "engine", "reserve", ".record.json.new"] {
+            for name in ["env", "engine", "exit", "reserve", ".record.json.new"] {
                 left.extend(Some(run.path().join(name)).filter(|path| path.exists()));
             }
         }
@@ -278,6 +314,10 @@ impl Home {
     pub fn assert_nothing_left(&self) {
         for engine in Engine::ALL {
             if engine.available() {
+                if self.carrier == Carrier::Init {
+                    // The engine removes them by itself, and may still be at it.
+                    wait_until("the engine has removed everything", || self.objects(engine).is_empty());
+                }
                 assert_eq!(self.objects(engine), Vec::<String>::new(), "objects left in {}", engine.name());
             }
         }

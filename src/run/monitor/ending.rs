@@ -1,23 +1,28 @@
 //! The end of a run in its one order: output on disk, final record on disk, container, network, files, locks,
 //! and only then whatever the caller has not read yet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Monitor, Outcome, Over};
 use crate::base::error::Failure;
 use crate::base::log;
+use crate::base::time::Deadline;
 use crate::run::failpoint;
 use crate::run::finish;
 use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
-use crate::runtime::{End, Fact};
+use crate::runtime::{Channel, End, Fact};
 use crate::sys::poll;
 use crate::sys::signal::Signal;
 use crate::wire::record::Reason;
 
 /// How long a caller who does not read is waited for, when the run was made to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the place may take to end after its command: what the command left has a second, and is killed.
+const PLACE_LIMIT: Duration = Duration::from_secs(3);
 
 /// The exit code for everything that is fosse's or an engine's fault.
 const FAULT: u8 = 125;
@@ -34,7 +39,8 @@ impl Monitor {
                 Event::StartFailed { code: None, error }
             }
             Over::Ended(Fact::Ended(end)) => self.event_of(end),
-            Over::Ended(Fact::StartFailed(why)) => self.start_failed(&why),
+            Over::Ended(Fact::StartFailed { code: Some(code), why }) => self.not_executed(code, &why),
+            Over::Ended(Fact::StartFailed { code: None, why }) => self.start_failed(&why),
             Over::Ended(Fact::Started | Fact::Ending) => Event::Lost("the end was not told".into()),
         };
         self.commit(event);
@@ -63,9 +69,7 @@ impl Monitor {
         };
         let code = match self.exec_failure(code) {
             Some((code, why)) => {
-                let what = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
-                self.failures
-                    .push(Failure::new("starting the command", what).hint("is it in the image, and executable?"));
+                self.say_not_executed(&why);
                 code
             }
             None => code,
@@ -86,6 +90,16 @@ impl Monitor {
         self.channel.as_ref()?.exec_failure(code, &stderr.start)
     }
 
+    fn say_not_executed(&mut self, why: &str) {
+        let what = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
+        self.failures.push(Failure::new("starting the command", what).hint("is it in the image, and executable?"));
+    }
+
+    fn not_executed(&mut self, code: u8, why: &str) -> Event {
+        self.say_not_executed(why);
+        Event::StartFailed { code: Some(code), error: crate::base::error::one_line(why) }
+    }
+
     fn start_failed(&mut self, why: &str) -> Event {
         let said = self.endings[Stream::Stderr.index()].take().unwrap_or_default().start;
         let said = String::from_utf8_lossy(&said);
@@ -103,17 +117,17 @@ impl Monitor {
         }
         failpoint::pass("output-synced");
         self.owned.spend_reserve();
-        let totals = self.log.totals();
-        self.slot.remember(|record| {
-            record.log_bytes = totals.bytes.iter().sum();
-            record.log_truncated = totals.truncated;
-        });
+        self.slot.remember_totals(&self.log.totals());
         self.advance(event);
     }
 
     fn clean_up(&mut self) {
         if self.launch.keep && self.slot.record().reason != Some(Reason::StartFailed) {
             self.undo.keep();
+        }
+        let by_itself = |channel: &Arc<dyn Channel>| channel.is_removed_by_itself(Deadline::after(PLACE_LIMIT));
+        if self.channel.as_ref().is_some_and(by_itself) {
+            self.undo.leave_container();
         }
         let name = self.launch.spec.object_name();
         let failures = self.undo.run(&*self.launch.runtime, &name, &self.owned.paths);

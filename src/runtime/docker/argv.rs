@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::runtime::spec::HOME;
+use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
 use crate::runtime::{Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
 
 /// A program that is in no image, for [`trial`].
@@ -41,8 +41,8 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
     args
 }
 
-/// Makes the container: never pulls, no health check, the command instead of the image's own, the engine's init
-/// as PID 1 so that signals have their default effect.
+/// Makes the container for the second path: never pulls, no health check, the command instead of the image's own,
+/// the engine's init as PID 1 so that signals have their default effect.
 pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
     labels(&mut args, spec);
@@ -51,22 +51,52 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
     if spec.interactive {
         args.push("--interactive".into());
     }
-    if let Some(workdir) = &spec.workdir {
-        args.extend(words(["--workdir", workdir]));
-    }
-    args.extend(user_options(spec.user));
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
     for (name, _) in environment(&spec.env).by_process {
         args.extend([OsString::from("--env"), name]);
     }
+    place(&mut args, kind, spec);
+    // Nothing after this is an option, whatever an image or a command is called.
+    args.extend([OsString::from("--"), spec.image.clone().into()]);
+    args.extend(spec.command.iter().cloned());
+    args
+}
+
+/// Makes the container and starts fosse's own init in it, which waits to be told the command: the one call of the
+/// first path. The engine keeps no output, for it sees none.
+pub fn run(kind: Kind, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
+    let mut args = words(["run", "--detach", "--name", &spec.object_name()]);
+    labels(&mut args, spec);
+    if removes_itself(spec) {
+        args.push("--rm".into());
+    }
+    let init = format!("{OWN_DIRECTORY}/init");
+    let socket = format!("{OWN_DIRECTORY}/socket");
+    args.extend(words(["--pull=never", "--no-healthcheck", "--log-driver", "none", "--entrypoint", &init]));
+    for (source, target) in [(&own.binary, &init), (&own.socket, &socket)] {
+        bind(&mut args, source, target.as_ref(), true);
+    }
+    place(&mut args, kind, spec);
+    args.extend([OsString::from("--"), spec.image.clone().into()]);
+    args.extend(words(["init", "--channel", &socket]));
+    args
+}
+
+/// Whether the engine is asked to remove the container by itself. A network of the run's own can only be removed
+/// after it, so that is then done step by step.
+pub fn removes_itself(spec: &Spec) -> bool {
+    !spec.keep && spec.network != Network::Private
+}
+
+/// What the command finds around it: directory, user, files, limits, network.
+fn place(args: &mut Vec<OsString>, kind: Kind, spec: &Spec) {
+    if let Some(workdir) = &spec.workdir {
+        args.extend(words(["--workdir", workdir]));
+    }
+    args.extend(user_options(spec.user));
     args.extend(home_options(kind, spec.user));
     for mount in &spec.mounts {
-        let mut fields = vec![field("type", "bind".as_ref()), field("source", mount.source.as_os_str())];
-        fields.push(field("target", mount.target.as_os_str()));
-        if mount.read_only {
-            fields.push("readonly".into());
-        }
-        args.extend([OsString::from("--mount"), csv(&fields)]);
+        bind(args, &mount.source, &mount.target, mount.read_only);
     }
     for cover in &spec.covers {
         // podman 4 knows a tmpfs that cannot be written only by the shorter name.
@@ -86,10 +116,16 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
         Network::None => args.extend(words(["--network", "none"])),
         Network::Private => args.extend(words(["--network", &spec.object_name()])),
     }
-    // Nothing after this is an option, whatever an image or a command is called.
-    args.extend([OsString::from("--"), spec.image.clone().into()]);
-    args.extend(spec.command.iter().cloned());
-    args
+}
+
+/// A file or directory of the host. Never by `--volume`, which would make a missing one.
+fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool) {
+    let mut fields = vec![field("type", "bind".as_ref()), field("source", source.as_os_str())];
+    fields.push(field("target", target.as_os_str()));
+    if read_only {
+        fields.push("readonly".into());
+    }
+    args.extend([OsString::from("--mount"), csv(&fields)]);
 }
 
 /// Starts the container and stays attached to its streams.
@@ -352,6 +388,8 @@ mod tests {
             pids: Some(9),
             network: Network::Private,
             log_max: 5,
+            keep: false,
+            own_init: None,
         }
     }
 

@@ -111,7 +111,7 @@ impl Channel for Attached {
             if deadline.expired() {
                 return Err(refused);
             }
-            Deadline::after(SIGNAL_AGAIN).min(deadline).channel().recv().map_or_else(drop, drop);
+            Deadline::after(SIGNAL_AGAIN).min(deadline).wait();
         }
     }
 
@@ -155,7 +155,7 @@ impl Watch {
         let output_cut = match self.follow(&mut client) {
             Followed::ToTheEnd => false,
             Followed::Abandoned => true,
-            Followed::NeverStarted(why) => return self.say(Fact::StartFailed(why)),
+            Followed::NeverStarted(why) => return self.say(Fact::StartFailed { code: None, why }),
         };
         let exit = client.reap();
         match judge(exit) {
@@ -240,7 +240,7 @@ impl Watch {
                         return self.lost(error.to_string());
                     }
                 }
-                Ok(Some(facts)) => return self.say(Fact::StartFailed(facts.error)),
+                Ok(Some(facts)) => return self.say(Fact::StartFailed { code: None, why: facts.error }),
                 Ok(None) if self.started && !output_cut && matches!(exit, Exit::Code(2..=124 | 128..)) => {
                     // Removed behind our back: its client was still told how it ended.
                     return self.end(End {
@@ -269,7 +269,7 @@ impl Watch {
             match answer.map(|facts| facts.into_iter().next()) {
                 Ok(Some(Facts { status: Status::Other, .. })) | Err(_) if !limit.expired() => {
                     // One question each quarter of a second at most: an engine that is starting refuses at once.
-                    asked.channel().recv().map_or_else(drop, drop);
+                    asked.wait();
                 }
                 other => return other,
             }

@@ -4,6 +4,7 @@ pub(super) mod argv;
 mod attached;
 mod endpoint;
 mod exec;
+mod handshake;
 mod inside;
 pub mod parse;
 
@@ -14,8 +15,11 @@ use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
 
-use super::{About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Object, ObjectKind, Result, Runtime, Spec};
+use super::{
+    About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Result, Runtime, Spec, pid1,
+};
 pub use endpoint::discover;
+use handshake::Answer;
 
 /// One engine behind one tool.
 #[derive(Debug, Clone)]
@@ -83,6 +87,26 @@ impl Engine {
         }
         Err(self.refusal(cmd, &output))
     }
+
+    /// Makes the container for the engine's own client, which is to start its command and be attached to it.
+    fn create_for_the_client(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
+        let mut cmd = self.cmd(argv::create(self.kind, spec));
+        let carried = argv::environment(&spec.env);
+        cmd.env.extend(carried.by_process);
+        fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
+            call: cmd.title(),
+            why: format!("its environment cannot be written to {}: {error}", spec.env_file.display()),
+        })?;
+        let output = self.ask(&cmd, deadline, cancel);
+        // The tool has read it, or never will; a left-over one goes with the run's directory.
+        fs::remove_file(&spec.env_file).unwrap_or_default();
+        let output = output?;
+        if let Some(warning) = parse::discarded_limit(&output.stderr) {
+            return Err(Error::Refused { call: cmd.title(), complaint: warning });
+        }
+        let id = self.created_id(&cmd, &output)?;
+        if parse::is_id(&id) { Ok(Made { id, init: None }) } else { Err(self.no_id(&cmd)) }
+    }
 }
 
 impl Runtime for Engine {
@@ -146,27 +170,27 @@ impl Runtime for Engine {
         if parse::is_id(&id) || id == spec.object_name() { Ok(id) } else { Err(self.no_id(&cmd)) }
     }
 
-    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
-        let mut cmd = self.cmd(argv::create(self.kind, spec));
-        let carried = argv::environment(&spec.env);
-        cmd.env.extend(carried.by_process);
-        fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
-            call: cmd.title(),
-            why: format!("its environment cannot be written to {}: {error}", spec.env_file.display()),
-        })?;
-        let output = self.ask(&cmd, deadline, cancel);
-        // The tool has read it, or never will; a left-over one goes with the run's directory.
-        fs::remove_file(&spec.env_file).unwrap_or_default();
-        let output = output?;
-        if let Some(warning) = parse::discarded_limit(&output.stderr) {
-            return Err(Error::Refused { call: cmd.title(), complaint: warning });
+    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
+        let wanted = spec.own_init.as_ref();
+        if let Some(own) = wanted.filter(|_| !self.cache.is_without_init(&self.tool, &self.endpoint, &spec.image)) {
+            match self.create_with_init(spec, own, deadline, cancel)? {
+                Answer::Greeted(made) => return Ok(made),
+                Answer::Never => self.cache.put_without_init(&self.tool, &self.endpoint, &spec.image),
+                Answer::NotNow => {}
+            }
         }
-        let id = self.created_id(&cmd, &output)?;
-        if parse::is_id(&id) { Ok(id) } else { Err(self.no_id(&cmd)) }
+        self.create_for_the_client(spec, deadline, cancel)
     }
 
-    fn start(&self, spec: &Spec) -> Result<Box<dyn Channel>> {
-        attached::Attached::start(Arc::new(self.clone()), spec)
+    fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>> {
+        let (Some(visitor), Some(own)) = (made.init, &spec.own_init) else {
+            return attached::Attached::start(Arc::new(self.clone()), spec);
+        };
+        let started = visitor.start(&pid1::start_of(spec), &own.page, self.limits.change);
+        let mut channel =
+            started.map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;
+        channel.removes_itself = argv::removes_itself(spec);
+        Ok(Box::new(channel))
     }
 
     fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String> {
@@ -262,8 +286,10 @@ impl Runtime for Engine {
 
     fn plan(&self, spec: &Spec) -> Vec<Cmd> {
         let network = (spec.network == super::Network::Private).then(|| self.cmd(argv::create_network(spec)));
-        let create = self.cmd(argv::create(self.kind, spec));
-        let start = self.cmd(argv::start(spec));
-        network.into_iter().chain([create, start]).collect()
+        let calls = match &spec.own_init {
+            Some(own) => vec![self.cmd(argv::run(self.kind, spec, own))],
+            None => vec![self.cmd(argv::create(self.kind, spec)), self.cmd(argv::start(spec))],
+        };
+        network.into_iter().chain(calls).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::sys::process::Pid;
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, unblock_all};
 use crate::sys::{cerr, retry};
 
 /// How a child ended.
@@ -52,6 +52,19 @@ pub fn look() -> io::Result<Found> {
     Ok(Found::Dead(pid, ended))
 }
 
+/// A child that has been stopped since the last time, if there is one (waitid(2), WSTOPPED).
+pub fn next_stopped() -> io::Result<Option<Pid>> {
+    // SAFETY: all-zero bytes are a valid siginfo_t to be written over.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` has room for the answer; the other arguments are integers.
+    match retry(|| unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WSTOPPED | libc::WNOHANG) }) {
+        // SAFETY: waitid filled in the structure for a child, or left it zeroed, whose pid is then 0.
+        Ok(_) => Ok(Pid::new(unsafe { info.si_pid() })),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reaps one child that [`look`] found.
 pub fn reap(pid: Pid) -> io::Result<()> {
     let id = libc::id_t::try_from(pid.number()).unwrap_or_default();
@@ -81,22 +94,60 @@ pub fn become_undumpable() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong, 0, 0, 0) }).map(drop)
 }
 
+/// How many descriptors a process may have, as it was before [`raise`](Self::raise).
+#[derive(Debug, Clone, Copy)]
+pub struct DescriptorLimit(libc::rlimit);
+
+impl DescriptorLimit {
+    /// Raises this process's own limit towards what it may have, up to `wanted`; gives what it was.
+    pub fn raise(wanted: u64) -> io::Result<DescriptorLimit> {
+        let before = Self::read()?;
+        let soft = before.0.rlim_cur.max(before.0.rlim_max.min(wanted));
+        if soft > before.0.rlim_cur {
+            let raised = libc::rlimit { rlim_cur: soft, rlim_max: before.0.rlim_max };
+            // SAFETY: `raised` is a valid limit.
+            cerr(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) })?;
+        }
+        Ok(before)
+    }
+
+    /// The number now.
+    pub fn now() -> io::Result<u64> {
+        Ok(Self::read()?.0.rlim_cur)
+    }
+
+    fn read() -> io::Result<DescriptorLimit> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` has room for the answer.
+        cerr(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+        Ok(DescriptorLimit(limit))
+    }
+
+    /// Sets it again, in a child: programs that still use select(2) rely on a low one. Async-signal-safe.
+    pub(super) fn restore(&self) {
+        // Somebody may have lowered what can be had; then that is what is left of it.
+        let most = Self::read().map_or(self.0.rlim_max, |now| now.0.rlim_max);
+        let limit = libc::rlimit { rlim_cur: self.0.rlim_cur.min(most), rlim_max: most };
+        // SAFETY: a valid limit. To lower one's own limit cannot fail.
+        cerr(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map_or_else(drop, drop);
+    }
+}
+
 /// Arranges that the child leads a group of its own, which is the foreground of the terminal on its stdin, if
-/// there is one that it may have, and that no signal is blocked in it.
-pub fn own_group_in_the_foreground(command: &mut Command) {
-    let prepare = || {
-        // SAFETY: all-zero bytes are a valid sigset_t to be initialised by the call after it.
-        let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
-        // SAFETY: async-signal-safe calls with integers and a valid set. TTOU is blocked while the terminal changes
-        // hands: it would stop a process that is not in the foreground yet.
+/// there is one that it may have, that no signal is blocked in it, and that its limit on descriptors is the one given.
+pub fn own_group_in_the_foreground(command: &mut Command, descriptors: Option<DescriptorLimit>) {
+    let prepare = move || {
+        // SAFETY: async-signal-safe calls with integers. TTOU is blocked while the terminal changes hands: it would
+        // stop a process that is not in the foreground yet.
         unsafe {
             cerr(libc::setpgid(0, 0))?;
             // No terminal, or one of another session: then there is no foreground to be in.
             libc::tcsetpgrp(libc::STDIN_FILENO, libc::getpid());
-            libc::sigemptyset(&raw mut none);
-            cerr(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
         }
-        Ok(())
+        if let Some(limit) = descriptors {
+            limit.restore();
+        }
+        unblock_all()
     };
     // SAFETY: between fork and exec the closure only makes async-signal-safe calls.
     unsafe { command.pre_exec(prepare) };

@@ -2,8 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use fosse::cli::config::{self, Layer};
+use fosse::http::guard::{Guard, Hosts};
+use fosse::http::request::{Limits, Reader as Requests, Refusal, Request};
+use fosse::http::response::Response;
+#[cfg(target_os = "linux")]
+use fosse::init::api;
 use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
 use fosse::runtime::docker::parse;
 use fosse::runtime::{Kind, Status};
@@ -152,5 +159,83 @@ pub fn config(data: &[u8]) {
             assert!(layer.env.iter().all(|(name, value)| config::is_variable(name) && !value.contains('\0')));
         }
         Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+/// A client is understood the same however its bytes are cut, within limits, and what is answered is one response.
+/// The first byte is the size of the pieces, the others the stream.
+pub fn http_head(data: &[u8]) {
+    let Some((size, stream)) = data.split_first() else { return };
+    let whole = requests(stream, stream.len().max(1));
+    assert_eq!(requests(stream, usize::from(*size).max(1)), whole, "it depends on where the stream is cut");
+    let (requests, refusal) = whole;
+    for (index, request) in requests.iter().enumerate() {
+        assert!(request.keep_alive || (index + 1 == requests.len() && refusal.is_none()), "read on after the end");
+        assert!(request.body.len() <= LIMITS.body && request.headers.len() <= 64);
+        assert!(request.path.starts_with('/') || request.path == "*");
+        assert!(!request.method.is_empty() && request.all("host").count() <= 1);
+        assert!(request.headers.iter().all(|(name, _)| !name.bytes().any(|byte| byte.is_ascii_uppercase())));
+        assert!(request.header("content-length").is_none() || request.header("transfer-encoding").is_none());
+        let open = Guard { token: None, hosts: Hosts::Any }.admit(request);
+        assert!(Guard { token: Some("secret".into()), hosts: Hosts::Loopback }.admit(request).is_err() || open.is_ok());
+    }
+    if let Some(refusal) = refusal {
+        assert!((400..=505).contains(&refusal.status) && !refusal.message.is_empty());
+        let bytes = Response::from(refusal).encode(false, false);
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a response without end");
+        assert!(serde_json::from_slice::<Value>(&bytes[head + 4..]).is_ok());
+    }
+}
+
+const LIMITS: Limits = Limits { head: 512, body: 128 };
+
+fn requests(stream: &[u8], size: usize) -> (Vec<Request>, Option<Refusal>) {
+    let (mut reader, mut requests) = (Requests::new(LIMITS), Vec::new());
+    for piece in stream.chunks(size) {
+        reader.feed(piece);
+        loop {
+            match reader.next() {
+                Ok(Some(request)) => requests.push(request),
+                Ok(None) => break,
+                Err(refusal) => return (requests, Some(refusal)),
+            }
+        }
+        assert!(reader.wants_more(), "it waits for what it does not read");
+        assert!(reader.pending().is_none_or(|request| request.body.len() <= LIMITS.body));
+    }
+    (requests, None)
+}
+
+/// What a command is made of can be given to a kernel, or the answer says what is wrong; bytes that come back as a
+/// command's output are the same.
+#[cfg(target_os = "linux")]
+pub fn execute_body(data: &[u8]) {
+    match api::parse_execute(data) {
+        Ok(execute) => {
+            let env = execute.env.iter().flat_map(|(name, value)| [name, value]);
+            assert!(execute.argv.iter().chain(env).all(|text| !text.as_encoded_bytes().contains(&0)));
+            assert!(!execute.argv[0].is_empty() && execute.cwd.is_none_or(|cwd| !cwd.as_os_str().is_empty()));
+            assert!(execute.env.iter().all(|(name, _)| !name.is_empty()));
+            assert!(!execute.timeout.is_zero() && execute.timeout <= Duration::from_secs(86_400 * 365));
+        }
+        Err(response) => {
+            let body: Value = serde_json::from_slice(&response.body).unwrap();
+            assert_eq!((response.status, &body["error"]["status"]), (400, &Value::from(400)));
+            assert!(body["error"]["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 1000));
+        }
+    }
+    let output = api::Output::Split(data.to_vec(), b"text".to_vec());
+    let outcome = api::Outcome { code: 0, signal: None, output, timed_out: false, truncated: false };
+    let (_, body) = api::reply(outcome);
+    let length = body.left();
+    let bytes = body.collect::<Vec<_>>().concat();
+    assert_eq!(bytes.len(), length);
+    let body: Value = serde_json::from_slice(&bytes).unwrap();
+    match std::str::from_utf8(data) {
+        Ok(text) => assert_eq!((body["stdout"].as_str(), body.get("encoding")), (Some(text), None)),
+        Err(_) => assert_eq!((&body["stderr"], &body["encoding"]), (&"dGV4dA==".into(), &"base64".into())),
+    }
+    if let Ok(words) = api::split_words(&String::from_utf8_lossy(data)) {
+        assert!(words.len() <= data.len());
     }
 }

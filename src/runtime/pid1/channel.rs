@@ -1,0 +1,182 @@
+//! A started command behind fosse's own PID 1.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::{Link, read_page};
+use crate::base::time::Deadline;
+use crate::runtime::{Channel, End, Error, Fact, Result, Streams};
+use crate::sys::signal::Signal;
+use crate::sys::socket;
+use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, ToInit};
+use crate::wire::record;
+
+/// How long init may take to end everything after a KILL: what does not die of it hangs in the kernel, or the whole
+/// place was frozen from outside, and the engine is asked.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a process that the kernel killed with its whole place ends with.
+const KILLED: Exit = Exit { code: 137, signal: Some(9), oom: false };
+
+/// A command behind fosse's own PID 1.
+pub struct Through {
+    socket: Mutex<UnixStream>,
+    streams: Mutex<Streams>,
+    facts: Receiver<Fact>,
+    gone: Receiver<Infallible>,
+    /// Whether the engine removes the place by itself when init has ended.
+    pub removes_itself: bool,
+}
+
+impl Through {
+    /// After init's first answer; `fds` came with it.
+    pub(super) fn new(
+        link: Link,
+        answer: Option<FromInit>,
+        fds: Vec<OwnedFd>,
+        page: PathBuf,
+        stdin: bool,
+    ) -> io::Result<Through> {
+        let (tell, facts) = unbounded();
+        let (going, gone) = bounded(0);
+        let socket = Mutex::new(link.stream.try_clone()?);
+        let mut streams = Streams::default();
+        match answer {
+            Some(FromInit::Started) if fds.len() == 2 + usize::from(stdin) => {
+                let mut fds = fds.into_iter();
+                streams.stdin = if stdin { fds.next() } else { None };
+                (streams.stdout, streams.stderr) = (fds.next(), fds.next());
+                tell.send(Fact::Started).unwrap_or_default();
+            }
+            Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno)).unwrap_or_default(),
+            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "init's answer makes no sense")),
+            None => {}
+        }
+        let over = matches!(answer, Some(FromInit::Failed(..)));
+        let body = move || {
+            follow(link, &tell, &page, over);
+            drop(going);
+        };
+        thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
+        Ok(Through { socket, streams: Mutex::new(streams), facts, gone, removes_itself: false })
+    }
+
+    fn say(&self, message: &ToInit, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let failed = |error: io::Error| Error::Refused {
+            call: "fosse's PID 1".into(),
+            complaint: format!("it does not take what it is told: {error}"),
+        };
+        let socket = self.socket.lock().map_err(|_| failed(io::ErrorKind::Other.into()))?;
+        let bytes = message.encode();
+        match socket::send(&*socket, &bytes, fds, false) {
+            Ok(count) if count == bytes.len() => Ok(()),
+            Ok(_) => Err(failed(io::ErrorKind::WriteZero.into())),
+            // It has ended, and so has the command: that fact is on its way.
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn is_gone_within(&self, limit: Deadline) -> bool {
+        select! {
+            recv(self.gone) -> _ => true,
+            recv(limit.channel()) -> _ => false,
+        }
+    }
+}
+
+impl Channel for Through {
+    fn io(&self) -> record::Io {
+        record::Io::Init
+    }
+
+    fn streams(&self) -> Streams {
+        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
+    }
+
+    fn facts(&self) -> Receiver<Fact> {
+        self.facts.clone()
+    }
+
+    /// Init speaks by itself, and nobody else writes to the command's streams.
+    fn look(&self) {}
+
+    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+        let number = u8::try_from(signal.number()).unwrap_or_default();
+        self.say(&ToInit::Signal(number), &[])?;
+        if signal != Signal::KILL || self.is_gone_within(Deadline::after(KILL_LIMIT).min(deadline)) {
+            return Ok(());
+        }
+        Err(Error::Refused { call: "fosse's PID 1".into(), complaint: "it does not end".into() })
+    }
+
+    fn freeze(&self, frozen: bool, _deadline: Deadline) -> Result<()> {
+        self.say(&ToInit::Freeze(frozen), &[])
+    }
+
+    fn introduce(&self, client: OwnedFd) -> Result<()> {
+        self.say(&ToInit::Introduce, &[client.as_fd()])
+    }
+
+    fn is_removed_by_itself(&self, limit: Deadline) -> bool {
+        self.removes_itself && self.is_gone_within(limit)
+    }
+}
+
+/// Reads what init says until it ends, and turns it into facts; `told` if the last one is out already.
+fn follow(mut link: Link, tell: &Sender<Fact>, page: &std::path::Path, mut told: bool) {
+    // What makes no sense ends it as well: closing the connection is then the end of the command.
+    while let Ok(Some(message)) = link.next(&mut Vec::new()) {
+        match message {
+            FromInit::Exited(exit) if !told => {
+                told = true;
+                tell.send(ended(exit)).unwrap_or_default();
+            }
+            FromInit::Hello(_) | FromInit::Started | FromInit::Failed(..) | FromInit::Exited(_) => {}
+        }
+    }
+    if !told {
+        // Only the kernel ends init without a word, with everybody in its place.
+        let fact = match read_page(page) {
+            Page::Exited(exit) => ended(exit),
+            Page::Started => ended(KILLED),
+            Page::Blank => {
+                Fact::StartFailed { code: None, why: "the place ended before the command was started".into() }
+            }
+        };
+        tell.send(fact).unwrap_or_default();
+    }
+}
+
+fn ended(exit: Exit) -> Fact {
+    Fact::Ended(End { code: Some(exit.code), signal: exit.signal, oom: exit.oom, lost: None, output_cut: false })
+}
+
+fn failed(stage: Stage, errno: i32) -> Fact {
+    let error = io::Error::from_raw_os_error(errno);
+    let why = match stage {
+        Stage::Execute => format!("{error}"),
+        Stage::Directory => format!("its directory cannot be entered: {error}"),
+        Stage::Fork => format!("no process could be had for it: {error}"),
+        Stage::Streams => format!("no streams could be had for it: {error}"),
+    };
+    Fact::StartFailed { code: exit_code(stage, &error), why }
+}
+
+/// What a shell's exit code would be (POSIX, XCU 2.8.2); nothing where the command is not to blame.
+fn exit_code(stage: Stage, error: &io::Error) -> Option<u8> {
+    match (stage, error.kind()) {
+        (Stage::Execute, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Some(127),
+        (Stage::Execute, io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => None,
+        (Stage::Execute, _) => Some(126),
+        (Stage::Fork | Stage::Directory | Stage::Streams, _) => None,
+    }
+}

@@ -1,0 +1,162 @@
+//! The first path of a run's bytes, signals and exit code: fosse's own PID 1 inside the place, on one socket.
+//!
+//! The owner listens on a socket file that is mounted, read-only, beside fosse's binary. init connects to it and
+//! greets, before anything else runs there, and the owner listens no longer: what is started later can speak neither
+//! as init nor as the owner. Until the greeting is answered nothing has run, so a place where it does not come (a
+//! virtual machine, a remote engine, SELinux, another architecture) is given up without loss for the second path.
+
+mod channel;
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::fs::remove_file;
+use crate::base::time::Deadline;
+use crate::runtime::spec::OwnInit;
+use crate::sys::poll;
+use crate::sys::socket;
+use crate::wire::channel::{Decoder, FromInit, Message, Page, Start, ToInit, VERSION};
+pub use channel::Through;
+
+/// How long a greeting may take once init has connected.
+const GREETING: Duration = Duration::from_secs(2);
+
+/// Where init connects.
+pub struct Door {
+    listener: UnixListener,
+    socket: PathBuf,
+}
+
+impl Door {
+    /// Opens it, for whatever user the place has: who can reach the file is decided by the directory it is in.
+    pub fn open(own: &OwnInit) -> io::Result<Door> {
+        remove_file(&own.socket)?;
+        let listener = UnixListener::bind(&own.socket)?;
+        let door = Door { listener, socket: own.socket.clone() };
+        std::fs::set_permissions(&door.socket, Permissions::from_mode(0o666))?;
+        door.listener.set_nonblocking(true)?;
+        Ok(door)
+    }
+
+    /// Waits for init's greeting. `None`: nobody has connected within `limit`.
+    pub fn wait(&self, limit: Duration) -> io::Result<Option<Visitor>> {
+        poll::wait_readable(&self.listener, Some(limit))?;
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(GREETING))?;
+        let mut link = Link { stream, decoder: Decoder::default() };
+        match link.next(&mut Vec::new())? {
+            Some(FromInit::Hello(VERSION)) => Ok(Some(Visitor { link })),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it was greeted by something else")),
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        remove_file(&self.socket).unwrap_or_default();
+    }
+}
+
+/// The owner's end of a connection.
+struct Link {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Link {
+    /// The next message, with the descriptors that came by then; `None` at the end.
+    fn next(&mut self, fds: &mut Vec<std::os::fd::OwnedFd>) -> io::Result<Option<FromInit>> {
+        loop {
+            if let Some(message) = self.decoder.message().map_err(io::Error::other)? {
+                return Ok(Some(message));
+            }
+            let mut bytes = [0; 4096];
+            match socket::receive(&self.stream, &mut bytes, fds, true) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.decoder.feed(&bytes[..count]),
+                // The end of a peer that left something unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// An init that has greeted. Nothing runs in its place; if it is dropped, nothing will.
+pub struct Visitor {
+    link: Link,
+}
+
+impl Visitor {
+    /// Lets it start the command; `page` is where it leaves the exit.
+    pub fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
+        let file = open_page(page)?;
+        self.link.stream.set_write_timeout(Some(limit))?;
+        self.link.stream.set_read_timeout(Some(limit))?;
+        let mut bytes = &ToInit::Start(start.clone()).encode()[..];
+        let mut fds = &[file.as_fd()][..];
+        while !bytes.is_empty() {
+            let count = socket::send(&self.link.stream, bytes, fds, true)?;
+            (bytes, fds) = (&bytes[count..], &[]);
+        }
+        let mut fds = Vec::new();
+        let answer = self.link.next(&mut fds)?;
+        self.link.stream.set_read_timeout(None)?;
+        Through::new(self.link, answer, fds, page.to_owned(), start.stdin)
+    }
+}
+
+/// The exit page: a file with its bytes written, since memory of a file's hole is none on a full disk.
+fn open_page(path: &Path) -> io::Result<File> {
+    remove_file(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut &file, &[0; Page::LEN])?;
+    Ok(file)
+}
+
+/// What init left in the exit page; blank if there is none.
+pub fn read_page(path: &Path) -> Page {
+    let bytes = crate::base::fs::read_bounded(path, Page::LEN as u64).ok();
+    let bytes = bytes.and_then(|bytes| <[u8; Page::LEN]>::try_from(bytes).ok());
+    bytes.map_or(Page::Blank, |bytes| Page::decode(u64::from_le_bytes(bytes)))
+}
+
+/// The command of a run, as init is told it.
+pub fn start_of(spec: &crate::runtime::Spec) -> Start {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = |text: &std::ffi::OsString| text.as_bytes().to_vec();
+    Start {
+        argv: spec.command.iter().map(bytes).collect(),
+        env: spec.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        cwd: Vec::new(),
+        stdin: spec.interactive,
+    }
+}
+
+/// How long an engine that says it has started a place may take until init greets.
+pub const HANDSHAKE: Deadlines = Deadlines { first: Duration::from_millis(300), all: Duration::from_secs(5) };
+
+/// See [`HANDSHAKE`].
+pub struct Deadlines {
+    /// After this, the engine is asked whether the place lives at all.
+    pub first: Duration,
+    /// After this, nothing comes any more.
+    pub all: Duration,
+}
+
+impl Deadlines {
+    /// The whole, from now.
+    pub fn begin(&self) -> Deadline {
+        Deadline::after(self.all)
+    }
+}

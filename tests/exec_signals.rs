@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
-    Client, Engine, HUP, Home, INT, QUIT, TERM, USR1, code, finish, fosse, left_out, on_docker, on_each_engine,
-    process_state, repeat, stderr, stdout, wait_until,
+    Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out, on_docker,
+    on_each_engine, process_state, processes, repeat, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
@@ -182,6 +182,23 @@ fn a_caller_who_does_not_read_delays_no_time_out() {
         drop(unread);
         assert_eq!(code(&output), 124, "{output:?}");
         assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
+/// Whose client is killed has no code, and what it started is not left alone.
+#[test]
+fn a_killed_engine_client_leaves_no_code_and_no_command() {
+    on_each_engine(|engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", "echo up; exec sleep 500"]));
+        client.wait_for_output("up");
+        for (pid, _) in processes::children(client.pid()) {
+            kill(pid, KILL);
+        }
+        let output = client.output();
+        assert_eq!((code(&output), stdout(&output).as_str()), (125, "up\n"), "{engine:?} {output:?}");
+        assert!(stderr(&output).contains("fosse: following the command failed: "), "{output:?}");
+        assert_eq!(others(engine, home), "");
     });
 }
 

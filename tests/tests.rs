@@ -10,6 +10,7 @@ mod clean;
 mod config;
 mod docs;
 mod engines;
+#[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod exec_signals;

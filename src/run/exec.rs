@@ -91,6 +91,8 @@ struct Follower {
     /// Somebody wants it to end.
     asked: bool,
     timed_out: bool,
+    /// It never ran.
+    unstarted: Option<Refusal>,
     /// Nobody reads what it writes.
     unread: bool,
     /// It is being told so.
@@ -100,8 +102,6 @@ struct Follower {
     grace: Option<Deadline>,
     hold: Option<Deadline>,
     drain: Option<Deadline>,
-    /// Why it was not executed, where that is certain.
-    not_executed: Option<Refusal>,
     failures: Vec<Failure>,
 }
 
@@ -129,13 +129,13 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
         first_int: None,
         asked: false,
         timed_out: false,
+        unstarted: None,
         unread: false,
         pipe_signalled: false,
         undelivered: false,
         grace: None,
         hold: None,
         drain: None,
-        not_executed: None,
         failures: Vec::new(),
     };
     Ok(follower.run(signals, &done))
@@ -175,11 +175,10 @@ impl Follower {
                 },
                 recv(facts) -> fact => match fact {
                     Ok(Fact::Ended(end)) => self.on_end(end),
-                    Ok(Fact::StartFailed { code: Some(code), why }) => {
-                        self.not_executed = Some(Refusal { code, why });
+                    Ok(Fact::StartFailed { code, why }) => {
+                        self.unstarted = Some(Refusal { code: code.unwrap_or(FAULT), why });
                         self.on_end(unknown(String::new()));
                     }
-                    Ok(Fact::StartFailed { code: None, why }) => self.on_end(unknown(why)),
                     Ok(Fact::Started) => self.open(),
                     Ok(Fact::Ending) => self.pump.hurry(),
                     Err(_) => {
@@ -287,9 +286,9 @@ impl Follower {
                 self.first[stream.index()] = Some(start);
                 self.judge();
             }
-            // The command wrote where nobody reads: it would have met SIGPIPE.
-            // It meets that itself.
+            // The command meets that itself, where its pipe is in our hands.
             pump::Event::Unread(stream) if self.session.channel.io() == Io::Init => self.pump.close(stream),
+            // It wrote where nobody reads: it would have met SIGPIPE.
             pump::Event::Unread(_) if !self.pipe_signalled => {
                 (self.unread, self.pipe_signalled) = (true, true);
                 self.pass(Signal::PIPE);
@@ -356,7 +355,7 @@ impl Follower {
 
     fn finish(mut self, signals: &Receiver<Signal>) -> Outcome {
         let end = self.end.take().unwrap_or_else(|| unknown(String::new()));
-        let refusal = self.not_executed.take().or_else(|| end.code.and_then(|code| self.refusal(code)));
+        let refusal = self.unstarted.take().or_else(|| self.refusal(end.code?));
         let code = match (refusal, end.code) {
             (Some(refusal), _) => {
                 let what = format!("starting {}", self.session.command);

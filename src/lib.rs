@@ -11,7 +11,7 @@
 //! | [`http`] | the server side of HTTP/1.1 as values: bytes to requests, responses to bytes, who may ask |
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
-//! | `init` | PID 1 for a container (Linux): one thread that starts, signals and reaps |
+//! | `init` | PID 1 for a container (Linux): one thread that starts, signals, reaps, and executes commands for who asks |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
 //! `use` goes one way: cli → run → runtime → process → sys, init → http, process, sys, and everyone may use base

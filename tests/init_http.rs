@@ -1,4 +1,4 @@
-//! The protocol of `fosse init`'s API: who may ask, what is refused and how, and that no client can hold up another.
+//! The protocol of `fosse init`'s API: who may ask, and what is refused and how.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::support::init::{BOTH, Init, Place, serving};
 use crate::support::{Home, code, finish, left_out, stderr};
 
 /// On a socket, as a subreaper.
-fn on_socket(body: impl Fn(&Init)) {
+pub fn on_socket(body: impl Fn(&Init)) {
     serving(&[Place::Subreaper], body);
 }
 
@@ -462,49 +462,5 @@ fn curl_can_speak_with_it() {
         let args =
             ["-H", json, "-H", "Expect: 100-continue", "-H", "Transfer-Encoding: chunked", "--data-binary", &data];
         assert!(curl(&args, "/process/execute").contains("\"exitCode\""));
-    });
-}
-
-// ---- clients that hold up nobody --------------------------------------------------------------
-
-#[test]
-fn clients_that_send_a_byte_and_stay_hold_up_nobody() {
-    on_socket(|init| {
-        let execute = init.address().post(&[], json!({"command": "true"}).to_string().as_bytes());
-        let mut slow = Vec::new();
-        for number in 0..300 {
-            let mut conn = init.connect();
-            // One byte, a head without its end, or a body without its end.
-            conn.send(&execute[..[1, 20, execute.len() - 1][number % 3]]).unwrap();
-            slow.push(conn);
-            if number % 100 == 99 {
-                init.assert_well();
-            }
-        }
-        init.assert_well();
-        drop(slow);
-        init.assert_well();
-    });
-}
-
-#[test]
-fn six_hundred_idle_clients_hold_up_nobody() {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
-    if files.split_whitespace().next().and_then(|soft| soft.parse::<u32>().ok()).is_none_or(|soft| soft < 1024) {
-        return left_out("six hundred connections need more descriptors");
-    }
-    on_socket(|init| {
-        let idle: Vec<Conn> = (0..600).map(|_| init.connect()).collect();
-        init.assert_well();
-        // Those who have asked already are as idle as the others.
-        let mut asked: Vec<Conn> = (0..50).map(|_| init.connect()).collect();
-        for conn in &mut asked {
-            conn.send(&init.address().get("/health")).unwrap();
-            assert_eq!(conn.answer().unwrap().status, 200);
-        }
-        init.assert_well();
-        drop((idle, asked));
-        init.assert_well();
     });
 }

@@ -23,6 +23,8 @@ mod execute_load;
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod init_clients;
+#[cfg(target_os = "linux")]
 mod init_http;
 #[cfg(target_os = "linux")]
 mod init_orphans;

@@ -85,11 +85,15 @@ impl Server {
     /// Accepts who waits at a listener.
     pub fn accept(&mut self, core: &mut Core<'_>, number: u64) {
         let Ok(number) = usize::try_from(number) else { return };
-        for _ in 0..ACCEPTED {
+        for round in 0..ACCEPTED {
             let Some(listener) = self.listeners.get(number) else { return };
             let guard = listener.guard.clone();
             let mut accepted = listener.accept();
             if accepted.as_ref().is_err_and(is_want) {
+                // The kernel says so before it looks whether anybody waits. If so, there is another event.
+                if round > 0 {
+                    return;
+                }
                 self.make_room(core);
                 accepted = self.listeners[number].accept();
             }

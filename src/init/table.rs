@@ -97,6 +97,8 @@ pub struct Table {
     due: Option<Instant>,
     /// Looking takes time where there are many processes: not before this.
     rest: Option<Instant>,
+    /// With whom to begin the next time.
+    next: u64,
 }
 
 impl Table {
@@ -223,15 +225,26 @@ impl Table {
             return;
         }
         // One look at all processes is enough for all commands, and only if there is something to see.
-        let mut tree = None;
-        for entry in self.entries.values_mut() {
+        let is_seen = |entry: &Entry| !matches!(entry.ending, Ending::None | Ending::Stopping | Ending::Over);
+        let tree = if self.entries.values().any(is_seen) { Tree::look().ok() } else { None };
+        let seen = now();
+        let (before, behind): (Vec<u64>, Vec<u64>) = self.entries.keys().partition(|id| **id < self.next);
+        let late = seen + LOOK.max(seen - start);
+        self.next = 0;
+        for id in behind.into_iter().chain(before) {
+            if now() > late {
+                // Others have their turn before the rest.
+                self.next = id;
+                break;
+            }
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
             match entry.ending {
                 Ending::None | Ending::Over => {}
                 // Again: somebody may have continued it.
                 Ending::Stopping => entry.stop_keeper(),
                 Ending::Stopped | Ending::Asked { .. } | Ending::Killing { .. } => {
                     entry.stop_keeper();
-                    entry.go_on(tree.get_or_insert_with(Tree::look).as_ref().ok());
+                    entry.go_on(tree.as_ref());
                 }
             }
         }

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::own_engine::OwnEngine;
 use crate::support::{
-    CONT, Client, Engine, Home, IMAGE, STOP, code, finish, kill, on_docker, on_each_engine, snapshot, stderr, stdout,
+    CONT, Carrier, Client, Engine, Home, IMAGE, STOP, code, finish, kill, on_docker, on_docker_with, on_each_engine,
+    snapshot, stderr, stdout,
 };
 
 /// Starts a run called `box` that does nothing.
@@ -338,7 +339,7 @@ fn a_run_that_ends_takes_its_execs_along() {
 
 #[test]
 fn an_engine_that_goes_away_leaves_no_code() {
-    on_docker(|home| {
+    on_docker_with(Carrier::Client, |home| {
         let Some(mut engine) = OwnEngine::start(home) else { return };
         let with_engine = |mut command: Command| {
             command.env("DOCKER_HOST", engine.host());
@@ -372,7 +373,7 @@ fn assert_refused_after(output: &Output, said: &str) {
 /// An engine that is not there, or hangs, is an error with a hint, and not for ever.
 #[test]
 fn an_engine_that_does_not_answer_is_an_error() {
-    on_docker(|home| {
+    on_docker_with(Carrier::Client, |home| {
         let _run = start_box(Engine::Docker, home, &[]);
         let record = home.state().join("runs").join(home.newest_id()).join("record.json");
         let mut value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();

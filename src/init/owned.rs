@@ -281,7 +281,7 @@ fn begin(core: &mut Core<'_>, start: &Start) -> std::result::Result<Begun, (Stag
     let argv: Vec<OsString> = start.argv.iter().map(|word| text(word)).collect();
     let env: Vec<(OsString, OsString)> = start.env.iter().map(|(name, value)| (text(name), text(value))).collect();
     let cwd = Some(PathBuf::from(text(&start.cwd))).filter(|cwd| !cwd.as_os_str().is_empty());
-    let command = spawn::Command { argv: &argv, env: &env, cwd: cwd.as_ref() };
+    let command = spawn::Command { argv: &argv, env: &env, cwd: cwd.as_ref(), holds: true };
     let program = core.base.program(&command).map_err(|error| (Stage::Execute, error))?;
     let streams = Streams::new(start.stdin).map_err(|error| (Stage::Streams, error))?;
     let id = core.table.start(core.epoll, &program, &streams.commands).map_err(|error| (Stage::Fork, error))?;

@@ -195,7 +195,8 @@ impl Server {
         if busy.max(core.executions.count() as u64) + SPARE > most_connections() {
             return Err(Response::error(503, "too many commands are under way"));
         }
-        let command = Command { argv: &execute.argv, env: &execute.env, cwd: execute.cwd.as_ref() };
+        let cwd = execute.cwd.as_ref();
+        let command = Command { argv: &execute.argv, env: &execute.env, cwd, holds: false };
         let program = core.base.program(&command).map_err(|error| Response::error(400, &error.to_string()))?;
         let order = Order { timeout: execute.timeout, split: execute.split };
         let start = |core: &mut Core<'_>| {

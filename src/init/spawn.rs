@@ -16,6 +16,8 @@ pub struct Command<'a> {
     pub env: &'a [(OsString, OsString)],
     /// Its directory, if it is not this process's.
     pub cwd: Option<&'a PathBuf>,
+    /// Whether what it leaves ends with it.
+    pub holds: bool,
 }
 
 /// What all commands get.
@@ -44,6 +46,7 @@ impl Base {
             env: env.iter().map(variable).collect::<io::Result<_>>()?,
             cwd: command.cwd.map(|cwd| string(&[cwd.as_os_str().as_bytes()])).transpose()?,
             descriptors: self.descriptors,
+            holds: command.holds,
         })
     }
 }
@@ -75,7 +78,7 @@ mod tests {
     fn made(base: &[(&str, &str)], argv: &[&str], env: &[(&str, &str)]) -> io::Result<Program> {
         let base = Base { env: pairs(base), descriptors: None };
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
-        base.program(&Command { argv: &argv, env: &pairs(env), cwd: None })
+        base.program(&Command { argv: &argv, env: &pairs(env), cwd: None, holds: false })
     }
 
     fn texts(strings: &[CString]) -> Vec<&str> {

@@ -20,6 +20,9 @@ use crate::sys::process::{Pid, kill_child, kill_group};
 use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
 
+/// Between TERM and KILL for what a command has left that had all the time it wanted.
+const REST_GRACE: Duration = Duration::from_secs(1);
+
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -81,6 +84,8 @@ struct Entry {
     ending: Ending,
     /// Between TERM and KILL.
     grace: Duration,
+    /// Whether what it leaves ends with it.
+    holds: bool,
     /// Whether its end has been told.
     told: bool,
 }
@@ -120,6 +125,7 @@ impl Table {
             ended: None,
             ending: Ending::None,
             grace: Duration::MAX,
+            holds: program.holds,
             told: false,
         };
         self.entries.insert(id, entry);
@@ -203,6 +209,11 @@ impl Table {
             return;
         }
         match entry.ending {
+            Ending::None if entry.leader_is_over() => {
+                entry.grace = entry.grace.min(REST_GRACE);
+                entry.ending = Ending::Stopped;
+                self.due = Some(now());
+            }
             Ending::None if frozen => {}
             Ending::None => kill_child(pid, Signal::CONT).unwrap_or_default(),
             Ending::Stopping => {
@@ -314,6 +325,12 @@ impl Entry {
         }
     }
 
+    /// Whether its keeper has a reason of its own to stand still.
+    fn leader_is_over(&self) -> bool {
+        let stat = self.leader.filter(|_| self.holds).and_then(Stat::of);
+        stat.is_some_and(|stat| !stat.live)
+    }
+
     fn stop_keeper(&self) {
         if let Some(keeper) = self.keeper {
             kill_child(keeper, Signal::STOP).unwrap_or_default();
@@ -363,6 +380,10 @@ impl Entry {
         let members = tree.map(|tree| self.members(tree));
         let signal = match self.ending {
             _ if members.as_ref().is_some_and(Vec::is_empty) => return self.finish(),
+            Ending::Stopped if self.grace.is_zero() => {
+                self.ending = Ending::Killing { late: now() + DEATH_LIMIT };
+                Signal::KILL
+            }
             Ending::Stopped => {
                 self.ending = Ending::Asked { kill: after(now(), self.grace) };
                 Signal::TERM

@@ -27,6 +27,8 @@ pub struct Program {
     pub cwd: Option<CString>,
     /// Its limit on descriptors, if it is not this process's.
     pub descriptors: Option<DescriptorLimit>,
+    /// Whether its keeper stands still when the command has ended, and still keeps what the command has left.
+    pub holds: bool,
 }
 
 /// What could not be done for a command.
@@ -221,6 +223,11 @@ unsafe fn keep(raw: &mut Raw<'_>) -> ! {
                     continue;
                 }
                 libc::_exit(1);
+            }
+            if info.si_pid() == leader && raw.program.holds {
+                // Init sees it stand still, ends all who are left below it, and then this process.
+                libc::kill(libc::getpid(), libc::SIGSTOP);
+                continue;
             }
             if info.si_pid() == leader {
                 // Unreaped: with this process's end it is init's child.

@@ -16,7 +16,7 @@ use crate::base::time::Deadline;
 use crate::runtime::{Channel, End, Error, Fact, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
-use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, ToInit};
+use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, Start, ToInit};
 use crate::wire::record;
 
 /// How long init may take to end everything after a KILL: what does not die of it hangs in the kernel, or the whole
@@ -43,26 +43,27 @@ impl Through {
         answer: Option<FromInit>,
         fds: Vec<OwnedFd>,
         page: Option<PathBuf>,
-        stdin: bool,
+        start: &Start,
     ) -> io::Result<Through> {
         let (tell, facts) = unbounded();
         let (going, gone) = bounded(0);
         let socket = Mutex::new(link.stream.try_clone()?);
         let mut streams = Streams::default();
+        let cwd = String::from_utf8_lossy(&start.cwd).into_owned();
         match answer {
-            Some(FromInit::Started) if fds.len() == 2 + usize::from(stdin) => {
+            Some(FromInit::Started) if fds.len() == 2 + usize::from(start.stdin) => {
                 let mut fds = fds.into_iter();
-                streams.stdin = if stdin { fds.next() } else { None };
+                streams.stdin = if start.stdin { fds.next() } else { None };
                 (streams.stdout, streams.stderr) = (fds.next(), fds.next());
                 tell.send(Fact::Started).unwrap_or_default();
             }
-            Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno)).unwrap_or_default(),
+            Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno, &cwd)).unwrap_or_default(),
             Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "init's answer makes no sense")),
             None => {}
         }
         let over = matches!(answer, Some(FromInit::Failed(..)));
         let body = move || {
-            follow(link, &tell, page.as_deref(), over);
+            follow(link, &tell, page.as_deref(), &cwd, over);
             drop(going);
         };
         thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
@@ -136,7 +137,7 @@ impl Channel for Through {
 }
 
 /// Reads what init says until it ends, and turns it into facts; `told` if the last one is out already.
-fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, mut told: bool) {
+fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, cwd: &str, mut told: bool) {
     // What makes no sense ends it as well: closing the connection is then the end of the command.
     while let Ok(Some(message)) = link.next(&mut Vec::new()) {
         match message {
@@ -147,7 +148,7 @@ fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, m
             // Its streams were handed out before it was known that it cannot be executed.
             FromInit::Failed(stage, errno) if !told => {
                 told = true;
-                tell.send(failed(stage, errno)).unwrap_or_default();
+                tell.send(failed(stage, errno, cwd)).unwrap_or_default();
             }
             FromInit::Hello(_) | FromInit::Started | FromInit::Failed(..) | FromInit::Exited(_) => {}
         }
@@ -169,11 +170,11 @@ fn ended(exit: Exit) -> Fact {
     Fact::Ended(End { code: Some(exit.code), signal: exit.signal, oom: exit.oom, lost: None, output_cut: false })
 }
 
-fn failed(stage: Stage, errno: i32) -> Fact {
+fn failed(stage: Stage, errno: i32, cwd: &str) -> Fact {
     let error = io::Error::from_raw_os_error(errno);
     let why = match stage {
         Stage::Execute => format!("{error}"),
-        Stage::Directory => format!("its directory cannot be entered: {error}"),
+        Stage::Directory => format!("its directory {cwd} cannot be entered: {error}"),
         Stage::Fork => format!("no process could be had for it: {error}"),
         Stage::Streams => format!("no streams could be had for it: {error}"),
     };

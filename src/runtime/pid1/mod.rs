@@ -124,7 +124,7 @@ impl Visitor {
     pub fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
         let file = open_page(page)?;
         let (answer, fds) = self.link.ask_to_start(start, &[file.as_fd()], limit)?;
-        Through::new(self.link, answer, fds, Some(page.to_owned()), start.stdin)
+        Through::new(self.link, answer, fds, Some(page.to_owned()), start)
     }
 }
 
@@ -132,7 +132,7 @@ impl Visitor {
 pub fn start_another(stream: UnixStream, start: &Start, limit: Duration) -> io::Result<Through> {
     let mut link = Link { stream, decoder: Decoder::default() };
     let (answer, fds) = link.ask_to_start(start, &[], limit)?;
-    Through::new(link, answer, fds, None, start.stdin)
+    Through::new(link, answer, fds, None, start)
 }
 
 /// The exit page: a file with its bytes written, since memory of a file's hole is none on a full disk.

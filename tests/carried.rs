@@ -277,6 +277,49 @@ fn a_child_killed_for_memory_is_not_the_command() {
     });
 }
 
+// ---- places of other kinds --------------------------------------------------------------------
+
+/// With userns-remap, root inside is nobody of this machine's: the socket and the pipes work all the same.
+#[test]
+fn it_serves_where_the_engine_maps_users() {
+    on_docker_with(Carrier::Init, |home| {
+        let Some(engine) = OwnEngine::start_with(home, &["--userns-remap", "root-of-tests:root-of-tests"]) else {
+            return;
+        };
+        for user in ["root", "1234", "caller"] {
+            let script = "echo out >/dev/stdout; echo err >/dev/stderr; exit 9";
+            let options = ["--network", "none", "--no-workspace", "--user", user];
+            let mut command = home.run_cmd(Engine::Docker, &options, &["sh", "-c", script]);
+            command.env("DOCKER_HOST", engine.host());
+            let output = crate::support::finish(command);
+            let said = (code(&output), stdout(&output), stderr(&output));
+            assert_eq!(said, (9, "out\n".into(), "err\n".into()), "{user}");
+            assert_eq!(io(home), "init", "{user}");
+        }
+    });
+}
+
+/// A root file system that cannot be written, no capability, and no new privileges.
+#[test]
+fn it_serves_in_a_place_that_may_do_nothing() {
+    on_engines(|engine, home| {
+        let tool = home.script(
+            "bin/tool",
+            &format!("case $1 in run) shift; exec {0} run --read-only --cap-drop ALL --security-opt no-new-privileges \"$@\";; esac; exec {0} \"$@\"", engine.name()),
+        );
+        for user in ["root", "1234"] {
+            let script = "echo >/x 2>/dev/null && echo written; grep CapEff /proc/self/status; exit 9";
+            let mut command = home.run_cmd(engine, &["--no-workspace", "--user", user], &["sh", "-c", script]);
+            command.env(format!("FOSSE_{}", engine.name().to_uppercase()), &tool);
+            let output = crate::support::finish(command);
+            let said = (code(&output), stdout(&output));
+            assert_eq!(said, (9, "CapEff:\t0000000000000000\n".into()), "{engine:?} {user} {output:?}");
+            assert_eq!(io(home), "init", "{engine:?} {user}");
+        }
+        home.assert_nothing_left();
+    });
+}
+
 // ---- places where it cannot serve -------------------------------------------------------------
 
 /// A tool that stands in for an engine where something is not as it should be: the run goes the second path, once,
@@ -295,6 +338,10 @@ fn falls_back(home: &Home, stand_in: &str) {
         let tried = fs::read_to_string(&log).unwrap().lines().filter(|verb| *verb == "run").count();
         assert_eq!(tried, 1, "in round {round}");
     }
+    let mut doctor = home.cmd(["doctor"]);
+    doctor.env("FOSSE_DOCKER", &tool);
+    let said = stdout(&crate::support::finish(doctor));
+    assert!(said.contains(&format!("docker carrier: the engine's client, for {IMAGE}")), "{said}");
     assert_eq!(fs::read_to_string(home.workspace().join("count")).unwrap(), "once\nonce\n");
     assert_eq!(home.objects(Engine::Docker), Vec::<String>::new());
     home.assert_nothing_left();

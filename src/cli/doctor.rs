@@ -12,7 +12,7 @@ use super::report::Result;
 use crate::base::paths::SOCKET_PATH_MAX;
 use crate::run::reap;
 use crate::run::store::{Entry, Store};
-use crate::runtime::{Error, Kind};
+use crate::runtime::{Cache, Error, Kind, Runtime};
 use crate::sys::fd;
 use crate::wire::record::SCHEMA;
 
@@ -69,8 +69,8 @@ pub fn doctor(args: &Doctor) -> Result {
             let asked: Vec<Vec<Check>> = thread::scope(|scope| {
                 let one = |kind| {
                     scope.spawn({
-                        let (engines, store) = (&engines, &store);
-                        move || engine(engines, store, kind)
+                        let (engines, store, off) = (&engines, &store, layer.init.as_deref() == Some("off"));
+                        move || engine(engines, store, kind, off)
                     })
                 };
                 Kind::ALL.map(one).into_iter().filter_map(|thread| thread.join().ok()).collect()
@@ -131,7 +131,7 @@ fn places(store: &Store) -> Vec<Check> {
 }
 
 /// Whether an engine answers, can run a container, and holds nothing that belongs to nobody.
-fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
+fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check> {
     let name = kind.as_str();
     let limits = engines.limits();
     let runtime = engines.today(kind, limits.query());
@@ -159,6 +159,7 @@ fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
             Check::new(format!("{name} trial"), Verdict::Problem, format!("no container can run: {error}")).hint(hint)
         }
     });
+    checks.push(carrier(store, &*runtime, off));
     if let Some(instance) = instance {
         match reap::orphaned(store, &instance, &*runtime) {
             Ok(orphans) if orphans.is_empty() => {}
@@ -174,6 +175,24 @@ fn engine(engines: &Engines, store: &Store, kind: Kind) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// What carries runs in an engine, as far as runs have shown it: trying would leave traces.
+fn carrier(store: &Store, runtime: &dyn Runtime, off: bool) -> Check {
+    let check = |verdict, detail| Check::new(format!("{} carrier", runtime.kind().as_str()), verdict, detail);
+    let without = Cache(Some(store.paths.engines())).without_init(runtime.tool(), runtime.endpoint());
+    if off {
+        return check(Verdict::Note, "the engine's client, because init is off".into());
+    }
+    if !super::resolve::IS_STATIC {
+        let detail = "the engine's client: this program is not linked statically".into();
+        return check(Verdict::Note, detail).hint("build it as its README says");
+    }
+    if without.is_empty() {
+        return check(Verdict::Well, "fosse's own PID 1".into());
+    }
+    let detail = format!("the engine's client, for {}: no init greeted there", without.join(", "));
+    check(Verdict::Note, detail).hint("fosse-run(1), What carries a run, has the reasons that are known")
 }
 
 /// Why an engine cannot be asked.

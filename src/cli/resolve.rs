@@ -95,14 +95,16 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     })
 }
 
+/// Whether this program runs in any image.
+pub const IS_STATIC: bool = cfg!(all(target_os = "linux", target_feature = "crt-static"));
+
 /// What fosse's own PID 1 needs, if it may serve: a program that runs in any image is linked statically, and is still
 /// where it was started from.
 fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<OwnInit> {
     use std::os::unix::fs::MetadataExt;
-    let is_static = cfg!(all(target_os = "linux", target_feature = "crt-static"));
     // Where a mount shows something of its own, nothing of ours would be put without traces in it.
     let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
-    if !is_static || in_the_way || config.init.as_deref() == Some("off") {
+    if !IS_STATIC || in_the_way || config.init.as_deref() == Some("off") {
         return None;
     }
     let binary = std::env::current_exe().ok()?;

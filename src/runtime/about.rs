@@ -39,6 +39,18 @@ struct Entry {
 struct WithoutInit {
     identity: String,
     at: Timestamp,
+    endpoint: String,
+    image: String,
+}
+
+impl WithoutInit {
+    /// An entry that holds for this engine as it is now.
+    fn read(file: &Path, tool: &str, endpoint: &str) -> Option<WithoutInit> {
+        let entry: WithoutInit = serde_json::from_slice(&fs::read_bounded(file, 4096).ok()?).ok()?;
+        let now = Timestamp::now();
+        let same = entry.endpoint == endpoint && entry.identity == identity(tool, endpoint).unwrap_or_default();
+        (same && entry.at <= now && entry.at.age(now) < MAX_AGE).then_some(entry)
+    }
 }
 
 fn without_init(endpoint: &str, image: &str) -> String {
@@ -65,20 +77,23 @@ impl Cache {
 
     /// Whether fosse's own PID 1 is known not to serve for an image on this engine.
     pub fn is_without_init(&self, tool: &str, endpoint: &str, image: &str) -> bool {
-        let read = || {
-            let bytes = fs::read_bounded(&self.file(tool, &without_init(endpoint, image))?, 4096).ok()?;
-            let entry: WithoutInit = serde_json::from_slice(&bytes).ok()?;
-            let now = Timestamp::now();
-            let identity = identity(tool, endpoint).unwrap_or_default();
-            Some(entry.identity == identity && entry.at <= now && entry.at.age(now) < MAX_AGE)
-        };
-        read().unwrap_or(false)
+        let file = self.file(tool, &without_init(endpoint, image));
+        file.is_some_and(|file| WithoutInit::read(&file, tool, endpoint).is_some())
+    }
+
+    /// The images with which it is known not to serve on this engine.
+    pub fn without_init(&self, tool: &str, endpoint: &str) -> Vec<String> {
+        let entries = self.0.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
+        let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        files.filter_map(|file| Some(WithoutInit::read(&file, tool, endpoint)?.image)).collect()
     }
 
     /// Remembers that it does not; failing to is no failure.
     pub fn put_without_init(&self, tool: &str, endpoint: &str, image: &str) {
         let identity = identity(tool, endpoint).unwrap_or_default();
-        let entry = WithoutInit { identity, at: Timestamp::now() };
+        let (endpoint, image) = (endpoint.to_owned(), image.to_owned());
+        let entry = WithoutInit { identity, at: Timestamp::now(), endpoint, image };
+        let (endpoint, image) = (&entry.endpoint, &entry.image);
         self.write(tool, &without_init(endpoint, image), &serde_json::to_vec(&entry).unwrap_or_default());
     }
 

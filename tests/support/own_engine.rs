@@ -10,15 +10,23 @@ use super::{Home, IMAGE, TERM, wait_until};
 pub struct OwnEngine {
     child: Option<Child>,
     dir: std::path::PathBuf,
+    /// What is special about it.
+    options: Vec<String>,
 }
 
 impl OwnEngine {
     pub fn start(home: &Home) -> Option<Self> {
+        OwnEngine::start_with(home, &[])
+    }
+
+    /// With options of dockerd(8).
+    pub fn start_with(home: &Home, options: &[&str]) -> Option<Self> {
         if Command::new("dockerd").arg("--version").output().is_err() || fosse::sys::process::effective_ids().0 != 0 {
             super::left_out("an engine of its own needs dockerd and root");
             return None;
         }
-        let mut engine = OwnEngine { child: None, dir: home.dir.join("own-engine") };
+        let mut engine = OwnEngine { child: None, dir: home.dir.join("own-engine"), options: Vec::new() };
+        engine.options.extend(options.iter().map(|option| (*option).to_owned()));
         fs::create_dir(&engine.dir).unwrap();
         engine.up();
         let mut image = Command::new("docker").args(["save", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
@@ -59,6 +67,7 @@ impl OwnEngine {
         let child = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "dockerd"])
             .args(args)
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -156,6 +156,36 @@ fn what_a_command_leaves_behind_ends_with_it() {
     });
 }
 
+/// However its client dies, a command that init carries ends with everything it started.
+#[test]
+fn a_killed_exec_takes_its_command_along() {
+    on_each_engine_with(Carrier::Init, |engine, home| {
+        let _run = start_box(engine, home, &[]);
+        let script = "trap '' TERM HUP; (setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &); echo up; \
+            while :; do sleep 1; done";
+        let client = Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]));
+        client.wait_for_output("up");
+        client.signal(crate::support::KILL);
+        client.output();
+        wait_until("everything it started is gone", || others(engine, home).is_empty());
+    });
+}
+
+/// Fifty at once, each with its own code, and nothing of any of them left.
+#[test]
+fn many_at_once_have_each_its_own_code() {
+    on_docker_with(Carrier::Init, |home| {
+        let _run = start_box(Engine::Docker, home, &[]);
+        let clients: Vec<Client> = (0..50)
+            .map(|n| Client::spawn(exec_cmd(home, &[], &["sh", "-c", &format!("(sleep 100 &); exit {n}")])))
+            .collect();
+        for (n, client) in (0..).zip(clients) {
+            assert_eq!(code(&client.output()), n);
+        }
+        assert_eq!(others(Engine::Docker, home), "");
+    });
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_the_command_by_sigpipe() {
     on_each_engine(|engine, home| {

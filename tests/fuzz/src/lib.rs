@@ -1,5 +1,6 @@
 //! What must hold for any bytes whatever: one function a fuzz target, and `tests/seeds.rs` calls the same ones.
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ use fosse::init::api;
 use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
 use fosse::runtime::docker::parse;
 use fosse::runtime::{Kind, Status};
+use fosse::wire::channel::{self, Decoder, FromInit, Message, Page, ToInit};
 use fosse::wire::record::{self, Record};
 use serde_json::Value;
 
@@ -185,6 +187,53 @@ pub fn http_head(data: &[u8]) {
         let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a response without end");
         assert!(serde_json::from_slice::<Value>(&bytes[head + 4..]).is_ok());
     }
+}
+
+/// Both ends of a run's channel: what is understood does not depend on where the stream is cut, written again it is
+/// the same bytes, and what makes no sense stays refused. The first byte is the size of the pieces, the others the
+/// stream; the first eight are an exit page as well.
+pub fn channel(data: &[u8]) {
+    if let Some(number) = data.first_chunk() {
+        let page = Page::decode(u64::from_le_bytes(*number));
+        assert_eq!(Page::decode(page.encode()), page);
+    }
+    let Some((size, stream)) = data.split_first() else { return };
+    let size = usize::from(*size).max(1);
+    one_way::<ToInit>(stream, size);
+    one_way::<FromInit>(stream, size);
+}
+
+fn one_way<M: Message + PartialEq + Debug>(stream: &[u8], size: usize) {
+    let whole = messages::<M>(stream, stream.len().max(1));
+    assert_eq!(messages::<M>(stream, size), whole, "it depends on where the stream is cut");
+    let (messages, refused) = whole;
+    let read: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
+    let rest = stream.strip_prefix(&read[..]).expect("what was read is not what came");
+    // A length and a kind, and less than they announce.
+    if let (false, Some([length @ .., _])) = (refused, rest.first_chunk::<5>()) {
+        let length = u32::from_le_bytes(*length) as usize;
+        assert!(length <= channel::MAX && rest.len() < 5 + length, "a whole message was left");
+    }
+}
+
+fn messages<M: Message + PartialEq + Debug>(stream: &[u8], size: usize) -> (Vec<M>, bool) {
+    let (mut decoder, mut messages) = (Decoder::default(), Vec::new());
+    let mut pieces = stream.chunks(size);
+    while let Some(piece) = pieces.next() {
+        decoder.feed(piece);
+        loop {
+            match decoder.message() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(_) => {
+                    pieces.for_each(|piece| decoder.feed(piece));
+                    assert!(decoder.message::<M>().is_err(), "it reads on after what makes no sense");
+                    return (messages, true);
+                }
+            }
+        }
+    }
+    (messages, false)
 }
 
 const LIMITS: Limits = Limits { head: 512, body: 128 };

@@ -56,8 +56,25 @@ pub fn engine_json(data: &[u8]) {
     if let Some((code, _)) = parse::exec_failure(127, data) {
         assert!(matches!(code, 126 | 127));
     }
+    refusals(data, &text);
     assert!(!(parse::only_missing(data) && text.trim().is_empty()));
     drop((parse::classify("call".into(), text.into_owned()), parse::discarded_limit(data)));
+}
+
+/// What a tool says of a command that it did not start is believed on one stream alone, where the code fits, and if
+/// its first bytes were held back.
+fn refusals(data: &[u8], text: &str) {
+    let names = ["fosse-0123456789ab", "unix:///run/docker.sock"];
+    for kind in [Kind::Docker, Kind::Podman] {
+        for code in [0, 1, 2, 125, 126, 127, 137, 255] {
+            for said in [[data, b""], [b"", data], [data, data]] {
+                let Some(refusal) = parse::refusal(kind, &names, code, said) else { continue };
+                assert!(matches!(refusal.code, 125..=127) && text.contains(&refusal.why), "{refusal:?}");
+                assert!(matches!(code, 1 | 125..=127 | 255) && (said[0].is_empty() || said[1].is_empty()));
+                assert!(parse::begins_like_a_refusal(data));
+            }
+        }
+    }
 }
 
 /// The elements of a JSON array; nothing at all is an empty one. `None` where what the parsers skip is broken.

@@ -51,6 +51,11 @@ fn a_client_is_understood_the_same_however_its_bytes_are_cut() {
     replay("http_head", checks::http_head);
 }
 
+#[test]
+fn a_channel_is_understood_the_same_however_its_bytes_are_cut() {
+    replay("channel", checks::channel);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_a_client_wants_run_can_be_given_to_a_kernel_or_is_refused() {

@@ -253,7 +253,7 @@ pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
         [b"", text] => text,
         _ => return None,
     };
-    let text = std::str::from_utf8(text).ok()?.trim();
+    let text = std::str::from_utf8(text).ok()?.trim_end();
     if !begins_like_a_refusal(text.as_bytes()) || text.contains('\n') {
         return None;
     }

@@ -1,5 +1,6 @@
 //! What must hold for any bytes whatever: one function a fuzz target, and `tests/seeds.rs` calls the same ones.
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ use fosse::init::api;
 use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
 use fosse::runtime::docker::parse;
 use fosse::runtime::{Kind, Status};
+use fosse::wire::channel::{self, Decoder, FromInit, Message, Page, ToInit};
 use fosse::wire::record::{self, Record};
 use serde_json::Value;
 
@@ -54,8 +56,25 @@ pub fn engine_json(data: &[u8]) {
     if let Some((code, _)) = parse::exec_failure(127, data) {
         assert!(matches!(code, 126 | 127));
     }
+    refusals(data, &text);
     assert!(!(parse::only_missing(data) && text.trim().is_empty()));
     drop((parse::classify("call".into(), text.into_owned()), parse::discarded_limit(data)));
+}
+
+/// What a tool says of a command that it did not start is believed on one stream alone, where the code fits, and if
+/// its first bytes were held back.
+fn refusals(data: &[u8], text: &str) {
+    let names = ["fosse-0123456789ab", "unix:///run/docker.sock"];
+    for kind in [Kind::Docker, Kind::Podman] {
+        for code in [0, 1, 2, 125, 126, 127, 137, 255] {
+            for said in [[data, b""], [b"", data], [data, data]] {
+                let Some(refusal) = parse::refusal(kind, &names, code, said) else { continue };
+                assert!(matches!(refusal.code, 125..=127) && text.contains(&refusal.why), "{refusal:?}");
+                assert!(matches!(code, 1 | 125..=127 | 255) && (said[0].is_empty() || said[1].is_empty()));
+                assert!(parse::begins_like_a_refusal(data));
+            }
+        }
+    }
 }
 
 /// The elements of a JSON array; nothing at all is an empty one. `None` where what the parsers skip is broken.
@@ -185,6 +204,53 @@ pub fn http_head(data: &[u8]) {
         let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a response without end");
         assert!(serde_json::from_slice::<Value>(&bytes[head + 4..]).is_ok());
     }
+}
+
+/// Both ends of a run's channel: what is understood does not depend on where the stream is cut, written again it is
+/// the same bytes, and what makes no sense stays refused. The first byte is the size of the pieces, the others the
+/// stream; the first eight are an exit page as well.
+pub fn channel(data: &[u8]) {
+    if let Some(number) = data.first_chunk() {
+        let page = Page::decode(u64::from_le_bytes(*number));
+        assert_eq!(Page::decode(page.encode()), page);
+    }
+    let Some((size, stream)) = data.split_first() else { return };
+    let size = usize::from(*size).max(1);
+    one_way::<ToInit>(stream, size);
+    one_way::<FromInit>(stream, size);
+}
+
+fn one_way<M: Message + PartialEq + Debug>(stream: &[u8], size: usize) {
+    let whole = messages::<M>(stream, stream.len().max(1));
+    assert_eq!(messages::<M>(stream, size), whole, "it depends on where the stream is cut");
+    let (messages, refused) = whole;
+    let read: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
+    let rest = stream.strip_prefix(&read[..]).expect("what was read is not what came");
+    // A length and a kind, and less than they announce.
+    if let (false, Some([length @ .., _])) = (refused, rest.first_chunk::<5>()) {
+        let length = u32::from_le_bytes(*length) as usize;
+        assert!(length <= channel::MAX && rest.len() < 5 + length, "a whole message was left");
+    }
+}
+
+fn messages<M: Message + PartialEq + Debug>(stream: &[u8], size: usize) -> (Vec<M>, bool) {
+    let (mut decoder, mut messages) = (Decoder::default(), Vec::new());
+    let mut pieces = stream.chunks(size);
+    while let Some(piece) = pieces.next() {
+        decoder.feed(piece);
+        loop {
+            match decoder.message() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(_) => {
+                    pieces.for_each(|piece| decoder.feed(piece));
+                    assert!(decoder.message::<M>().is_err(), "it reads on after what makes no sense");
+                    return (messages, true);
+                }
+            }
+        }
+    }
+    (messages, false)
 }
 
 const LIMITS: Limits = Limits { head: 512, body: 128 };

@@ -17,6 +17,15 @@ pub enum Answer {
     NotNow,
 }
 
+/// What became of a greeting.
+enum Greeting {
+    Came(Visitor),
+    /// Init has ended without one, or something else came.
+    WillNotCome,
+    /// Init lives and says nothing: the machine may just be slow.
+    IsLate,
+}
+
 impl Engine {
     /// Makes the container, and waits for the greeting of the init in it.
     pub(super) fn create_with_init(
@@ -35,11 +44,12 @@ impl Engine {
             }
             let id = self.created_id(&cmd, &output)?;
             match self.greeting(&door, spec, cancel)? {
-                Some(visitor) if parse::is_id(&id) => {
+                Greeting::Came(visitor) if parse::is_id(&id) => {
                     return Ok(Answer::Greeted(Made { id, init: Some(visitor) }));
                 }
-                Some(_) => return Err(self.no_id(&cmd)),
-                None => Answer::Never,
+                Greeting::Came(_) => return Err(self.no_id(&cmd)),
+                Greeting::WillNotCome => Answer::Never,
+                Greeting::IsLate => Answer::NotNow,
             }
         } else {
             match self.refusal(&cmd, &output) {
@@ -56,21 +66,24 @@ impl Engine {
     }
 
     /// Waits for init. Once it is late, the engine is asked whether the container lives at all.
-    fn greeting(&self, door: &Door, spec: &Spec, cancel: &Cancel) -> Result<Option<Visitor>> {
+    fn greeting(&self, door: &Door, spec: &Spec, cancel: &Cancel) -> Result<Greeting> {
         let late = HANDSHAKE.begin();
         loop {
             match door.wait(HANDSHAKE.first) {
-                Ok(Some(visitor)) => return Ok(Some(visitor)),
+                Ok(Some(visitor)) => return Ok(Greeting::Came(visitor)),
                 Ok(None) => {}
-                Err(_) => return Ok(None),
+                Err(_) => return Ok(Greeting::WillNotCome),
             }
             if cancel.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
                 return Err(Error::Call(process::Error::Cancelled { call: "the handshake".into() }));
             }
             let facts = self.inspect(&[spec.object_name()], self.limits.query(), &no_cancel())?;
             let lives = facts.first().is_some_and(|facts| facts.status == Status::Live);
-            if !lives || late.expired() {
-                return Ok(None);
+            if !lives {
+                return Ok(Greeting::WillNotCome);
+            }
+            if late.expired() {
+                return Ok(Greeting::IsLate);
             }
         }
     }

@@ -162,7 +162,7 @@ pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<
 }
 
 /// How long an engine that says it has started a place may take until init greets.
-pub const HANDSHAKE: Deadlines = Deadlines { first: Duration::from_millis(300), all: Duration::from_secs(5) };
+pub const HANDSHAKE: Deadlines = Deadlines { first: Duration::from_millis(300), all: Duration::from_secs(15) };
 
 /// See [`HANDSHAKE`].
 pub struct Deadlines {

@@ -380,7 +380,11 @@ impl Follower {
             }
         };
         let code = if self.timed_out { 124 } else { code };
-        let undelivered = self.pump.flush(self.asked.then_some(PATIENCE), signals);
+        let pump::Flushed { undelivered, failed } = self.pump.flush(self.asked.then_some(PATIENCE), signals);
+        for (stream, error) in failed {
+            self.undelivered = true;
+            self.failures.push(Failure::new(format!("writing the command's {}", stream.as_str()), error));
+        }
         // Both streams may lead to the same reader.
         let unread = |stderr| !poll::writable(stderr).unwrap_or(true);
         if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {

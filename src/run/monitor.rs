@@ -385,8 +385,7 @@ impl Monitor {
             pump::Event::Unread(_) => {}
             pump::Event::Failed(stream, error) => {
                 self.undelivered = true;
-                let what = format!("writing the command's {}", stream.as_str());
-                self.failures.push(Failure::new(what, error).hint("all of it is recorded: fosse logs"));
+                self.failures.push(unwritten(stream, error));
             }
             pump::Event::Closed(stream, ending) => self.endings[stream.index()] = Some(ending),
         }
@@ -422,6 +421,11 @@ impl Monitor {
             self.command(Command::Freeze(false));
         }
     }
+}
+
+fn unwritten(stream: Stream, error: std::io::Error) -> Failure {
+    let what = format!("writing the command's {}", stream.as_str());
+    Failure::new(what, error).hint("all of it is recorded: fosse logs")
 }
 
 fn own(stream: impl AsFd) -> std::io::Result<OwnedFd> {

@@ -172,12 +172,12 @@ impl Pump {
     }
 
     /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
-    /// that it takes within that time buys as much again. The streams that were not delivered to their end.
+    /// that it takes within that time buys as much again.
     pub fn flush(
         mut self,
         patience: Option<std::time::Duration>,
         interrupted: &Receiver<crate::sys::signal::Signal>,
-    ) -> Vec<Stream> {
+    ) -> Flushed {
         // Nothing more comes.
         self.aside = [None, None];
         let mut undelivered = Vec::new();
@@ -197,8 +197,21 @@ impl Pump {
                 undelivered.push(stream);
             }
         }
-        undelivered
+        // The last writes were still under way when the command's end was taken.
+        let failed = |event| match event {
+            Event::Failed(stream, error) => Some((stream, error)),
+            Event::First(..) | Event::Unread(_) | Event::Closed(..) => None,
+        };
+        Flushed { undelivered, failed: self.events.try_iter().filter_map(failed).collect() }
     }
+}
+
+/// What came of the last writes to the caller.
+pub struct Flushed {
+    /// The streams that were not delivered to their end.
+    pub undelivered: Vec<Stream>,
+    /// Those that could not be written, which was not known before.
+    pub failed: Vec<(Stream, io::Error)>,
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Monitor, Outcome, Over};
+use super::{Monitor, Outcome, Over, unwritten};
 use crate::base::error::Failure;
 use crate::base::log;
 use crate::base::time::Deadline;
@@ -135,7 +135,7 @@ impl Monitor {
     }
 
     /// Gives the run up, and delivers what the caller has not read yet.
-    fn part(self) -> Outcome {
+    fn part(mut self) -> Outcome {
         let record = self.slot.record();
         let (id, reason) = (record.id.clone(), record.reason);
         let code = match (reason, record.exit_code) {
@@ -150,7 +150,12 @@ impl Monitor {
         self.owned.release();
         // The caller of a command that ended by itself gets all of it, however slowly it reads.
         let patience = self.cause.map(|_| PATIENCE);
-        let undelivered = self.pump.map_or_else(Vec::new, |pump| pump.flush(patience, &self.signals));
+        let flushed = self.pump.take().map(|pump| pump.flush(patience, &self.signals));
+        let (undelivered, failed) = flushed.map_or_else(Default::default, |it| (it.undelivered, it.failed));
+        for (stream, error) in failed {
+            self.undelivered = true;
+            self.failures.push(unwritten(stream, error));
+        }
         // Both streams may lead to the same reader.
         let unread = |stderr| !poll::writable(stderr).unwrap_or(true);
         if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {

@@ -60,6 +60,7 @@ mod platform {
 
     use super::{Attempt, Deadline, Signal, Target};
     use crate::sys::process::{Pid, PidHandle};
+    use crate::sys::stat::Stat;
 
     /// Between two looks, while processes are dying.
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -102,7 +103,7 @@ mod platform {
             if deadline.expired() {
                 return Attempt::Blind;
             }
-            Deadline::after(LOOK_AGAIN).channel().recv().map_or_else(drop, drop);
+            Deadline::after(LOOK_AGAIN).wait();
         }
     }
 
@@ -131,7 +132,7 @@ mod platform {
     /// Signals exactly that process: the handle is opened first, and then it is looked at once more.
     fn send(process: &Process, signal: Signal) -> bool {
         let handle = Pid::new(process.pid).and_then(|pid| PidHandle::open(pid).ok());
-        let same = stat(&directory(process.pid)).is_some_and(|stat| stat.started == process.started);
+        let same = Pid::new(process.pid).and_then(Stat::of).is_some_and(|stat| stat.start == process.started);
         same && handle.is_some_and(|handle| handle.signal(signal).is_ok())
     }
 
@@ -151,7 +152,7 @@ mod platform {
         let directory = directory(pid);
         // Only what is in a pid namespace below this one: the engine's tool itself has the mark as well.
         depth(&directory).filter(|depth| *depth > here)?;
-        let stat = stat(&directory).filter(|stat| stat.state != 'Z')?;
+        let stat = Pid::new(pid).and_then(Stat::of).filter(|stat| stat.live)?;
         let marked = std::fs::read(directory.join("environ"))
             .ok()
             .map(|bytes| bytes.split(|byte| *byte == 0).any(|variable| variable == target.mark.as_bytes()));
@@ -163,7 +164,7 @@ mod platform {
             return None;
         }
         let first = depth(&self::directory(stat.parent)).is_none_or(|depth| depth <= here);
-        Some(Process { pid, parent: stat.parent, session: stat.session, started: stat.started, marked, first })
+        Some(Process { pid, parent: stat.parent, session: stat.session, started: stat.start, marked, first })
     }
 
     /// How many pid namespaces a process is in, counted from that of this /proc.
@@ -171,29 +172,6 @@ mod platform {
         let status = std::fs::read_to_string(directory.join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         Some(line.split_whitespace().count())
-    }
-
-    struct Stat {
-        state: char,
-        parent: i32,
-        session: i32,
-        started: u64,
-    }
-
-    fn stat(directory: &Path) -> Option<Stat> {
-        parse_stat(&std::fs::read_to_string(directory.join("stat")).ok()?)
-    }
-
-    /// The fields after the name, which may itself hold blanks and brackets.
-    fn parse_stat(text: &str) -> Option<Stat> {
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse().ok();
-        Some(Stat {
-            state: fields.first()?.chars().next()?,
-            parent: number(1)?,
-            session: number(3)?,
-            started: fields.get(19)?.parse().ok()?,
-        })
     }
 
     #[cfg(test)]
@@ -219,14 +197,6 @@ mod platform {
             ];
             let pids: Vec<i32> = family(&all).iter().map(|process| process.pid).collect();
             assert_eq!(pids, [10, 11, 12, 13]);
-        }
-
-        #[test]
-        fn a_name_with_brackets_does_not_confuse_the_fields() {
-            let numbers = (4..=22).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-            let stat = parse_stat(&format!("7 (a) S 9) S {numbers} 23\n")).unwrap();
-            assert_eq!((stat.state, stat.parent, stat.session, stat.started), ('S', 4, 6, 22));
-            assert!(parse_stat("7 (a) S").is_none() && parse_stat("").is_none());
         }
 
         #[test]

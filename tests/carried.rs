@@ -283,9 +283,7 @@ fn a_child_killed_for_memory_is_not_the_command() {
 #[test]
 fn it_serves_where_the_engine_maps_users() {
     on_docker_with(Carrier::Init, |home| {
-        let Some(engine) = OwnEngine::start_with(home, &["--userns-remap", "root-of-tests:root-of-tests"]) else {
-            return;
-        };
+        let Some(engine) = OwnEngine::start_mapping_users(home) else { return };
         for user in ["root", "1234", "caller"] {
             let script = "echo out >/dev/stdout; echo err >/dev/stderr; exit 9";
             let options = ["--network", "none", "--no-workspace", "--user", user];

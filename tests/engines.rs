@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Engine, Home, IMAGE, code, finish, on_docker, snapshot, stderr, stdout, wait_until};
+use crate::support::{
+    Carrier, Client, Engine, Home, IMAGE, code, finish, on_docker, on_docker_with, snapshot, stderr, stdout, wait_until,
+};
 
 /// A tool that hangs, ignores TERM, and has a child that holds its pipes.
 const HANGS: &str = "echo noise >&2; trap '' TERM; sleep 1000 & while :; do sleep 1000; done";
@@ -115,7 +117,11 @@ fn d5_d6_every_verb_ends_by_its_deadline_when_the_engine_hangs() {
 #[test]
 fn an_engine_that_hangs_in_one_call_ends_the_run_with_an_error_that_names_it() {
     on_docker(|home| {
-        for verb in ["create", "start", "network"] {
+        let verbs: &[&str] = match home.carrier {
+            Carrier::Init => &["run", "network"],
+            Carrier::Client => &["create", "start", "network"],
+        };
+        for verb in verbs {
             let tool = home
                 .script(&format!("{verb}/docker"), &format!("case $1 in {verb}) {HANGS};; esac; exec docker \"$@\""));
             let mut command = home.run_cmd(Engine::Docker, &["--network", "private"], &["true"]);
@@ -142,7 +148,7 @@ fn an_engine_that_hangs_in_one_call_ends_the_run_with_an_error_that_names_it() {
 /// An engine that hangs when it is asked to kill: nothing is claimed, and a later verb finishes the run.
 #[test]
 fn a_run_that_its_engine_does_not_end_is_left_to_a_later_verb() {
-    on_docker(|home| {
+    on_docker_with(Carrier::Client, |home| {
         let tool = home.script("docker", &format!("case $1 in kill|rm) {HANGS};; esac; exec docker \"$@\""));
         let mut command =
             home.run_cmd(Engine::Docker, &["-n", "stuck", "--timeout", "500ms", "--grace", "0"], &["sleep", "1000"]);

@@ -22,13 +22,14 @@ pub fn clean(args: &Clean) -> Result {
     let mut cleaner =
         Cleaner { args, store: &store, engines: &engines, out: Out::stdout(), code: 0, silent: Vec::new() };
     let ended = if args.what == Target::Networks { Vec::new() } else { cleaner.ended()? };
+    // First what an engine has of runs that are known to be over: once they are destroyed, nobody knows whose it was.
+    cleaner.objects()?;
     for (id, name) in &ended {
         cleaner.run(id, name)?;
     }
     if !args.dry_run {
         cleaner.leftovers();
     }
-    cleaner.objects()?;
     cleaner.out.finish()?;
     Ok(cleaner.code)
 }

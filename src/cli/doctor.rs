@@ -161,7 +161,7 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check>
     });
     checks.push(carrier(store, &*runtime, off));
     if let Some(instance) = instance {
-        match reap::orphaned(store, &instance, &*runtime) {
+        match reap::orphaned(store, &instance, &*runtime).map(|objects| reap::settled(store, objects)) {
             Ok(orphans) if orphans.is_empty() => {}
             Ok(orphans) => checks.push(
                 Check::new(

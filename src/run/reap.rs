@@ -12,6 +12,9 @@ use crate::runtime::{Object, ObjectKind, Runtime};
 /// How old an object of an unknown run must be: its client may have died, or its record may be in the making.
 const UNKNOWN_AGE: Duration = Duration::from_secs(60);
 
+/// How long an engine may take to remove a container that was asked to go with its end.
+const REMOVAL: Duration = Duration::from_secs(10);
+
 /// What is known of the run that an object names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
@@ -59,6 +62,16 @@ pub fn orphaned(store: &Store, instance: &str, runtime: &dyn Runtime) -> Result<
         .collect();
     orphans.sort_by_key(|object| object.kind);
     Ok(orphans)
+}
+
+/// Those of the objects that an engine is not removing by itself at this moment: their run ended a while ago.
+pub fn settled(store: &Store, objects: Vec<Object>) -> Vec<Object> {
+    let now = Timestamp::now();
+    let is_recent = |run: &RunId| match store.load(run) {
+        Some(Entry::Known(view)) => view.record.stopped_at.is_some_and(|at| at.age(now) < REMOVAL),
+        Some(Entry::Unreadable { .. }) | None => false,
+    };
+    objects.into_iter().filter(|object| !object.run.as_ref().is_some_and(is_recent)).collect()
 }
 
 /// Removes objects, containers before networks.

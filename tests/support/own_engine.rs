@@ -10,23 +10,26 @@ use super::{Home, IMAGE, TERM, wait_until};
 pub struct OwnEngine {
     child: Option<Child>,
     dir: std::path::PathBuf,
-    /// What is special about it.
-    options: Vec<String>,
+    /// Whether it maps the users inside to others (userns-remap).
+    maps_users: bool,
 }
 
 impl OwnEngine {
     pub fn start(home: &Home) -> Option<Self> {
-        OwnEngine::start_with(home, &[])
+        OwnEngine::begin(home, false)
     }
 
-    /// With options of dockerd(8).
-    pub fn start_with(home: &Home, options: &[&str]) -> Option<Self> {
+    /// One that maps the users inside to others (userns-remap).
+    pub fn start_mapping_users(home: &Home) -> Option<Self> {
+        OwnEngine::begin(home, true)
+    }
+
+    fn begin(home: &Home, maps_users: bool) -> Option<Self> {
         if Command::new("dockerd").arg("--version").output().is_err() || fosse::sys::process::effective_ids().0 != 0 {
             super::left_out("an engine of its own needs dockerd and root");
             return None;
         }
-        let mut engine = OwnEngine { child: None, dir: home.dir.join("own-engine"), options: Vec::new() };
-        engine.options.extend(options.iter().map(|option| (*option).to_owned()));
+        let mut engine = OwnEngine { child: None, dir: home.dir.join("own-engine"), maps_users };
         fs::create_dir(&engine.dir).unwrap();
         engine.up();
         let mut image = Command::new("docker").args(["save", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
@@ -64,15 +67,17 @@ impl OwnEngine {
             "base=10.211.0.0/26,size=28",
         ];
         // `--bridge=none` deletes a bridge named docker0, which would be that of the engine everybody uses.
-        let child = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "dockerd"])
-            .args(args)
-            .args(&self.options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "--propagation", "private"]);
+        if self.maps_users {
+            // Seen by this dockerd alone.
+            fs::write(self.dir.join("subids"), "root:200000:65536\n").unwrap();
+            let script = "for file in subuid subgid; do mount --bind \"$0\" /etc/$file || exit 1; done; exec \"$@\"";
+            command.args(["sh", "-c", script, &at("subids"), "dockerd", "--userns-remap=root"]);
+        } else {
+            command.arg("dockerd");
+        }
+        let child = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
         wait_until("the engine answers", || {
             self.docker().arg("version").output().is_ok_and(|output| output.status.success())

@@ -144,7 +144,7 @@ impl<'de> Visitor<'de> for Field<'_> {
         let mut words = Vec::new();
         loop {
             let at = words.len();
-            let name = &format_args!("{}[{at}]", self.name);
+            let name = &format!("{}[{at}]", self.name);
             match elements.next_element_seed(Field { name, kind: Kind::Text, expected: TEXT })? {
                 Some(Value::Text(word)) => words.push(word.into()),
                 Some(_) => return self.wrong("another value"),
@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for Field<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let name = format!("{}.{}", self.name, shown(&key));
             if key.is_empty() || key.contains(['=', '\0']) {
-                let fault = format_args!("{name}: the name of a variable is not empty and has no = and no NUL byte");
+                let fault = format!("{name}: the name of a variable is not empty and has no = and no NUL byte");
                 return Err(A::Error::custom(fault));
             }
             let field = Field { name: &name, kind: Kind::Text, expected: TEXT };

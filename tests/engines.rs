@@ -122,8 +122,10 @@ fn an_engine_that_hangs_in_one_call_ends_the_run_with_an_error_that_names_it() {
             Carrier::Client => &["create", "start", "network"],
         };
         for verb in verbs {
-            let tool = home
-                .script(&format!("{verb}/docker"), &format!("case $1 in {verb}) {HANGS};; esac; exec docker \"$@\""));
+            let tool = home.script(
+                &format!("tool-{verb}/docker"),
+                &format!("case $1 in {verb}) {HANGS};; esac; exec docker \"$@\""),
+            );
             let mut command = home.run_cmd(Engine::Docker, &["--network", "private"], &["true"]);
             command.env("FOSSE_DOCKER", &tool).env("FOSSE_CHANGE_TIMEOUT", "1500ms");
             let output = finish(command);
@@ -137,7 +139,7 @@ fn an_engine_that_hangs_in_one_call_ends_the_run_with_an_error_that_names_it() {
                 "{record}"
             );
             wait_until("the tool is dead", || home.processes().is_empty());
-            home.script(&format!("{verb}/docker"), "exec docker \"$@\"");
+            home.script(&format!("tool-{verb}/docker"), "exec docker \"$@\"");
             // A network call that hangs keeps the network's removal from working as well: clean does it later.
             assert_eq!(code(&home.fosse(["clean"])), 0);
             home.assert_nothing_left();

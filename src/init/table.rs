@@ -144,7 +144,8 @@ impl Table {
             (Some(_), _) => true,
             (None, None) => false,
             (None, Some(leader)) => {
-                kill_group(leader, signal).unwrap_or_default();
+                // A moment after its start it leads no group yet; it is not reaped, so the number is its own.
+                kill_group(leader, signal).or_else(|_| kill_child(leader, signal)).unwrap_or_default();
                 true
             }
         }

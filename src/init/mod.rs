@@ -248,7 +248,7 @@ impl Init {
                 break Some(ended);
             }
             if asked && self.main.is_none() {
-                self.rest.signal(self.group(), Signal::TERM);
+                self.rest.ask(self.group());
                 break None;
             }
             if self.owned.as_ref().is_some_and(|owned| owned.gone) {
@@ -304,7 +304,7 @@ impl Init {
                 Found::NoChild if self.main.is_none() => return Ok(None),
                 Found::NoChild => return Err(io::Error::other("the command vanished unseen")),
                 Found::Dead(pid, ended) if Some(pid) == self.main => {
-                    self.rest.signal(pid, Signal::TERM);
+                    self.rest.ask(pid);
                     kernel::reap(pid)?;
                     return Ok(Some(ended));
                 }

@@ -8,7 +8,7 @@ use crate::base::time::Deadline;
 use crate::sys::linux::epoll::Epoll;
 use crate::sys::linux::init::{self as kernel, Found};
 use crate::sys::linux::signalfd::SignalFd;
-use crate::sys::process::Pid;
+use crate::sys::process::{Pid, kill_group};
 use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
 
@@ -27,8 +27,18 @@ pub enum Rest {
 }
 
 impl Rest {
-    /// Signals them, while the command, whose group it may be, is not reaped yet.
-    pub fn signal(self, main: Pid, signal: Signal) {
+    /// Asks them to end, while the command, whose group it may be, is not reaped yet.
+    pub fn ask(self, main: Pid) {
+        match self {
+            Rest::Group => kill_group(main, Signal::TERM).unwrap_or_default(),
+            // Every orphan is a child by now: who has no other child than the command has nobody to ask, and need not
+            // look at all processes of a machine.
+            Rest::Descendants if kernel::has_no_child_but(main) => {}
+            Rest::Everybody | Rest::Descendants => self.signal(main, Signal::TERM),
+        }
+    }
+
+    fn signal(self, main: Pid, signal: Signal) {
         match self {
             Rest::Everybody => kernel::kill_all(signal).unwrap_or_default(),
             Rest::Descendants | Rest::Group => {
@@ -52,7 +62,9 @@ impl Rest {
 
     /// Whether nobody is left that init would have to end. `false`: it is the reaping that tells.
     pub fn is_over(self, main: Pid) -> bool {
-        self == Rest::Group && self.members(main).is_some_and(|members| members.is_empty())
+        let gone = |error: io::Error| error.raw_os_error() == Some(libc::ESRCH);
+        let exists = || !kill_group(main, Signal::NONE).is_err_and(gone);
+        self == Rest::Group && (!exists() || self.members(main).is_some_and(|members| members.is_empty()))
     }
 
     /// When to look again although no child has ended.

@@ -27,6 +27,8 @@ impl Signal {
     pub const USR2: Signal = Signal(libc::SIGUSR2);
     /// Ctrl-Z.
     pub const TSTP: Signal = Signal(libc::SIGTSTP);
+    /// None: only asks whether there is somebody (kill(2)).
+    pub const NONE: Signal = Signal(0);
     /// Stop that cannot be caught.
     pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Continue.

@@ -74,6 +74,13 @@ pub fn reap(pid: Pid) -> io::Result<()> {
     retry(|| unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOHANG) }).map(drop)
 }
 
+/// Whether this process, which has one thread, has no other child than this one, ended or not. Where the kernel does
+/// not tell (proc_pid_task(5), Linux 3.5, a matter of its configuration), the answer is no.
+pub fn has_no_child_but(child: Pid) -> bool {
+    let children = std::fs::read_to_string("/proc/thread-self/children");
+    children.is_ok_and(|text| text.split_whitespace().all(|number| number.parse() == Ok(child.number())))
+}
+
 /// Signals every process that this one can see and may signal, itself left out (kill(2)): for PID 1, all of its
 /// pid namespace.
 pub fn kill_all(signal: Signal) -> io::Result<()> {

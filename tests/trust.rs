@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::support::{Client, Engine, Home, IMAGE, KILL, code, on_docker, on_each_engine, stderr, stdout, wait_until};
+use crate::support::{
+    Carrier, Client, Engine, Home, IMAGE, KILL, code, on_docker, on_docker_with, on_each_engine, stderr, stdout,
+    wait_until,
+};
 
 const SECRET: &str = "hunter2-hunter2-hunter2";
 
@@ -60,7 +63,8 @@ fn secrets_are_in_no_argument_vector_record_or_log() {
 /// Killed with the values on their way, the file that holds them is private, and goes with the finishing.
 #[test]
 fn a_killed_client_leaves_its_values_to_nobody() {
-    on_docker(|home| {
+    // With its own init no value is ever in a file.
+    on_docker_with(Carrier::Client, |home| {
         let slow = home
             .script("docker", "case $1 in create) touch \"$0.creating\"; exec sleep 1000;; esac; exec docker \"$@\"");
         let mut command = run_with_secrets(home, Engine::Docker, "true");

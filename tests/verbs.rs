@@ -106,7 +106,7 @@ fn inspect_gives_the_whole_record() {
     }
     assert_eq!(
         (record["schema"].as_i64(), record["io"].as_str(), record["exit_code"].as_i64()),
-        (Some(1), Some("engine"), Some(4))
+        (Some(1), Some("init"), Some(4))
     );
     assert!(
         record["created_at"].as_str() < record["started_at"].as_str()

@@ -165,6 +165,24 @@ fn a_killed_clients_command_is_gone_within_two_seconds() {
     });
 }
 
+/// The engine has no output of such a run, and what it says about that is none.
+#[test]
+fn finishing_an_orphan_adds_nothing_to_its_output() {
+    on_engines(|engine, home| {
+        for _ in 0..repeat(10) {
+            let client = home.start(engine, &["--no-workspace"], "exec sleep 1000");
+            client.signal(KILL);
+            client.output();
+            let id = home.newest_id();
+            let finished = home.fosse(["stop", "--grace", "0", &id]);
+            assert_eq!((code(&finished), stderr(&finished).contains("output")), (0, false), "{finished:?}");
+            let logs = home.logs(&id);
+            assert_eq!((stdout(&logs).as_str(), stderr(&logs).as_str()), ("ready\n", ""), "{engine:?}");
+            assert_eq!(home.newest()["log_truncated"], false);
+        }
+    });
+}
+
 /// A client killed after its command's end, before it has recorded it, loses no code.
 #[test]
 fn a_lost_owner_loses_no_exit_code() {

@@ -171,6 +171,28 @@ fn a_killed_exec_takes_its_command_along() {
     });
 }
 
+/// An init that somebody has paused holds no exec up, and starts nothing that nobody waits for any more.
+#[test]
+fn a_paused_run_holds_no_exec_up() {
+    on_docker_with(Carrier::Init, |home| {
+        let _run = start_box(Engine::Docker, home, &["--no-workspace"]);
+        let name = format!("fosse-{}", home.newest_id());
+        assert!(Engine::Docker.call(["pause", &name]).status.success());
+        let touch = ["touch", "/tmp/ran"];
+        assert_eq!(code(&exec(home, &["--timeout", "500ms"], &touch)), 124);
+        let client = Client::spawn(exec_cmd(home, &[], &touch));
+        wait_until("it waits", || process_state(client.pid()) == Some('S'));
+        // However early it comes.
+        wait_until("it ends", || {
+            client.signal(TERM);
+            process_state(client.pid()).is_none_or(|state| state == 'Z')
+        });
+        assert!(matches!(client.output().status.code(), Some(143) | None));
+        assert!(Engine::Docker.call(["unpause", &name]).status.success());
+        assert_eq!(code(&exec(home, &[], &["test", "-e", "/tmp/ran"])), 1, "something ran that nobody waited for");
+    });
+}
+
 /// Fifty at once, each with its own code, and nothing of any of them left.
 #[test]
 fn many_at_once_have_each_its_own_code() {

@@ -1,8 +1,12 @@
 //! `fosse exec`: one more command in a live run.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
 
 use super::args::Exec as Args;
 use super::config;
@@ -14,11 +18,13 @@ use super::stop::find;
 use crate::base::error::Failure;
 use crate::base::id::random_hex;
 use crate::base::log;
+use crate::base::time::Deadline;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View};
 use crate::run::{control, owner};
 use crate::runtime::{Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
 use crate::sys::signal::Signal;
+use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
 
 /// What is passed on to the command.
@@ -37,8 +43,13 @@ pub fn exec(args: &Args) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
     }
+    let channel =
+        match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout: args.timeout })? {
+            Begun::Started(channel) => channel,
+            Begun::GivenUp(code) => return Ok(code),
+        };
     let session = Session {
-        channel: start(&store, &record, &*runtime, &exec)?,
+        channel,
         command: exec.command[0].to_string_lossy().into_owned(),
         interactive: args.interactive,
         grace: Duration::from_millis(record.grace_ms),
@@ -54,7 +65,7 @@ pub fn exec(args: &Args) -> Result {
 
 /// Starts the command: through the run's own init, to which its owner introduces this process; or through the
 /// engine, where that carries the run, for another user, and past an owner that does not answer.
-fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec) -> Result<Arc<dyn Channel>> {
+fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, patience: &Patience) -> Result<Begun> {
     let failed = |error: &dyn std::fmt::Display| Failure::new("starting the command", error);
     if record.io == Io::Init && exec.user.is_none() {
         let owner = owner::read_owner(&store.run(&record.id));
@@ -62,13 +73,55 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec) -> 
         if let Some(Ok(stream)) = introduced {
             let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != EXEC_MARK).cloned().collect();
             let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.interactive);
-            let through = pid1::start_another(stream, &start, runtime.limits().change);
-            return Ok(Arc::new(through.map_err(|error| failed(&error))?));
+            return patience.start_another(stream, start, runtime.limits().change);
         }
     }
     let channel =
         runtime.exec(exec).map_err(|error| failed(&error).hint("fosse doctor tells whether the engine works"))?;
-    Ok(Arc::from(channel))
+    Ok(Begun::Started(Arc::from(channel)))
+}
+
+/// What became of a start.
+enum Begun {
+    Started(Arc<dyn Channel>),
+    /// The caller wants it no more; this is the exit code.
+    GivenUp(u8),
+}
+
+/// How long the caller waits for the start.
+struct Patience<'a> {
+    signals: &'a Receiver<Signal>,
+    timeout: Option<Duration>,
+}
+
+impl Patience<'_> {
+    /// Init may be in no state to answer: somebody has paused the whole place. A thread waits for it, and what it
+    /// waits for ends with this process: an init that comes to it later finds nobody there, and starts nothing.
+    fn start_another(&self, stream: UnixStream, start: Start, limit: Duration) -> Result<Begun> {
+        let failed = |error: std::io::Error| Failure::new("starting the command", error);
+        let (tell, told) = bounded(1);
+        let body = move || tell.send(pid1::start_another(stream, &start, limit)).unwrap_or_default();
+        thread::Builder::new().name("start".into()).stack_size(256 << 10).spawn(body).map_err(failed)?;
+        let late = self.timeout.map_or_else(Deadline::never, Deadline::after).channel();
+        loop {
+            select! {
+                recv(told) -> through => {
+                    let lost = || std::io::Error::other("its thread ended");
+                    let through = through.unwrap_or_else(|_| Err(lost())).map_err(failed);
+                    let hint = "is the run's container paused?";
+                    return Ok(Begun::Started(Arc::new(through.map_err(|failure| failure.hint(hint))?)));
+                }
+                recv(self.signals) -> signal => match signal {
+                    Ok(Signal::USR1 | Signal::USR2) => {}
+                    Ok(signal) => {
+                        return Ok(Begun::GivenUp(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT)));
+                    }
+                    Err(_) => return Err(failed(std::io::Error::other("no signals can be received")).into()),
+                },
+                recv(late) -> _ => return Ok(Begun::GivenUp(124)),
+            }
+        }
+    }
 }
 
 /// What can be known to be wrong before anything is looked up.

@@ -115,7 +115,8 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
             tool: resolved.runtime.tool().to_owned(),
             endpoint: resolved.runtime.endpoint().to_owned(),
         }),
-        io: Io::Engine,
+        // What is meant; as soon as the container is made it is what is so.
+        io: if spec.own_init.is_some() { Io::Init } else { Io::Engine },
         image: Some(spec.image.clone()),
         command: spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),

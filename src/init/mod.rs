@@ -203,7 +203,8 @@ fn start(command: &[OsString], descriptors: Option<DescriptorLimit>) -> io::Resu
 fn code_of_start(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NOT_FOUND,
-        // No process to be had is nothing that the command is to blame for.
+        // No process or descriptor to be had is nothing that the command is to blame for.
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => 125,
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => 125,
         _ => NOT_EXECUTABLE,
     }
@@ -438,9 +439,14 @@ mod tests {
 
     #[test]
     fn a_start_that_fails_has_the_code_of_a_shell() {
-        for (number, wanted) in
-            [(libc::ENOENT, 127), (libc::ENOTDIR, 127), (libc::EACCES, 126), (libc::ENOEXEC, 126), (libc::EAGAIN, 125)]
-        {
+        for (number, wanted) in [
+            (libc::ENOENT, 127),
+            (libc::ENOTDIR, 127),
+            (libc::EACCES, 126),
+            (libc::ENOEXEC, 126),
+            (libc::EAGAIN, 125),
+            (libc::EMFILE, 125),
+        ] {
             assert_eq!(code_of_start(&io::Error::from_raw_os_error(number)), wanted, "{number}");
         }
     }

@@ -243,6 +243,8 @@ impl Session {
                 Heard::Nothing => return true,
                 Heard::Gone => return false,
                 Heard::Message(message, _) => match (message, self.command) {
+                    // One that gave up before init came to hear it wants nothing to run.
+                    (ToInit::Start(_), None) if self.peer.is_gone() => return false,
                     (ToInit::Start(start), None) => match begin(core, &start) {
                         Ok((command, clients)) => {
                             let ends: Vec<BorrowedFd> = clients.iter().map(AsFd::as_fd).collect();

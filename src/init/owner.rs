@@ -57,6 +57,11 @@ impl Peer {
         }
     }
 
+    /// Whether the other end is closed, when all that it has said is read.
+    pub fn is_gone(&self) -> bool {
+        socket::is_at_its_end(&self.stream)
+    }
+
     /// Says something, with descriptors. A peer that does not read what little it is told is none.
     pub fn say(&self, message: &FromInit, fds: &[BorrowedFd<'_>]) {
         socket::send(&self.stream, &message.encode(), fds, false).map_or_else(drop, drop);

@@ -230,7 +230,8 @@ fn end_and_record(paths: &crate::base::paths::RunPaths, slot: &mut Slot, runtime
     let facts = end_command(runtime, &name, grace).map_err(failed)?;
     let log = Writer::open(&paths.output(), slot.record().log_max)
         .map_err(|error| Failure::new("opening the output", error))?;
-    if facts.is_some() {
+    // Where fosse's own init carries the bytes, an engine has none to give, and would say so in their place.
+    if facts.is_some() && slot.record().io == record::Io::Engine {
         save_output(runtime, &name, &log, &|_, _| ())
             .unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
     }

@@ -228,6 +228,7 @@ impl Monitor {
         let noted = self.slot.note(|record| {
             record.container_id.clone_from(&ids.container);
             record.network_id.clone_from(&ids.network);
+            record.io = if ids.has_init { Io::Init } else { Io::Engine };
         });
         if let Err(failure) = noted {
             self.failures.push(failure);

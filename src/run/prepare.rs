@@ -117,6 +117,8 @@ pub struct Ids {
     pub network: Option<String>,
     /// Of the container.
     pub container: Option<String>,
+    /// Whether fosse's own init runs in it, and the engine will see no output.
+    pub has_init: bool,
 }
 
 /// Why a preparation did not end in a started command.
@@ -155,6 +157,7 @@ impl Preparation {
         failpoint::pass("container-armed");
         let container = self.container(undo)?;
         ids.container = Some(container.id.clone());
+        ids.has_init = container.init.is_some();
         made(ids);
         failpoint::pass("container-made");
         step(self.tell_id())?;

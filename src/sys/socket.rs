@@ -141,6 +141,14 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>, wait
     Ok(count)
 }
 
+/// Whether the other end of a connection is closed, and nothing is left to read. Nobody is waited for.
+pub fn is_at_its_end(socket: impl AsFd) -> bool {
+    let mut byte = 0_u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: there is room for one byte.
+    unsafe { libc::recv(socket.as_fd().as_raw_fd(), (&raw mut byte).cast(), 1, flags) == 0 }
+}
+
 /// Listens on a new socket file that only this user can open, from the first moment on. The mask of new files'
 /// modes is the whole process's (umask(2)): call it before the first thread.
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {

@@ -231,10 +231,12 @@ pub fn exec_failure(exit: u8, stderr: &[u8]) -> Option<(u8, String)> {
 }
 
 /// How the tools begin when they did not start a command. Docker passes its runtime's words on stdout.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 7] = [
     "OCI runtime exec failed: ",
     "Error response from daemon: ",
     "Cannot connect to the Docker daemon",
+    "cannot exec in a ",
+    "unable to upgrade to tcp, received ",
     "error during connect: ",
     "Error: ",
 ];
@@ -259,7 +261,8 @@ pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
     }
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     let by_runtime = match kind {
-        Kind::Docker => says(&["OCI runtime exec failed: "]),
+        // As it is when the container ends at this moment: runc's own words.
+        Kind::Docker => says(&["OCI runtime exec failed: "]) || is_about_a_dead_container(text),
         Kind::Podman => says(&[": OCI ", "Error: OCI "]),
     };
     let about_us = says(names) || says(&["container state improper"]);
@@ -268,16 +271,30 @@ pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
         125 | 255 if kind == Kind::Podman && (by_runtime || about_us) => {
             Some(Refusal { code: 125, why: text.to_owned() })
         }
-        1 if kind == Kind::Docker && about_us => Some(Refusal { code: 125, why: text.to_owned() }),
+        1 if kind == Kind::Docker && (about_us || text.starts_with("unable to upgrade to tcp, received ")) => {
+            Some(Refusal { code: 125, why: text.to_owned() })
+        }
         _ => None,
     }
+}
+
+fn is_about_a_dead_container(text: &str) -> bool {
+    text.starts_with("cannot exec in a stopped state") || text.starts_with("cannot exec in a deleted state")
 }
 
 /// What runc or crun said. Docker gives 126 for everything, so the words decide.
 fn runtime_refusal(text: &str) -> Refusal {
     let lower = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
-    let code = if says(&["chdir", "unable to find user", "setns", "stopped container"]) {
+    let code = if says(&[
+        "chdir",
+        "unable to find user",
+        "setns",
+        "stopped container",
+        "stopped state",
+        "deleted state",
+        "parent process",
+    ]) {
         125
     } else if says(&["executable file", "no such file or directory"]) {
         127

@@ -50,6 +50,7 @@ impl Through {
         let socket = Mutex::new(link.stream.try_clone()?);
         let mut streams = Streams::default();
         let cwd = String::from_utf8_lossy(&start.cwd).into_owned();
+        let over = matches!(answer, Some(FromInit::Failed(..))) || (answer.is_none() && page.is_none());
         match answer {
             Some(FromInit::Started) if fds.len() == 2 + usize::from(start.stdin) => {
                 let mut fds = fds.into_iter();
@@ -59,9 +60,13 @@ impl Through {
             }
             Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno, &cwd)).unwrap_or_default(),
             Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "init's answer makes no sense")),
+            // A place that ends before it answers has not started one more command; of its own the page tells.
+            None if page.is_none() => {
+                let why = "the run ended before the command was started".into();
+                tell.send(Fact::StartFailed { code: None, why }).unwrap_or_default();
+            }
             None => {}
         }
-        let over = matches!(answer, Some(FromInit::Failed(..)));
         let body = move || {
             follow(link, &tell, page.as_deref(), &cwd, over);
             drop(going);
@@ -185,6 +190,7 @@ fn failed(stage: Stage, errno: i32, cwd: &str) -> Fact {
 fn exit_code(stage: Stage, error: &io::Error) -> Option<u8> {
     match (stage, error.kind()) {
         (Stage::Execute, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Some(127),
+        (Stage::Execute, _) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => None,
         (Stage::Execute, io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => None,
         (Stage::Execute, _) => Some(126),
         (Stage::Fork | Stage::Directory | Stage::Streams, _) => None,

@@ -7,8 +7,7 @@ use crate::sys::signal::Signal;
 use crate::sys::{cerr, retry};
 
 /// The signals that a process can block and pass on. Left out: the two that nobody can block, those that a
-/// program's own fault raises (a blocked one kills at once), and the real-time ones, two of which belong to the
-/// C library.
+/// program's own fault raises (a blocked one kills at once). The real-time ones come beside these.
 const PASSABLE: [libc::c_int; 21] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -45,7 +44,8 @@ impl SignalFd {
         // SAFETY: `set` is a valid place for a set; the numbers are constants; signal only sets a default.
         unsafe {
             cerr(libc::sigemptyset(&raw mut set))?;
-            for signal in PASSABLE {
+            // Without the two that the C library has for itself.
+            for signal in PASSABLE.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
                 cerr(libc::sigaddset(&raw mut set, signal))?;
             }
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);

@@ -192,6 +192,7 @@ fn a_full_disk_under_the_log_never_ends_the_run() {
         let Some(_mount) = TinyDisk::mount(&state, "1m") else { return };
         let output = home.run(Engine::Docker, &[], &["sh", "-c", "dd if=/dev/zero bs=64k count=64; exit 5"]);
         assert_eq!((code(&output), output.stdout.len()), (5, 64 << 16), "{}", stderr(&output));
+        assert!(stderr(&output).contains("fosse: recording the output failed: No space left"), "{output:?}");
         let record = home.newest();
         assert_eq!(
             (record["exit_code"].as_i64(), record["log_truncated"].as_bool()),

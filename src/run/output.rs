@@ -73,6 +73,8 @@ struct Inner {
     size: u64,
     cap: u64,
     totals: Totals,
+    /// Why the rest could not be written, if it was not for the cap.
+    failure: Option<io::Error>,
 }
 
 impl Writer {
@@ -80,7 +82,7 @@ impl Writer {
     pub fn open(path: &Path, cap: u64) -> io::Result<Writer> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let (size, totals) = repair(&file)?;
-        Ok(Writer { inner: Mutex::new(Inner { file, size, cap, totals }) })
+        Ok(Writer { inner: Mutex::new(Inner { file, size, cap, totals, failure: None }) })
     }
 
     /// Adds bytes of a stream with the time of now.
@@ -95,6 +97,11 @@ impl Writer {
     /// What the file holds by now.
     pub fn totals(&self) -> Totals {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).totals
+    }
+
+    /// Why output is missing that was to be recorded, once.
+    pub fn take_failure(&self) -> Option<io::Error> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failure.take()
     }
 
     /// Says that output is missing that was never seen.
@@ -120,10 +127,15 @@ impl Inner {
             Stream::Stdout => 1,
             Stream::Stderr => 2,
         };
-        if fits > 0 && self.write(kind, &bytes[..fits]).is_ok() {
-            self.totals.bytes[stream.index()] += fits as u64;
-            if fits == bytes.len() {
-                return;
+        if fits > 0 {
+            match self.write(kind, &bytes[..fits]) {
+                Err(error) => self.failure = Some(error),
+                Ok(()) => {
+                    self.totals.bytes[stream.index()] += fits as u64;
+                    if fits == bytes.len() {
+                        return;
+                    }
+                }
             }
         }
         self.leave_out();

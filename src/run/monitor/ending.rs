@@ -115,6 +115,10 @@ impl Monitor {
         if let Err(error) = self.log.sync() {
             self.failures.push(Failure::new("writing the output to disk", error));
         }
+        if let Some(error) = self.log.take_failure() {
+            let hint = "what was recorded by then is there: fosse logs; fosse clean makes room";
+            self.failures.push(Failure::new("recording the output", error).hint(hint));
+        }
         failpoint::pass("output-synced");
         self.owned.spend_reserve();
         self.slot.remember_totals(&self.log.totals());

@@ -70,6 +70,7 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
                 if matches!(*moment, "named" | "filled") {
                     // Before there was a run: only a file of the name and a directory in the making can be left.
                     assert_eq!(code(&home.fosse(["clean"])), 0);
+                    assert_eq!(home.temporary_files(), Vec::<std::path::PathBuf>::new(), "{moment}");
                 }
                 // Its name is free again.
                 assert_eq!(code(&home.run(engine, &["--name", "dies"], &["true"])), 0, "{moment} {verb}");
@@ -101,8 +102,9 @@ fn a_finisher_that_dies_is_followed_by_another() {
 
 #[test]
 fn killed_at_random_the_output_so_far_is_kept_and_nothing_stays() {
-    on_each_engine(|engine, home| {
+    on_each_engine(|engine, place| {
         for round in 0..repeat(20) {
+            let home = &Home::with(place.carrier);
             let mut command = home.run_cmd(
                 engine,
                 &["--network", "none"],
@@ -118,7 +120,12 @@ fn killed_at_random_the_output_so_far_is_kept_and_nothing_stays() {
             client.signal(KILL);
             client.wait();
             let seen = client.output().stdout;
-            let Some(record) = home.list().into_iter().next() else { continue };
+            let Some(record) = home.list().into_iter().next() else {
+                // It had no run yet; at the most its name is left.
+                assert_eq!(code(&home.fosse(["clean"])), 0);
+                home.assert_nothing_left();
+                continue;
+            };
             assert_eq!(record["reason"], "orphaned", "{record}");
             let id = record["id"].as_str().unwrap();
             let recorded = home.logs(id).stdout;

@@ -118,21 +118,18 @@ impl Cleaner<'_> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let unfinished = name.strip_prefix(".new-").or_else(|| name.strip_prefix(".gone-"));
             let paths = crate::base::paths::RunPaths { dir: entry.path() };
-            let Some(id) = unfinished.and_then(RunId::parse) else {
+            if unfinished.and_then(RunId::parse).is_none() {
                 continue;
-            };
+            }
             let locked = paths.owner_lock().exists();
             // One without its lock may be made at this moment.
             let settled =
                 if locked { crate::run::store::is_owned(&paths).is_ok_and(|owned| !owned) } else { is_old(&entry) };
-            if settled && remove_dir(&paths.dir).is_ok() {
-                for name in std::fs::read_dir(self.store.paths.state.join("names")).into_iter().flatten().flatten() {
-                    if let Ok(name) = crate::base::id::RunName::parse(&name.file_name().to_string_lossy()) {
-                        crate::run::owner::forget_name(self.store, &name, &id);
-                    }
-                }
+            if settled {
+                remove_dir(&paths.dir).unwrap_or_default();
             }
         }
+        crate::run::owner::forget_free_names(self.store);
     }
 
     /// Engine objects that belong to nobody, in every engine that may have some.

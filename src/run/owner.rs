@@ -74,10 +74,7 @@ impl NameLock {
             if !lock::try_exclusive(&file)? {
                 return Ok(None);
             }
-            let same = fs::metadata(path).is_ok_and(|there| {
-                file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
-            });
-            if same {
+            if leads_to(path, &file) {
                 if let Err(error) = file.set_len(0).and_then(|()| file.write_all(id.as_str().as_bytes())) {
                     remove_file(path).unwrap_or_default();
                     return Err(error);
@@ -100,6 +97,24 @@ pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
     if ours && let_go(&path, id) {
         remove_file(&path).unwrap_or_default();
     }
+}
+
+/// Removes the files of names that nobody holds: a client that was killed before its run came to be leaves one.
+pub fn forget_free_names(store: &Store) {
+    for entry in fs::read_dir(store.paths.state.join("names")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+        if lock::try_exclusive(&file).is_ok_and(|taken| taken) && leads_to(&path, &file) {
+            // While it is locked, the name is ours to remove.
+            remove_file(&path).unwrap_or_default();
+        }
+    }
+}
+
+/// Whether a path still leads to an open file.
+fn leads_to(path: &Path, file: &File) -> bool {
+    fs::metadata(path)
+        .is_ok_and(|there| file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino())))
 }
 
 fn let_go(path: &Path, id: &RunId) -> bool {

@@ -26,6 +26,9 @@ use crate::wire::record::{self, Record};
 /// Bytes set aside for the final record, in case the disk is full by then.
 const RESERVE: usize = 16 << 10;
 
+/// How long a name that is taken is tried.
+const NAME_LIMIT: Duration = Duration::from_millis(100);
+
 /// How often a lock that others only read is tried again (measured by others: readers make one try fail often).
 const LOCK_TRY: Duration = Duration::from_millis(10);
 
@@ -68,11 +71,17 @@ impl NameLock {
     /// Takes the name, or says that it is taken. The file goes away with the run, so whoever opened it just
     /// before has a lock on nothing: the name must still lead to the file that is locked.
     fn take(path: &Path, id: &RunId) -> io::Result<Option<NameLock>> {
+        // Who removes a name that nobody holds has it for a moment.
+        let late = Deadline::after(NAME_LIMIT);
         loop {
             let mut file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
             if !lock::try_exclusive(&file)? {
-                return Ok(None);
+                if late.expired() {
+                    return Ok(None);
+                }
+                Deadline::after(LOCK_TRY).wait();
+                continue;
             }
             if leads_to(path, &file) {
                 if let Err(error) = file.set_len(0).and_then(|()| file.write_all(id.as_str().as_bytes())) {

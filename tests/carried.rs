@@ -363,19 +363,23 @@ fn falls_back(home: &Home, stand_in: &str) {
     home.assert_nothing_left();
 }
 
+/// A stand-in that mounts another file of the host in the place of one of fosse's own.
+fn mounting(source: &std::path::Path, target: &str) -> String {
+    format!(
+        r#"case $1 in run)
+            for word; do shift; case $word in *target={target}*) word="type=bind,source={},target={target},readonly";; esac; set -- "$@" "$word"; done;;
+        esac; exec docker "$@""#,
+        source.display()
+    )
+}
+
 #[test]
 fn an_engine_that_drops_the_mount_of_the_socket_gets_the_second_path() {
     on_docker_with(Carrier::Init, |home| {
         // Elsewhere: as in a virtual machine, where the file is there and nobody listens.
         let dead = home.dir.join("dead.sock");
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
-        let edit = format!(
-            r#"case $1 in run)
-                for word; do shift; case $word in *target=/.fosse/socket*) word="type=bind,source={},target=/.fosse/socket,readonly";; esac; set -- "$@" "$word"; done;;
-            esac; exec docker "$@""#,
-            dead.display()
-        );
-        falls_back(home, &edit);
+        falls_back(home, &mounting(&dead, "/.fosse/socket"));
     });
 }
 
@@ -385,13 +389,7 @@ fn an_image_of_another_architecture_gets_the_second_path() {
         // A binary that the kernel does not know, in the place of fosse's.
         let alien = home.write("alien", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xff\xff");
         fs::set_permissions(&alien, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let edit = format!(
-            r#"case $1 in run)
-                for word; do shift; case $word in *target=/.fosse/init*) word="type=bind,source={},target=/.fosse/init,readonly";; esac; set -- "$@" "$word"; done;;
-            esac; exec docker "$@""#,
-            alien.display()
-        );
-        falls_back(home, &edit);
+        falls_back(home, &mounting(&alien, "/.fosse/init"));
     });
 }
 
@@ -400,13 +398,7 @@ fn an_image_of_another_architecture_gets_the_second_path() {
 fn an_engine_that_forbids_its_files_gets_the_second_path() {
     on_docker_with(Carrier::Init, |home| {
         let plain = home.write("plain", "");
-        let edit = format!(
-            r#"case $1 in run)
-                for word; do shift; case $word in *target=/.fosse/init*) word="type=bind,source={},target=/.fosse/init,readonly";; esac; set -- "$@" "$word"; done;;
-            esac; exec docker "$@""#,
-            plain.display()
-        );
-        falls_back(home, &edit);
+        falls_back(home, &mounting(&plain, "/.fosse/init"));
     });
 }
 

@@ -1,5 +1,6 @@
 //! Values that every module needs and that need nobody.
 
+pub mod base64;
 pub mod duration;
 pub mod env;
 pub mod error;

@@ -7,9 +7,10 @@ use crossbeam_channel::{Receiver, bounded, never, select};
 use serde_json::json;
 
 use super::args::{Logs, StreamName};
-use super::output::{Out, base64};
+use super::output::Out;
 use super::report::Result;
 use super::stop::find;
+use crate::base::base64;
 use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::base::log;
@@ -211,7 +212,7 @@ impl Printer {
         let stream = stream.as_str();
         let object = match String::from_utf8(bytes) {
             Ok(text) => json!({"time": time, "stream": stream, "text": text}),
-            Err(raw) => json!({"time": time, "stream": stream, "base64": base64(raw.as_bytes())}),
+            Err(raw) => json!({"time": time, "stream": stream, "base64": base64::encode(raw.as_bytes())}),
         };
         Ok(self.out.json(&object)?)
     }

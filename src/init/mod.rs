@@ -39,6 +39,7 @@ use std::time::{Duration, Instant};
 use crate::base::env;
 use crate::base::error::{Failure, Result};
 use crate::base::time::{Deadline, now};
+use crate::process::code_of_unstarted;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::{self as kernel, DescriptorLimit, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
@@ -52,11 +53,6 @@ use serve::{Core, Listener, Server, TOKEN};
 use source::Source;
 use spawn::Base;
 use table::Table;
-
-/// The code of a command that was not found, as shells have it.
-const NOT_FOUND: u8 = 127;
-/// The code of a command that was found and cannot be executed.
-const NOT_EXECUTABLE: u8 = 126;
 
 /// Between TERM and KILL for what the command left behind.
 const REST_GRACE: Duration = Duration::from_secs(1);
@@ -185,6 +181,14 @@ fn listen(options: &Options) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+/// The signal that ended it, if one did.
+fn signal_of(ended: Ended) -> Option<u8> {
+    match ended {
+        Ended::Exited(_) => None,
+        Ended::Killed(number) => u8::try_from(number).ok(),
+    }
+}
+
 fn start(command: &[OsString], descriptors: Option<DescriptorLimit>) -> io::Result<Pid> {
     let Some((program, args)) = command.split_first() else {
         return Err(io::ErrorKind::NotFound.into());
@@ -199,15 +203,9 @@ fn start(command: &[OsString], descriptors: Option<DescriptorLimit>) -> io::Resu
     i32::try_from(child.id()).ok().and_then(Pid::new).ok_or_else(|| io::Error::other("it got no process id"))
 }
 
-/// What a shell's exit code would be (POSIX, XCU 2.8.2).
+/// The exit code for a command that cannot be started.
 fn code_of_start(error: &io::Error) -> u8 {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NOT_FOUND,
-        // No process or descriptor to be had is nothing that the command is to blame for.
-        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => 125,
-        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => 125,
-        _ => NOT_EXECUTABLE,
-    }
+    code_of_unstarted(error).unwrap_or(125)
 }
 
 fn unstarted(command: &[OsString], error: &io::Error) -> Failure {

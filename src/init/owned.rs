@@ -163,10 +163,7 @@ impl Owned {
 
     /// The command has ended. First where it is not lost.
     pub fn ended(&self, ended: Ended) {
-        let signal = match ended {
-            Ended::Exited(_) => None,
-            Ended::Killed(number) => u8::try_from(number).ok(),
-        };
+        let signal = super::signal_of(ended);
         // Counted before it is killed, so what is counted by now may be the command itself, and must be somebody.
         let oom = !self.killed && signal == Some(9) && self.kills.rose();
         self.owner.ended(Exit { code: super::code_of(ended), signal, oom });
@@ -217,11 +214,7 @@ impl Owned {
 fn told(end: &End) -> FromInit {
     match &end.how {
         How::Ended(ended) => {
-            let signal = match ended {
-                Ended::Exited(_) => None,
-                Ended::Killed(number) => u8::try_from(*number).ok(),
-            };
-            FromInit::Exited(Exit { code: super::code_of(*ended), signal, oom: false })
+            FromInit::Exited(Exit { code: super::code_of(*ended), signal: super::signal_of(*ended), oom: false })
         }
         How::NotStarted(stage, error) => {
             let stage = match stage {

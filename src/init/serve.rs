@@ -16,12 +16,12 @@ use super::source::Source;
 use super::spawn::{Base, Command};
 use super::table::{How, Table};
 use super::timers::Timers;
-use super::{NOT_EXECUTABLE, NOT_FOUND};
 use crate::base::time::now;
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::process::code_of_unstarted;
 use crate::sys::linux::epoll::{Epoll, Interest};
-use crate::sys::linux::init::{DescriptorLimit, Ended};
+use crate::sys::linux::init::DescriptorLimit;
 use crate::sys::linux::keeper::Stage;
 use connection::{Connection, Step, Wait};
 
@@ -265,14 +265,10 @@ fn most_connections() -> u64 {
 fn outcome_of(outcome: execute::Outcome) -> Result<Outcome, Response> {
     let execute::Outcome { how, mut output, timed_out, truncated } = outcome;
     let (code, signal) = match how {
-        How::Ended(Ended::Exited(code)) => (code, None),
-        How::Ended(Ended::Killed(number)) => {
-            let number = u8::try_from(number).unwrap_or_default();
-            (number.saturating_add(128), Some(number))
-        }
-        How::NotStarted(Stage::Exec, error) => match super::code_of_start(&error) {
-            code @ (NOT_FOUND | NOT_EXECUTABLE) => (code, None),
-            _ => return Err(not_started(Stage::Exec, &error)),
+        How::Ended(ended) => (super::code_of(ended), super::signal_of(ended)),
+        How::NotStarted(Stage::Exec, error) => match code_of_unstarted(&error) {
+            Some(code) => (code, None),
+            None => return Err(not_started(Stage::Exec, &error)),
         },
         How::NotStarted(stage, error) => return Err(not_started(stage, &error)),
     };

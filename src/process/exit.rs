@@ -1,6 +1,7 @@
 //! How a program ended.
 
 use std::fmt;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -33,6 +34,17 @@ impl Exit {
             Exit::Code(code) => code,
             Exit::Signal(signal) => signal.saturating_add(128),
         }
+    }
+}
+
+/// The code that a shell gives for a command that it cannot start (POSIX, XCU 2.8.2): 127 where it was not found, 126
+/// where it was. Nothing where no process or descriptor was to be had, which the command is not to blame for.
+pub fn code_of_unstarted(error: &io::Error) -> Option<u8> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(127),
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => None,
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
+        _ => Some(126),
     }
 }
 

@@ -16,7 +16,6 @@ use crate::base::time::Deadline;
 use crate::run::output::Stream;
 use crate::run::pump::{self, Pump};
 use crate::runtime::{Channel, End, Error, Fact, Limits, Refusal};
-use crate::sys::poll;
 use crate::sys::signal::Signal;
 use crate::wire::record::Io;
 
@@ -380,17 +379,15 @@ impl Follower {
             }
         };
         let code = if self.timed_out { 124 } else { code };
-        let pump::Flushed { undelivered, failed } = self.pump.flush(self.asked.then_some(PATIENCE), signals);
-        for (stream, error) in failed {
+        let mut flushed = self.pump.flush(self.asked.then_some(PATIENCE), signals);
+        for (stream, error) in std::mem::take(&mut flushed.failed) {
             self.undelivered = true;
             self.failures.push(Failure::new(format!("writing the command's {}", stream.as_str()), error));
         }
-        // Both streams may lead to the same reader.
-        let unread = |stderr| !poll::writable(stderr).unwrap_or(true);
-        if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {
+        if flushed.is_stderr_unread() {
             log::nobody_reads();
         }
-        if !undelivered.is_empty() || self.endings.iter().flatten().any(|ending| ending.cut) {
+        if !flushed.undelivered.is_empty() || self.endings.iter().flatten().any(|ending| ending.cut) {
             log::warn("the rest of the output was not read");
         }
         Outcome { code: if self.undelivered && code == 0 { FAULT } else { code }, failures: self.failures }

@@ -207,11 +207,20 @@ impl Pump {
 }
 
 /// What came of the last writes to the caller.
+#[derive(Default)]
 pub struct Flushed {
     /// The streams that were not delivered to their end.
     pub undelivered: Vec<Stream>,
     /// Those that could not be written, which was not known before.
     pub failed: Vec<(Stream, io::Error)>,
+}
+
+impl Flushed {
+    /// Whether words on stderr would find nobody who reads them. Both streams may lead to the same reader.
+    pub fn is_stderr_unread(&self) -> bool {
+        let full = || !poll::writable(io::stderr()).unwrap_or(true);
+        self.undelivered.contains(&Stream::Stderr) || (!self.undelivered.is_empty() && full())
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

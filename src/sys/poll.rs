@@ -23,14 +23,6 @@ pub fn either(first: impl AsFd, second: impl AsFd) -> io::Result<Ready> {
     Ok(if entries[0].revents != 0 { Ready::First } else { Ready::Second })
 }
 
-/// Whether `fd` can be read now, or is at its end.
-pub fn readable(fd: impl AsFd) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one initialised pollfd structure; no waiting.
-    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
-    Ok(entry.revents != 0)
-}
-
 /// Waits until `fd` can be read, or the time is over; `None` is for ever.
 pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::Result<()> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -38,24 +30,6 @@ pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::R
     let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
     // SAFETY: one initialised pollfd structure.
     match cerr(unsafe { libc::poll(&raw mut entry, 1, millis) }) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// Waits until one of two can be read, if there is a second, or the time is over; `None` is for ever.
-pub fn wait_readables(
-    first: impl AsFd,
-    second: Option<impl AsFd>,
-    limit: Option<std::time::Duration>,
-) -> io::Result<()> {
-    let entry = |fd: libc::c_int| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // A negative number is no descriptor, and not waited for.
-    let second = second.map_or(-1, |fd| fd.as_fd().as_raw_fd());
-    let mut entries = [entry(first.as_fd().as_raw_fd()), entry(second)];
-    let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
-    // SAFETY: `entries` is an array of two initialised pollfd structures.
-    match cerr(unsafe { libc::poll(entries.as_mut_ptr(), 2, millis) }) {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }

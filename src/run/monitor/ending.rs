@@ -14,7 +14,6 @@ use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
 use crate::runtime::{Channel, End, Fact};
-use crate::sys::poll;
 use crate::sys::signal::Signal;
 use crate::wire::record::Reason;
 
@@ -154,18 +153,15 @@ impl Monitor {
         self.owned.release();
         // The caller of a command that ended by itself gets all of it, however slowly it reads.
         let patience = self.cause.map(|_| PATIENCE);
-        let flushed = self.pump.take().map(|pump| pump.flush(patience, &self.signals));
-        let (undelivered, failed) = flushed.map_or_else(Default::default, |it| (it.undelivered, it.failed));
-        for (stream, error) in failed {
+        let mut flushed = self.pump.take().map(|pump| pump.flush(patience, &self.signals)).unwrap_or_default();
+        for (stream, error) in std::mem::take(&mut flushed.failed) {
             self.undelivered = true;
             self.failures.push(unwritten(stream, error));
         }
-        // Both streams may lead to the same reader.
-        let unread = |stderr| !poll::writable(stderr).unwrap_or(true);
-        if undelivered.contains(&Stream::Stderr) || (!undelivered.is_empty() && unread(std::io::stderr())) {
+        if flushed.is_stderr_unread() {
             log::nobody_reads();
         }
-        if !undelivered.is_empty() {
+        if !flushed.undelivered.is_empty() {
             log::warn("the rest of the output was not read; all of it is recorded");
         }
         log::progress(&format!("view output: fosse logs {id}"));

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{Link, read_page};
 use crate::base::time::Deadline;
+use crate::process::code_of_unstarted;
 use crate::runtime::{Channel, End, Error, Fact, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
@@ -183,16 +184,6 @@ fn failed(stage: Stage, errno: i32, cwd: &str) -> Fact {
         Stage::Fork => format!("no process could be had for it: {error}"),
         Stage::Streams => format!("no streams could be had for it: {error}"),
     };
-    Fact::StartFailed { code: exit_code(stage, &error), why }
-}
-
-/// What a shell's exit code would be (POSIX, XCU 2.8.2); nothing where the command is not to blame.
-fn exit_code(stage: Stage, error: &io::Error) -> Option<u8> {
-    match (stage, error.kind()) {
-        (Stage::Execute, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Some(127),
-        (Stage::Execute, _) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => None,
-        (Stage::Execute, io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => None,
-        (Stage::Execute, _) => Some(126),
-        (Stage::Fork | Stage::Directory | Stage::Streams, _) => None,
-    }
+    let code = if stage == Stage::Execute { code_of_unstarted(&error) } else { None };
+    Fact::StartFailed { code, why }
 }

@@ -1,8 +1,10 @@
 //! What only Linux has.
 
+pub mod caps;
 pub mod epoll;
 pub mod init;
 pub mod inotify;
 pub mod keeper;
 pub mod page;
+pub mod seccomp;
 pub mod signalfd;

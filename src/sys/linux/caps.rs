@@ -59,10 +59,15 @@ pub fn drop_all() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) })?;
     // SAFETY: prctl with integer arguments.
     cerr(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) })?;
-    // Last, since all before needs CAP_SETPCAP.
-    let (header, none) = (Header::OWN, [Half::default(); 2]);
+    // Last, since what comes before needs CAP_SETPCAP.
+    set([Half::default(); 2])
+}
+
+/// Sets the calling thread's sets, the lower half first (capset(2)).
+fn set(sets: [Half; 2]) -> io::Result<()> {
+    let header = Header::OWN;
     // SAFETY: a valid header, and both halves that its version asks for.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -140,6 +145,22 @@ mod tests {
             assert!(!any_left().unwrap());
         };
         thread::spawn(work).join().unwrap();
+    }
+
+    #[test]
+    fn one_that_is_not_in_effect_is_left_too() {
+        let before = status("CapPrm", 16);
+        for number in 0..64 {
+            let mut sets = [Half::default(); 2];
+            sets[number / 32].permitted = 1 << (number % 32);
+            let allowed = before & (1 << number) != 0;
+            // Each in a thread of its own: what was given up does not come back.
+            let one = move || set(sets).map(|()| (any_left().unwrap(), status("CapPrm", 16), status("CapEff", 16)));
+            match thread::spawn(one).join().unwrap() {
+                Ok(found) => assert_eq!(found, (allowed, u64::from(allowed) << number, 0), "{number}"),
+                Err(error) => assert_eq!((error.raw_os_error(), allowed), (Some(libc::EPERM), false), "{number}"),
+            }
+        }
     }
 
     #[test]

@@ -18,9 +18,9 @@ const fn fail(errno: c_int) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno as u32
 }
 
-/// What becomes of a call. Arguments are 64 bits wide in a filter, and a caller may leave anything in the upper half
-/// of a narrower one. Those below are `int`, or numbers that the kernel reads no more of than the lower half that
-/// matters, so it is this half that is looked at; an upper half never makes a denied call an allowed one.
+/// What becomes of a call. Arguments are 64 bits wide in a filter, and a caller may leave anything in the upper half.
+/// Only the lower one is looked at: a domain is an `int`, a request an `unsigned int`, clone(2) drops the upper half of
+/// its flags, and unshare(2) knows no flag there. So an upper half never makes a denied call an allowed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     /// This, whatever the arguments.

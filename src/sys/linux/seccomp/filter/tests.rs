@@ -58,7 +58,7 @@ fn answer_with(policy: Policy, call: c_long, argument: usize, value: u32) -> u32
 
 #[test]
 fn what_programs_live_on_passes() {
-    let mut calls = vec![
+    let calls = [
         libc::SYS_read,
         libc::SYS_write,
         libc::SYS_openat,
@@ -85,12 +85,20 @@ fn what_programs_live_on_passes() {
         libc::SYS_pidfd_getfd,
         libc::SYS_memfd_secret,
         libc::SYS_pidfd_open,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_fork,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_vfork,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_modify_ldt,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_ustat,
     ];
-    #[cfg(target_arch = "x86_64")]
-    calls.extend([libc::SYS_open, libc::SYS_fork, libc::SYS_vfork, libc::SYS_modify_ldt, libc::SYS_ustat]);
     for policy in BOTH {
-        for call in &calls {
-            assert_eq!(answer(policy, *call, &[u64::MAX; 6]), ALLOW, "call {call}");
+        for call in calls {
+            assert_eq!(answer(policy, call, &[u64::MAX; 6]), ALLOW, "call {call}");
         }
         // Of Linux to come.
         for number in [468, 600, 0x3fff_ffff] {
@@ -102,7 +110,7 @@ fn what_programs_live_on_passes() {
 /// Written out once more, since what is tested is also that the rules are these.
 #[test]
 fn what_is_denied_is_denied_with_both_policies_and_what_makes_namespaces_with_one() {
-    let mut denied = vec![
+    let denied = [
         libc::SYS_keyctl,
         libc::SYS_add_key,
         libc::SYS_request_key,
@@ -133,9 +141,15 @@ fn what_is_denied_is_denied_with_both_policies_and_what_makes_namespaces_with_on
         libc::SYS_vhangup,
         libc::SYS_lookup_dcookie,
         libc::SYS_fanotify_init,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_ioperm,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_iopl,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_uselib,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS__sysctl,
     ];
-    #[cfg(target_arch = "x86_64")]
-    denied.extend([libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_uselib, libc::SYS__sysctl]);
     let namespaces = [
         libc::SYS_mount,
         libc::SYS_umount2,
@@ -254,6 +268,21 @@ fn no_jump_leaves_the_program_and_all_of_it_is_of_use() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_searched_rises_and_has_no_border_without_need() {
+    for policy in BOTH {
+        let ranges = ranges(rules(policy)).unwrap();
+        assert_eq!(ranges[0].0, 0);
+        assert!(ranges.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 != pair[1].1), "{ranges:?}");
+    }
+    let (deny, allow) = (Rule::Always(fail(EPERM)), Rule::Always(ALLOW));
+    // In any order, from the first number on, neighbours and loners.
+    assert_eq!(
+        ranges(vec![(9, deny), (1, deny), (0, deny), (5, deny)]).unwrap(),
+        [(0, deny), (2, allow), (5, deny), (6, allow), (9, deny), (10, allow)]
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The filter's rules, and the program in classic BPF that they make (seccomp(2), linux/filter.h).
 //!
-//! A call that is allowed whatever its arguments costs nothing: since Linux 5.11 the kernel runs the program once for
-//! each number when it is installed, and keeps for which ones the answer needs no argument. It can do so as long as
-//! the program up to there only loads the architecture or the number, compares them with constants, and returns.
+//! For a call that is allowed whatever its arguments the program is not even run: since Linux 5.11 the kernel finds
+//! out once, when it is installed, for which numbers the answer needs no argument. It can do so as long as the
+//! program up to there only loads the architecture or the number, compares them with constants, and returns.
 
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM, c_int, c_long, sock_filter};
 

@@ -5,6 +5,8 @@ pub mod epoll;
 pub mod init;
 pub mod inotify;
 pub mod keeper;
+pub mod mount;
+pub mod namespace;
 pub mod page;
 pub mod seccomp;
 pub mod signalfd;

@@ -1,0 +1,1 @@
+//! look() over a tree.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::mounts::Mounts;
 use super::needed::{is_needed, not_needed};
 use super::real::Root;
-use super::{Hidden, OWN, Question, explain, is_shown, secrets, sockets, unreadable};
+use super::{Hidden, Question, explain, is_shown, secrets, sockets, unreadable};
 
 /// More hidden names than this in one directory, and all of it is hidden: each is a mount of its own.
 pub const CROWD: usize = 32;
@@ -67,7 +67,7 @@ impl Finder<'_> {
     /// may be a link in it is not asked.
     fn is_private(&self, path: &Path) -> bool {
         let top: PathBuf = path.iter().take(2).collect();
-        !is_shown(path) && !self.links.contains(&top)
+        !is_shown(path) && !self.links.contains(&top) && !path.iter().any(|part| part == "..")
     }
 
     /// Home directories: the caller's, and those of other people. Gives the caller's.
@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_crowd_is_hidden_with_its_directory_unless_that_is_needed() {
-        let many = |directory: &str, count| (0..count).map(move |at| PathBuf::from(format!("{directory}/{at}")));
+        let many = |directory: &str, count: usize| -> Vec<PathBuf> {
+            (0..count).map(|at| PathBuf::from(format!("{directory}/{at}"))).collect()
+        };
         let crowd = |found: &mut HashSet<PathBuf>, tops| {
             let before = found.clone();
             crowds(found, tops);
@@ -218,17 +220,17 @@ mod tests {
             new.sort();
             new
         };
-        let mut found = many("/srv/a", CROWD).chain(many("/srv/b", CROWD + 1)).chain(many("/etc", CROWD + 1)).collect();
+        let beside = [many("/srv/a", CROWD), many("/srv/b", CROWD + 1), many("/etc", CROWD + 1)];
+        let mut found = beside.into_iter().flatten().collect();
         assert_eq!(crowd(&mut found, false), [PathBuf::from("/srv/b")]);
-        let mut found = many("/users", CROWD + 1).collect();
+        let mut found = many("/users", CROWD + 1).into_iter().collect();
         assert_eq!(crowd(&mut found, false), [""; 0].map(PathBuf::from));
         assert_eq!(crowd(&mut found, true), [PathBuf::from("/users")]);
         // A crowd of crowds.
-        let mut found = many("/srv/c", CROWD + 1)
-            .flat_map(|path| many(path.to_str().unwrap(), CROWD + 1).collect::<Vec<_>>())
-            .collect();
+        let crowds = many("/srv/c", CROWD + 1);
+        let mut found = crowds.iter().flat_map(|path| many(path.to_str().unwrap(), CROWD + 1)).collect();
         assert!(crowd(&mut found, false).contains(&PathBuf::from("/srv/c")));
-        let mut found = many("/etc/ssl", CROWD + 1).collect();
+        let mut found = many("/etc/ssl", CROWD + 1).into_iter().collect();
         assert_eq!(crowd(&mut found, true), [""; 0].map(PathBuf::from));
     }
 }

@@ -194,7 +194,9 @@ mod tests {
             // Neither a dash as the source nor an empty source misleads.
             ("45 27 0:4 / /n rw - tmpfs - rw", four("0:4", "/", "/n", "tmpfs")),
             ("45 27 0:4 / /n rw - tmpfs  rw", four("0:4", "/", "/n", "tmpfs")),
-            ("45 27 0:4 / /- - - tmpfs x rw", None),
+            // Only the first dash after the options ends what is optional.
+            ("45 27 0:4 / /- - - tmpfs x rw", four("0:4", "/", "/-", "tmpfs")),
+            ("45 27 0:4 / /n - shared:1 - tmpfs - rw", four("0:4", "/", "/n", "tmpfs")),
             ("45 27 0:4 / /n rw shared:1 tmpfs x rw", None),
             ("45 27 0:4 /", None),
             ("", None),

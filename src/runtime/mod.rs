@@ -6,6 +6,8 @@
 mod about;
 mod channel;
 pub mod docker;
+#[cfg(target_os = "linux")]
+pub mod native;
 pub mod pid1;
 mod spec;
 

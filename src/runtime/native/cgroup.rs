@@ -29,7 +29,7 @@ mod apply;
 mod choose;
 mod machine;
 
-pub use apply::{join, make, oom_counter, remove};
+pub use apply::{door, enter, make, oom_counter, remove};
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Making groups, moving into them, emptying and removing them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,11 +45,17 @@ pub fn make(group: &Group) -> io::Result<()> {
     set().inspect_err(|_| fs::remove_dir(&group.dir).unwrap_or_default())
 }
 
-/// Moves the calling process, which has one thread, into it. The limits hold for it and for what it starts from then
-/// on; memory that it has already stays counted where it was.
-pub fn join(group: &Group) -> io::Result<()> {
+/// Opens a group for being entered. Who opens it is whom the kernel asks for the right to enter, whoever writes.
+pub fn door(group: &Group) -> io::Result<File> {
+    let path = group.dir.join("cgroup.procs");
+    OpenOptions::new().write(true).open(&path).map_err(|error| about(&path, &error))
+}
+
+/// Moves the calling process, which has one thread, into a group. The limits hold for it and for what it starts from
+/// then on; memory that it has already stays counted where it was.
+pub fn enter(mut door: &File) -> io::Result<()> {
     // Who writes it, whatever number that one has in its pid namespace (cgroups(7)).
-    write(&group.dir.join("cgroup.procs"), "0")
+    door.write_all(b"0")
 }
 
 /// Kills what is still in it or below it, and removes it. One that does not exist is fine. An error leaves it, and

@@ -72,9 +72,9 @@ fn who_joins_writes_itself() {
     let scratch = Scratch::new();
     let group = scratch.group(&[]);
     make(&group).unwrap();
-    assert_eq!(join(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(door(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
     fs::write(group.dir.join("cgroup.procs"), "").unwrap();
-    join(&group).unwrap();
+    enter(&door(&group).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(group.dir.join("cgroup.procs")).unwrap(), "0");
 }
 

@@ -83,7 +83,8 @@ pub struct Missing {
 }
 
 /// Which groups a run needs; `name` is `fosse-ID`. Looks at this process's own place in the hierarchies, changes
-/// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy.
+/// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy; the one that limits
+/// processors comes first.
 pub fn plan(limits: &Limits, name: &str) -> Result<Vec<Group>, Missing> {
     choose::choose(limits, name, &machine::Machine::read(), &machine::look)
 }

@@ -115,6 +115,20 @@ fn a_group_that_does_not_become_empty_is_an_error_at_the_deadline() {
 }
 
 #[test]
+fn processes_get_time_to_end_and_none_to_start_others() {
+    let scratch = Scratch::new();
+    let group = scratch.group(&[]);
+    make(&group).unwrap();
+    for (file, _) in AT_THE_END {
+        fs::write(group.dir.join(file), "").unwrap();
+    }
+    remove(&group.dir, Deadline::after(Duration::from_millis(20))).unwrap_err();
+    for (file, value) in AT_THE_END {
+        assert_eq!(fs::read_to_string(group.dir.join(file)).unwrap(), value);
+    }
+}
+
+#[test]
 fn nobody_removes_the_group_it_is_in() {
     let scratch = Scratch::new();
     let group = scratch.group(&[]);

@@ -204,7 +204,8 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
 fn user_of(text: &str, record: &Record, runtime: &dyn Runtime, container: &str) -> Result<Option<String>> {
     let choice = user::parse(text).map_err(Error::Usage)?;
     let user = user::resolve(choice, runtime)?;
-    if user.describe() == record.user {
+    // Without an image it means the run's own user.
+    if user.describe() == record.user || (user == User::Image && record.image.is_none()) {
         return Ok(None);
     }
     match user {

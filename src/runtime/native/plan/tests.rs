@@ -1,3 +1,5 @@
+//! Plans of a made-up host, as values.
+
 use super::*;
 use crate::base::id::RunId;
 use crate::runtime::native::host::Hidden;

@@ -40,10 +40,11 @@ impl Slot {
         self.commit()
     }
 
-    /// Changes facts beside the state, and writes them.
+    /// Changes facts beside the state, and writes them if they are others now.
     pub fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let before = self.record.clone();
         change(&mut self.record);
-        self.commit()
+        if self.record == before { Ok(()) } else { self.commit() }
     }
 
     /// Changes facts beside the state, to be written with the next event.

@@ -24,8 +24,10 @@ pub mod probe;
 mod report;
 mod root;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::base::env;
@@ -41,6 +43,7 @@ use crate::runtime::{
 use crate::sys::signal::Signal;
 use advice::{Machine, explain};
 use cgroup::Group;
+use host::Host;
 pub use place::BUILDER;
 use place::Place;
 use plan::{Step, Wanted};
@@ -56,24 +59,47 @@ pub struct Native {
     limits: Limits,
     paths: Paths,
     caller: (u32, u32),
+    /// The host is looked at while the run is being recorded.
+    looking: Mutex<Option<JoinHandle<io::Result<Host>>>>,
     place: Mutex<Option<Place>>,
 }
 
 impl Native {
     /// For a caller (user and group) with these places.
     pub fn new(limits: Limits, paths: Paths, caller: (u32, u32)) -> Native {
-        Native { limits, paths, caller, place: Mutex::new(None) }
+        Native { limits, paths, caller, looking: Mutex::new(None), place: Mutex::new(None) }
     }
 
-    /// All steps for a run.
-    fn steps(&self, spec: &Spec) -> Result<Vec<Step>> {
-        let host = host::look(&host::Question {
+    fn question(&self) -> host::Question {
+        host::Question {
             uid: self.caller.0,
             homes: self.paths.homes.clone(),
             own: self.paths.own_directories(),
             sockets: named_sockets(),
-        });
-        let host = host.map_err(|error| Error::Forbidden {
+        }
+    }
+
+    /// Begins to look at the host. If no thread can be had, it is looked at when it must be known.
+    fn begin_to_look(&self) {
+        let question = self.question();
+        let looker = thread::Builder::new().name("host".into()).stack_size(256 << 10);
+        let begun = looker.spawn(move || host::look(&question));
+        if let (Ok(begun), Ok(mut looking)) = (begun, self.looking.lock()) {
+            *looking = Some(begun);
+        }
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        let looking = self.looking.lock().map_err(|_| io::ErrorKind::Other)?.take();
+        match looking.map(JoinHandle::join) {
+            Some(Ok(host)) => host,
+            Some(Err(_)) | None => host::look(&self.question()),
+        }
+    }
+
+    /// All steps for a run.
+    fn steps(&self, spec: &Spec) -> Result<Vec<Step>> {
+        let host = self.host().map_err(|error| Error::Forbidden {
             why: format!("the host's root directory cannot be read: {error}"),
             hint: "fosse doctor tries each part of a sandbox".into(),
         })?;
@@ -161,7 +187,9 @@ impl Runtime for Native {
         if spec.pids.is_some_and(|pids| pids < 2) {
             return unfit("--pids 1 leaves no room for a command beside its init", "--pids 2 or more");
         }
-        self.limiting(spec).map(drop)
+        self.limiting(spec)?;
+        self.begin_to_look();
+        Ok(())
     }
 
     fn pull(&self, _image: &str, _show_progress: bool, _cancel: &Cancel) -> Result<()> {

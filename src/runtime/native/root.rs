@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::plan::{Bind, Special, Step};
-use crate::sys::linux::mount::{self, Attributes, Links, Tree, look_up};
+use crate::sys::linux::mount::{self, Attributes, Links, Mask, Tree, look_up};
 
 /// Where the file system in memory is put before it takes the place of the host's root: on a directory that each
 /// host has.
@@ -33,6 +33,11 @@ struct Work {
     host: OwnedFd,
     new: OwnedFd,
     scratch: OwnedFd,
+    /// What is put over a hidden directory, and over anything else that is hidden: it can only be read.
+    void: OwnedFd,
+    nothing: OwnedFd,
+    /// The mask of new files' modes that the command is to have.
+    mask: Mask,
     /// How many directories of `upper` are in use.
     uppers: usize,
 }
@@ -40,6 +45,7 @@ struct Work {
 impl Root {
     /// Makes it, empty.
     pub fn make() -> io::Result<Root> {
+        let mask = Mask::lift();
         mount::make_all_private()?;
         let scratch = Tree::new(c"tmpfs", &[(c"mode", c"0755")], OPEN)?;
         for (name, mode) in [("old", 0o700), ("new", 0o755), ("upper", 0o700), ("void", 0o555)] {
@@ -58,7 +64,8 @@ impl Root {
         let new = look_up(scratch.as_fd(), Path::new("new"), Links::Refused)?;
         Tree::copy_of(new.as_fd())?.attach(new.as_fd())?;
         let new = look_up(scratch.as_fd(), Path::new("new"), Links::Refused)?;
-        Ok(Root { work: Some(Work { host, new, scratch, uppers: 0 }), read_only: Vec::new() })
+        let [void, nothing] = [fixed(&scratch, "void")?, fixed(&scratch, "nothing")?];
+        Ok(Root { work: Some(Work { host, new, scratch, void, nothing, mask, uppers: 0 }), read_only: Vec::new() })
     }
 
     /// Does a step.
@@ -83,7 +90,8 @@ impl Root {
             Step::Mount { kind, path } => work.special(*kind, path),
             Step::NoNamespaces => std::fs::write("/new/proc/sys/user/max_user_namespaces", "0"),
             Step::Enter => {
-                let Some(Work { new, .. }) = self.work.take() else { return Ok(()) };
+                let Some(Work { new, mask, .. }) = self.work.take() else { return Ok(()) };
+                mask.restore();
                 mount::pivot_away(new.as_fd())
             }
             _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -105,8 +113,7 @@ impl Work {
             Some(mode) => mode,
             None => permissions(look_up(self.host.as_fd(), path, Links::Refused)?.as_fd())?,
         };
-        let (parent, name) = self.parent_of(path)?;
-        match mount::make_directory(parent.as_fd(), name, mode) {
+        match mount::make_directory(self.new.as_fd(), path.strip_prefix("/").unwrap_or(path), mode) {
             // A directory of the host's that is shown by itself.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -114,8 +121,7 @@ impl Work {
     }
 
     fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
-        let (parent, name) = self.parent_of(path)?;
-        mount::make_link(parent.as_fd(), name, target)
+        mount::make_link(self.new.as_fd(), path.strip_prefix("/").unwrap_or(path), target)
     }
 
     /// Whether an overlay could be had.
@@ -132,7 +138,10 @@ impl Work {
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
             [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
-        let target = self.target(path, true, true)?;
+        // What it is put into is the place's own by now.
+        let name = path.strip_prefix("/").unwrap_or(path);
+        mount::make_directory(self.new.as_fd(), name, 0o755)?;
+        let target = look_up(self.new.as_fd(), name, Links::Refused)?;
         if let Ok(tree) = Tree::new(c"overlay", &options, OPEN) {
             return tree.attach(target.as_fd()).map(|()| true);
         }
@@ -195,10 +204,9 @@ impl Work {
     fn hide(&self, path: &Path) -> io::Result<()> {
         let Some(target) = existing(look_up(self.new.as_fd(), path, Links::Refused))? else { return Ok(()) };
         let directory = mount::is_directory(mount::mode_of(target.as_fd())?);
-        let name = if directory { "void" } else { "nothing" };
-        let tree = Tree::copy_of(look_up(self.scratch.as_fd(), Path::new(name), Links::Refused)?.as_fd())?;
-        tree.restrict(FIXED)?;
-        tree.attach(target.as_fd())
+        let cover = if directory { &self.void } else { &self.nothing };
+        // The copy can only be read, as the original.
+        Tree::copy_of(cover.as_fd())?.attach(target.as_fd())
     }
 
     fn freeze(&self, path: &Path) -> io::Result<()> {
@@ -245,13 +253,16 @@ impl Work {
             _ => Ok(found),
         }
     }
+}
 
-    fn parent_of<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a Path)> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        Ok((look_up(self.new.as_fd(), parent, Links::Inside)?, Path::new(name)))
-    }
+/// Mounts something of the scratch on itself, so that it can only be read.
+fn fixed(scratch: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let find = || look_up(scratch.as_fd(), Path::new(name), Links::Refused);
+    let place = find()?;
+    let tree = Tree::copy_of(place.as_fd())?;
+    tree.restrict(FIXED)?;
+    tree.attach(place.as_fd())?;
+    find()
 }
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {

@@ -157,15 +157,28 @@ pub fn pivot_away(root: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Makes a directory in one that is open; whatever this process's mask, it has that mode.
+/// What a process's mask of new files' modes was before it was lifted (umask(2)).
+pub struct Mask(libc::mode_t);
+
+impl Mask {
+    /// New files have exactly the modes that are asked for.
+    pub fn lift() -> Mask {
+        // SAFETY: umask has no memory arguments and cannot fail.
+        Mask(unsafe { libc::umask(0) })
+    }
+
+    /// As it was.
+    pub fn restore(self) {
+        // SAFETY: as above.
+        unsafe { libc::umask(self.0) };
+    }
+}
+
+/// Makes a directory below one that is open.
 pub fn make_directory(parent: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
     let name = c_string(name)?;
-    let parent = parent.as_raw_fd();
-    // SAFETY: an open descriptor, a path that ends in NUL, integers.
-    unsafe {
-        cerr(libc::mkdirat(parent, name.as_ptr(), mode))?;
-        cerr(libc::fchmodat(parent, name.as_ptr(), mode, 0)).map(drop)
-    }
+    // SAFETY: an open descriptor, a path that ends in NUL, an integer.
+    cerr(unsafe { libc::mkdirat(parent.as_raw_fd(), name.as_ptr(), mode) }).map(drop)
 }
 
 /// Makes an empty file in a directory that is open.

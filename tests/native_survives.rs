@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::native::{
-    alive, assert_gone, descendants, first_of_namespace, for_each_caller, names, run, run_cmd, says, start, traces,
+    Forbidden, alive, assert_gone, descendants, first_of_namespace, for_each_caller, name_of, names, run, run_cmd,
+    says, start, traces,
 };
 use crate::support::{
     Client, Home, KILL, STOP, code, finish, process_state, processes, repeat, stderr, stdout, wait_until,
@@ -249,22 +250,24 @@ fn the_workspace_and_the_home_hold_what_the_command_wrote_and_no_more() {
         let source = home.write("source/file", "x");
         home.write("ws/there", "before");
         let (file, dir) = (source.display().to_string(), source.parent().unwrap().display().to_string());
+        let new = format!("/{}", name_of(home));
         let mounts = [
             format!("{dir}:/workspace/new/deep"),
             format!("{file}:/workspace/other"),
             format!("{dir}:/home/fosse/in-home"),
-            format!("{dir}:/not/there/yet"),
-            format!("{file}:/etc/new-file:ro"),
+            format!("{dir}:{new}/there"),
+            format!("{file}:/etc{new}:ro"),
         ];
+        let forbidden = Forbidden::new([format!("{new}/there"), new.clone(), format!("/etc{new}")]);
         for mount in &mounts {
             let output = run(home, &["-m", mount], "true");
             assert!(matches!(code(&output), 0 | 125), "{mount} {output:?}");
             assert_eq!(code(&output) == 0, stderr(&output).is_empty(), "{output:?}");
             assert_eq!(names(&home.workspace()), ["there"], "{mount}");
         }
-        assert_eq!(says(home, &["-m", &mounts[3]], "cat /not/there/yet/file"), "x");
-        assert_eq!(says(home, &["-m", &mounts[4]], "cat /etc/new-file"), "x");
-        assert!(!fs::exists("/not").unwrap() && !fs::exists("/etc/new-file").unwrap());
+        assert_eq!(says(home, &["-m", &mounts[3]], &format!("cat {new}/there/file")), "x");
+        assert_eq!(says(home, &["-m", &mounts[4]], &format!("cat /etc{new}")), "x");
+        assert_eq!(forbidden.made(), Vec::<&PathBuf>::new());
         says(home, &[], "mkdir a; echo x >a/b; ln -s a c; echo y >>there; echo z >~/z; mkfifo p");
         assert_eq!(names(&home.workspace()), ["a", "c", "p", "there"]);
         assert_eq!(names(&home.dir.join("home")), Vec::<String>::new());

@@ -276,3 +276,29 @@ pub fn own_program(home: &Home) -> PathBuf {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
+
+/// Paths on the machine that no run may make. What a sandbox that does not hold made there is taken away again, so that
+/// a failed test leaves the machine as it was.
+pub struct Forbidden(Vec<PathBuf>);
+
+impl Forbidden {
+    pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let forbidden = Forbidden(paths.into_iter().map(Into::into).collect());
+        assert_eq!(forbidden.made(), Vec::<&PathBuf>::new(), "there before");
+        forbidden
+    }
+
+    /// Those that are there.
+    pub fn made(&self) -> Vec<&PathBuf> {
+        self.0.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect()
+    }
+}
+
+impl Drop for Forbidden {
+    fn drop(&mut self) {
+        for path in self.made() {
+            // A directory only if nothing is in it.
+            fs::remove_file(path).or_else(|_| fs::remove_dir(path)).unwrap_or_default();
+        }
+    }
+}

@@ -144,6 +144,11 @@ impl RunPaths {
         self.dir.join(format!("env-{mark}"))
     }
 
+    /// The control groups of a run that has some of its own.
+    pub fn groups(&self) -> PathBuf {
+        self.dir.join("groups")
+    }
+
     /// Present while the engine may have objects of this run.
     pub fn engine_marker(&self) -> PathBuf {
         self.dir.join("engine")

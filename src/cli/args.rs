@@ -113,6 +113,9 @@ pub struct Run {
     /// What the command can reach: open, none, private
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
+    /// Let the command make user namespaces, in the native runtime
+    #[arg(long)]
+    pub allow_userns: bool,
     /// End the command after this time; the exit code is then 124
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,

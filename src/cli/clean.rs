@@ -166,7 +166,7 @@ impl Cleaner<'_> {
     /// nothing; one that does not answer may.
     fn runtimes(&mut self) -> Result<Vec<Box<dyn Runtime>>> {
         let mut found: Vec<Box<dyn Runtime>> = Vec::new();
-        for kind in Kind::ALL {
+        for kind in Kind::ENGINES {
             let limits = self.engines.limits();
             let answered = self.engines.today(kind, limits.query()).and_then(|runtime| {
                 runtime.version(limits.query())?;

@@ -1,13 +1,13 @@
 //! Which runtimes there are for this user now, and which one a stored record means.
 
-use std::path::PathBuf;
-
 use super::config::Layer;
 use crate::base::error::{Failure, Result};
+use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::run::store::Store;
-use crate::runtime::docker::{Engine, discover};
+use crate::runtime::docker::{Engine, Tool, discover};
 use crate::runtime::{Cache, Kind, Limits, Runtime};
+use crate::sys::process::effective_ids;
 use crate::wire::record::Record;
 
 /// How engines are reached.
@@ -16,8 +16,8 @@ pub struct Engines {
     limits: Limits,
     tools: [String; 2],
     cache: Cache,
-    home: Option<PathBuf>,
-    uid: u32,
+    paths: Paths,
+    caller: (u32, u32),
 }
 
 impl Engines {
@@ -25,16 +25,16 @@ impl Engines {
     pub fn new(store: &Store, config: &Layer, remember: bool) -> Self {
         let usual = Limits::default();
         let tool =
-            |kind: Kind, configured: &Option<String>| configured.clone().unwrap_or_else(|| kind.as_str().to_owned());
+            |tool: Tool, configured: &Option<String>| configured.clone().unwrap_or_else(|| tool.as_str().to_owned());
         Engines {
             limits: Limits {
                 query: config.query_timeout.unwrap_or(usual.query),
                 change: config.change_timeout.unwrap_or(usual.change),
             },
-            tools: [tool(Kind::Docker, &config.docker), tool(Kind::Podman, &config.podman)],
+            tools: [tool(Tool::Docker, &config.docker), tool(Tool::Podman, &config.podman)],
             cache: Cache(remember.then(|| store.paths.engines())),
-            home: store.paths.home.clone(),
-            uid: store.uid,
+            paths: store.paths.clone(),
+            caller: effective_ids(),
         }
     }
 
@@ -43,23 +43,35 @@ impl Engines {
         self.limits
     }
 
-    /// The name of a runtime's tool.
-    pub fn tool(&self, kind: Kind) -> &str {
-        match kind {
-            Kind::Docker => &self.tools[0],
-            Kind::Podman => &self.tools[1],
+    fn name(&self, tool: Tool) -> &str {
+        match tool {
+            Tool::Docker => &self.tools[0],
+            Tool::Podman => &self.tools[1],
         }
     }
 
     /// The runtime as this environment means it.
     pub fn today(&self, kind: Kind, deadline: Deadline) -> crate::runtime::Result<Box<dyn Runtime>> {
-        let tool = self.tool(kind).to_owned();
-        let endpoint = discover(kind, &tool, self.home.as_ref(), deadline)?;
-        Ok(self.at(kind, tool, endpoint))
+        let Some(tool) = Tool::of(kind) else { return self.native() };
+        let name = self.name(tool).to_owned();
+        let endpoint = discover(tool, &name, self.paths.home.as_ref(), deadline)?;
+        Ok(self.at(tool, name, endpoint))
     }
 
-    fn at(&self, kind: Kind, tool: String, endpoint: String) -> Box<dyn Runtime> {
-        Box::new(Engine::new(kind, tool, endpoint, self.limits, self.cache.clone(), self.uid))
+    #[cfg(target_os = "linux")]
+    #[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+    fn native(&self) -> crate::runtime::Result<Box<dyn Runtime>> {
+        Ok(Box::new(crate::runtime::native::Native::new(self.limits, self.paths.clone(), self.caller)))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn native(&self) -> crate::runtime::Result<Box<dyn Runtime>> {
+        let (why, hint) = ("the native runtime needs Linux".into(), "--image IMAGE runs it in an engine".into());
+        Err(crate::runtime::Error::Forbidden { why, hint })
+    }
+
+    fn at(&self, tool: Tool, name: String, endpoint: String) -> Box<dyn Runtime> {
+        Box::new(Engine::new(tool, name, endpoint, self.limits, self.cache.clone(), self.caller.0))
     }
 
     /// The runtime of a run, at the engine it was started in. A tool that was recorded by its usual name is
@@ -68,8 +80,11 @@ impl Engines {
         let unknown = |why: String| Failure::new(format!("asking the engine of run {}", record.id), why);
         let kind = Kind::parse(&record.runtime)
             .ok_or_else(|| unknown(format!("this version does not know the runtime {:?}", record.runtime)))?;
+        let Some(tool) = Tool::of(kind) else {
+            return self.native().map_err(|error| unknown(error.to_string()));
+        };
         let engine = record.engine.clone().ok_or_else(|| unknown("its record names no engine".into()))?;
-        let tool = if engine.tool == kind.as_str() { self.tool(kind).to_owned() } else { engine.tool };
-        Ok(self.at(kind, tool, engine.endpoint))
+        let name = if engine.tool == tool.as_str() { self.name(tool).to_owned() } else { engine.tool };
+        Ok(self.at(tool, name, engine.endpoint))
     }
 }

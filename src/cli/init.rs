@@ -6,11 +6,21 @@ use std::path::Path;
 use super::args::Init;
 use super::report::{self, Result};
 use crate::init::{self, Options};
+use crate::runtime::native::apply;
 
 pub fn init(args: Init) -> Result {
     let Init { listen, socket, subreaper, grace, command } = args;
     let options = Options { command, subreaper, grace, listen, socket };
     Ok(init::run(&options)?)
+}
+
+/// Makes the place of a run that the owner at the other end of stdin describes, and is its init.
+pub fn in_a_place() -> u8 {
+    match apply::become_place() {
+        Ok((owner, counter)) => init::run_in_a_place(owner, counter).unwrap_or(super::RUN_FAULT),
+        // The owner was told.
+        Err(_) => super::RUN_FAULT,
+    }
 }
 
 /// As the init of a run's place, for the owner that listens on a socket.

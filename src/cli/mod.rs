@@ -30,6 +30,8 @@ use crate::base::error::{Failure, Result};
 use crate::base::log;
 use crate::base::paths::Paths;
 use crate::run::store::Store;
+#[cfg(target_os = "linux")]
+use crate::runtime::native::BUILDER;
 use crate::sys::process::effective_ids;
 use args::{Cli, Verb};
 
@@ -49,6 +51,10 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
         if verb == "init" && option == "--channel" {
             return init::for_an_owner(socket);
         }
+    }
+    #[cfg(target_os = "linux")]
+    if argv[1..].iter().eq(BUILDER) {
+        return init::in_a_place();
     }
     let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };

@@ -51,17 +51,22 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     let engines = Engines::new(store, &config, !args.dry_run);
     let image = config.image.clone();
     let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
-    let image = image.ok_or_else(|| mistake("no image is given").hint("--image IMAGE says what to run in"))?;
+    let kind = runtime.kind();
+    let image = match image {
+        Some(image) => image,
+        None if kind == Kind::Native => String::new(),
+        None => return Err(mistake("no image is given").hint("--image IMAGE says what to run in")),
+    };
     let mut mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
     let (pins, covers) = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
     mounts.extend(pins);
     let user = match config.user.as_deref() {
         Some(text) => user::parse(text)?,
-        None if workspace.is_some() => user::Choice::Caller,
+        None if workspace.is_some() || kind == Kind::Native => user::Choice::Caller,
         None => user::Choice::Image,
     };
     let user = user::resolve(user, &*runtime)?;
-    let (env, env_names) = environment::resolve(args, &config, id, name)?;
+    let (env, env_names) = environment::resolve(args, &config, id, name, kind)?;
     let spec = Spec {
         id: id.clone(),
         instance: instance.to_owned(),
@@ -79,11 +84,18 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         pids: config.pids,
         network: config.network.unwrap_or(Network::Open),
         log_max: config.log_max.unwrap_or(LOG_MAX),
+        allow_userns: args.allow_userns,
         keep: args.keep,
         own_init: None,
     };
-    let spec = Spec { own_init: own_init(&config, &spec, store, id), ..spec };
-    runtime.check(&spec).map_err(mistake)?;
+    let own_init = match kind {
+        Kind::Native => Some(own_files(PathBuf::from("/proc/self/exe"), store, id)),
+        Kind::Docker | Kind::Podman => own_init(&config, &spec, store, id),
+    };
+    let spec = Spec { own_init, ..spec };
+    runtime.check(&spec).map_err(|unfit| {
+        if unfit.hint.is_empty() { mistake(unfit.why) } else { mistake(unfit.why).hint(unfit.hint) }
+    })?;
     Ok(Resolved {
         runtime,
         spec,
@@ -110,7 +122,11 @@ fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<Ow
     let binary = std::env::current_exe().ok()?;
     let (there, here) = (std::fs::metadata(&binary).ok()?, std::fs::metadata("/proc/self/exe").ok()?);
     let same = (there.dev(), there.ino()) == (here.dev(), here.ino());
-    same.then(|| OwnInit { binary, socket: store.paths.init_socket(id), page: store.run(id).exit_page() })
+    same.then(|| own_files(binary, store, id))
+}
+
+fn own_files(binary: PathBuf, store: &Store, id: &RunId) -> OwnInit {
+    OwnInit { binary, socket: store.paths.init_socket(id), page: store.run(id).exit_page() }
 }
 
 /// All layers, with the workspace already looked up: it decides which file is the workspace's layer.
@@ -175,10 +191,12 @@ fn options(args: &Run) -> Result<Layer> {
 fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dyn Runtime>> {
     let today = |kind| engines.today(kind, engines.limits().query());
     match wanted {
+        // The host's own programs need no engine.
+        "auto" if image.is_none() => return today(Kind::Native).map_err(|error| unusable(Kind::Native, &error)),
         "auto" => {}
-        "native" | "apple" => {
+        "apple" => {
             return Err(Failure::new("choosing the runtime", format!("{wanted} is not part of this version"))
-                .hint("--runtime docker or --runtime podman, with --image"));
+                .hint("--runtime native, or docker or podman with --image"));
         }
         other => {
             let kind = Kind::parse(other)
@@ -186,15 +204,8 @@ fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dy
             return today(kind).map_err(|error| unusable(kind, &error));
         }
     }
-    if image.is_none() {
-        return Err(Failure::new(
-            "choosing the runtime",
-            "without an image it would be native, which is not part of this version",
-        )
-        .hint("--image IMAGE runs it in docker or podman"));
-    }
     let mut reasons = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ENGINES {
         // How it maps users must be known anyway, so that is the question which shows that it answers.
         let found = today(kind).and_then(|runtime| {
             if runtime.kind() == Kind::Podman {

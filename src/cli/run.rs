@@ -6,6 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, unbounded};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::args::Run;
 use super::output::{Out, shell_quoted};
@@ -18,6 +19,7 @@ use crate::base::time::Timestamp;
 use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
 use crate::run::store::Store;
+use crate::runtime::{Kind, Plan as Planned, Runtime};
 use crate::sys::signal::{Blocked, Signal};
 use crate::wire::record::{self, Engine, Io, Record, State};
 
@@ -111,13 +113,10 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         name: name.clone(),
         state: State::Created,
         runtime: resolved.runtime.kind().as_str().to_owned(),
-        engine: Some(Engine {
-            tool: resolved.runtime.tool().to_owned(),
-            endpoint: resolved.runtime.endpoint().to_owned(),
-        }),
+        engine: engine_of(&*resolved.runtime),
         // What is meant; as soon as the container is made it is what is so.
         io: if spec.own_init.is_some() { Io::Init } else { Io::Engine },
-        image: Some(spec.image.clone()),
+        image: Some(spec.image.clone()).filter(|image| !image.is_empty()),
         command: spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
         user: spec.user.describe(),
@@ -145,19 +144,28 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
     }
 }
 
+/// Where its engine is, if it has one.
+fn engine_of(runtime: &dyn Runtime) -> Option<Engine> {
+    let engine = || Engine { tool: runtime.tool().to_owned(), endpoint: runtime.endpoint().to_owned() };
+    (runtime.kind() != Kind::Native).then(engine)
+}
+
 /// A plan, for machines.
 #[derive(Serialize)]
 struct Plan {
     schema: u32,
     runtime: &'static str,
-    engine: Engine,
-    image: String,
+    engine: Option<Engine>,
+    image: Option<String>,
     command: Vec<String>,
     workspace: Option<String>,
     user: String,
     network: &'static str,
     env: Vec<String>,
+    /// The calls of an engine's tool.
     calls: Vec<Vec<String>>,
+    /// The steps of the built-in sandbox.
+    steps: Vec<Value>,
 }
 
 fn quoted(words: &[String]) -> String {
@@ -167,29 +175,37 @@ fn quoted(words: &[String]) -> String {
 fn dry_run(args: &Run, resolved: &Resolved) -> Result {
     let spec = &resolved.spec;
     let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
-    let calls: Vec<Vec<String>> = resolved
-        .runtime
-        .plan(spec)
-        .iter()
-        .map(|cmd| std::iter::once(&cmd.program).chain(&cmd.args).map(text).collect())
-        .collect();
+    let plan = resolved.runtime.plan(spec).map_err(|error| Failure::new("making the plan", error))?;
+    let words = match &plan {
+        Planned::Calls(calls) => {
+            calls.iter().map(|cmd| std::iter::once(&cmd.program).chain(&cmd.args).map(text).collect()).collect()
+        }
+        #[cfg(target_os = "linux")]
+        Planned::Steps(steps) => steps.iter().map(|step| step.words().iter().map(text).collect()).collect(),
+    };
+    let words: Vec<Vec<String>> = words;
     let mut out = Out::stdout();
     if args.json {
         out.json_pretty(&Plan {
             schema: record::SCHEMA,
             runtime: resolved.runtime.kind().as_str(),
-            engine: Engine { tool: resolved.runtime.tool().into(), endpoint: resolved.runtime.endpoint().into() },
-            image: spec.image.clone(),
+            engine: engine_of(&*resolved.runtime),
+            image: Some(spec.image.clone()).filter(|image| !image.is_empty()),
             command: spec.command.iter().map(text).collect(),
             workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             user: spec.user.describe(),
             network: spec.network.as_str(),
             env: spec.env.iter().map(|(name, _)| text(name)).collect(),
-            calls,
+            steps: match &plan {
+                Planned::Calls(_) => Vec::new(),
+                #[cfg(target_os = "linux")]
+                Planned::Steps(steps) => steps.iter().filter_map(|step| serde_json::to_value(step).ok()).collect(),
+            },
+            calls: if matches!(plan, Planned::Calls(_)) { words } else { Vec::new() },
         })?;
     } else {
-        for call in calls {
-            out.line(&quoted(&call))?;
+        for words in words {
+            out.line(&quoted(&words))?;
         }
         if spec.own_init.is_some() {
             let command: Vec<String> = spec.command.iter().map(text).collect();

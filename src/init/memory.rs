@@ -13,12 +13,16 @@ pub struct OomKills(Option<(File, u64)>);
 impl OomKills {
     /// As it is before the command starts.
     pub fn now() -> OomKills {
-        let open = |path| {
-            let file = File::open(path).ok()?;
+        let found = FILES.into_iter().find_map(|path| OomKills::in_file(File::open(path).ok()).0);
+        OomKills(found)
+    }
+
+    /// The same in a file that is open already, if there is one.
+    pub fn in_file(file: Option<File>) -> OomKills {
+        OomKills(file.and_then(|file| {
             let count = count(&file).ok()??;
             Some((file, count))
-        };
-        OomKills(FILES.into_iter().find_map(open))
+        }))
     }
 
     /// Whether there were kills since then.

@@ -47,7 +47,7 @@ use crate::sys::process::{Pid, kill_group};
 use crate::sys::signal::Signal;
 use execute::{Asker, Executions};
 use owned::Owned;
-pub use owned::run_for_an_owner;
+pub use owned::{run_for_an_owner, run_in_a_place};
 use rest::Rest;
 use serve::{Core, Listener, Server, TOKEN};
 use source::Source;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -53,22 +54,40 @@ struct Session {
     waiting: Vec<Signal>,
 }
 
-/// Runs the command that the owner of a run names, to its end or the owner's. The exit code is for the engine alone:
-/// the owner is told, and knows it from the exit page if it is lost.
+/// Runs the command that the owner of a run names, to its end or the owner's; the owner listens on a socket. The exit
+/// code is for the engine alone: the owner is told, and knows it from the exit page if it is lost.
 pub fn run_for_an_owner(socket: &Path) -> Result<u8> {
+    let connect = || UnixStream::connect(socket);
+    run(connect, OomKills::now).map_err(|error| failed_to_greet(&socket.display().to_string(), error))?
+}
+
+/// The same in a place that has a connection to its owner already; `counter` is the file that counts kills for memory.
+pub fn run_in_a_place(owner: UnixStream, counter: Option<File>) -> Result<u8> {
+    run(|| Ok(owner), || OomKills::in_file(counter)).map_err(|error| failed_to_greet("its connection", error))?
+}
+
+fn failed_to_greet(at: &str, error: io::Error) -> Failure {
+    Failure::new(format!("greeting the owner on {at}"), error)
+}
+
+fn run(connect: impl FnOnce() -> io::Result<UnixStream>, kills: impl FnOnce() -> OomKills) -> io::Result<Result<u8>> {
     let failed = |error: io::Error| Failure::new("preparing to be a run's init", error);
     if !Pid::is_first() {
         // It ends everybody it can reach.
-        return Err(failed(io::Error::other("it is not PID 1 of a place of its own")));
+        return Ok(Err(failed(io::Error::other("it is not PID 1 of a place of its own"))));
     }
-    kernel::become_undumpable().map_err(failed)?;
-    let signals = SignalFd::new().map_err(failed)?;
-    let setup = Setup::new(signals).map_err(failed)?;
-    let (owner, start) = Owner::greet(socket)
-        .map_err(|error| Failure::new(format!("greeting the owner on {}", socket.display()), error))?;
-    setup.epoll.add(&owner.peer, Source::Owner.token(), Interest::READ).map_err(failed)?;
-    let kills = OomKills::now();
-    let main = match start_piped(&start) {
+    let prepared = kernel::become_undumpable().and_then(|()| Setup::new(SignalFd::new()?));
+    let setup = match prepared {
+        Ok(setup) => setup,
+        Err(error) => return Ok(Err(failed(error))),
+    };
+    let (owner, start) = Owner::greet(connect()?)?;
+    Ok(serve(setup, owner, &start, kills()).map_err(failed))
+}
+
+fn serve(setup: Setup, owner: Owner, start: &Start, kills: OomKills) -> io::Result<u8> {
+    setup.epoll.add(&owner.peer, Source::Owner.token(), Interest::READ)?;
+    let main = match start_piped(start) {
         Ok((main, streams)) => {
             let ends: Vec<BorrowedFd> = streams.iter().map(AsFd::as_fd).collect();
             owner.started(&ends);
@@ -87,7 +106,7 @@ pub fn run_for_an_owner(socket: &Path) -> Result<u8> {
     let env = env::all_but("").into_iter().filter(|(name, _)| !is_own(name)).chain(own).collect();
     let base = Base { env, descriptors: None };
     let init = Init { main: Some(main), owned: Some(owned), ..setup.init(Rest::Everybody, base) };
-    Ok(init.run().map_err(failed)?.map_or(0, super::code_of))
+    Ok(init.run()?.map_or(0, super::code_of))
 }
 
 /// Starts a command with pipes; the other ends are for its owner: stdin if it has one, stdout, stderr.

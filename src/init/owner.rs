@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use crate::sys::linux::page::SharedNumber;
 use crate::sys::socket;
@@ -82,9 +81,9 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Connects, greets, and waits for the command to start. Nothing else runs in the place by now.
-    pub fn greet(socket: &Path) -> io::Result<(Owner, Start)> {
-        let mut peer = Peer::new(UnixStream::connect(socket)?);
+    /// Greets, and waits for the command to start. Nothing else runs in the place by now.
+    pub fn greet(stream: UnixStream) -> io::Result<(Owner, Start)> {
+        let mut peer = Peer::new(stream);
         peer.say(&FromInit::Hello(VERSION), &[]);
         match peer.next(true) {
             Heard::Message(ToInit::Start(start), Some(file)) => {

@@ -156,14 +156,14 @@ impl Preparation {
         step(undo.arm(Resource::Container, &self.paths))?;
         failpoint::pass("container-armed");
         let container = self.container(undo)?;
-        ids.container = Some(container.id.clone());
+        ids.container.clone_from(&container.id);
         ids.has_init = container.init.is_some();
         made(ids);
         failpoint::pass("container-made");
         step(self.tell_id())?;
         failpoint::pass("id-told");
         let channel = self.runtime.start(&self.spec, container);
-        let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the container", error)))?;
+        let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the command", error)))?;
         failpoint::pass("start-asked");
         Ok(channel)
     }
@@ -226,6 +226,9 @@ impl Preparation {
             }
             Err(error) => error,
         };
+        if let Error::Forbidden { hint, .. } = &error {
+            return Err(self.stopped("making the sandbox", &error, hint));
+        }
         Err(self.stopped("creating the container", &error, "fosse doctor tells whether the engine works"))
     }
 
@@ -253,6 +256,6 @@ fn unanswered(error: &Error) -> bool {
     match error {
         Error::Call(error) => !error.is_missing(),
         Error::Unreachable { .. } | Error::Garbled { .. } => true,
-        Error::Refused { .. } | Error::NoImage | Error::NoAddresses { .. } => false,
+        Error::Refused { .. } | Error::NoImage | Error::NoAddresses { .. } | Error::Forbidden { .. } => false,
     }
 }

@@ -6,6 +6,8 @@
 mod about;
 mod channel;
 pub mod docker;
+#[cfg(target_os = "linux")]
+pub mod native;
 pub mod pid1;
 mod spec;
 
@@ -31,6 +33,8 @@ pub const LABEL_INSTANCE: &str = "fosse.instance";
 /// What provides the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// The built-in sandbox.
+    Native,
     /// The Docker engine, through `docker`.
     Docker,
     /// Podman, through `podman`.
@@ -38,12 +42,16 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which `auto` tries them.
-    pub const ALL: [Kind; 2] = [Kind::Docker, Kind::Podman];
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Podman];
+
+    /// Those that have images, in the order in which `auto` tries them.
+    pub const ENGINES: [Kind; 2] = [Kind::Docker, Kind::Podman];
 
     /// As in options and records; also the tool's usual name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Kind::Native => "native",
             Kind::Docker => "docker",
             Kind::Podman => "podman",
         }
@@ -108,6 +116,13 @@ pub enum Error {
         /// The tool's words, on one line.
         complaint: String,
     },
+    /// The kernel does not let it be done.
+    Forbidden {
+        /// What, and why not.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// All address ranges of the engine are taken.
     NoAddresses {
         /// The tool's words, on one line.
@@ -123,6 +138,7 @@ impl fmt::Display for Error {
                 write!(f, "{call}: {complaint}")
             }
             Error::NoImage => f.write_str("the image is not there"),
+            Error::Forbidden { why, .. } => f.write_str(why),
             Error::Unreachable { complaint } | Error::NoAddresses { complaint } => f.write_str(complaint),
         }
     }
@@ -196,10 +212,34 @@ pub struct Object {
     pub created: Option<Timestamp>,
 }
 
+/// What of a run a runtime cannot do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// What, and why.
+    pub why: String,
+    /// What to do about it; empty if the words say so themselves.
+    pub hint: String,
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Self {
+        Unfit { why, hint: String::new() }
+    }
+}
+
+/// What making a place would do.
+pub enum Plan {
+    /// Calls of an engine's tool.
+    Calls(Vec<Cmd>),
+    /// Steps of the built-in sandbox.
+    #[cfg(target_os = "linux")]
+    Steps(Vec<native::plan::Step>),
+}
+
 /// A container whose command has not started.
 pub struct Made {
-    /// The engine's id.
-    pub id: String,
+    /// The engine's id, where there is an engine.
+    pub id: Option<String>,
     /// fosse's own init, which runs in it already and has greeted; none where the engine is to start the command.
     pub init: Option<pid1::Visitor>,
 }
@@ -225,7 +265,7 @@ pub trait Runtime: Send + Sync {
     fn about(&self, deadline: Deadline) -> Result<About>;
 
     /// What of the run cannot be carried to this engine, in words.
-    fn check(&self, spec: &Spec) -> std::result::Result<(), String>;
+    fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit>;
 
     /// Fetches an image; progress goes to stderr if it is a terminal. No deadline: only the caller gives up.
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()>;
@@ -260,6 +300,11 @@ pub trait Runtime: Send + Sync {
     /// Everything that carries the label of `instance`.
     fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>>;
 
+    /// Whether what a client has asked for may come to be after the client has died.
+    fn may_come_late(&self) -> bool {
+        true
+    }
+
     /// Starts to read what the engine has kept of the command's output, on the child's stdout and stderr.
     fn output(&self, container: &str) -> Result<Child>;
 
@@ -272,6 +317,6 @@ pub trait Runtime: Send + Sync {
     /// Tries whether a container can run at all; the error says why not. `None`: there is no image to try with.
     fn trial(&self, instance: &str, deadline: Deadline) -> Result<Option<()>>;
 
-    /// The calls that a run would make, for `--dry-run`.
-    fn plan(&self, spec: &Spec) -> Vec<Cmd>;
+    /// What a run would do, for `--dry-run`.
+    fn plan(&self, spec: &Spec) -> Result<Plan>;
 }

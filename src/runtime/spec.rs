@@ -101,7 +101,7 @@ pub struct Spec {
     pub id: RunId,
     /// The state directory it belongs to.
     pub instance: String,
-    /// The image.
+    /// The image; empty where the place is made of the host.
     pub image: String,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
@@ -129,6 +129,8 @@ pub struct Spec {
     pub network: Network,
     /// Bytes of output that are worth keeping.
     pub log_max: u64,
+    /// Whether user namespaces can be made inside.
+    pub allow_userns: bool,
     /// Whether the container stays when it has ended.
     pub keep: bool,
     /// What fosse's own PID 1 needs; none if the engine's client is to carry the run.

@@ -2,4 +2,5 @@
 
 pub mod channel;
 pub mod control;
+pub mod path;
 pub mod record;

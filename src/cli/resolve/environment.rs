@@ -12,19 +12,26 @@ use crate::base::error::Result;
 use crate::base::id::RunId;
 use crate::cli::args::Run;
 use crate::cli::config::{Layer, is_variable};
+use crate::runtime::Kind;
 
 /// The most bytes a file of variables may have.
 const FILE_MAX: u64 = 1 << 20;
 
+/// Where programs are on most hosts.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 type Variables = Vec<(OsString, OsString)>;
 
 /// All variables with values, and the names of those that the user set. A later one replaces an earlier one.
-pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str) -> Result<(Variables, Vec<String>)> {
+pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str, kind: Kind) -> Result<(Variables, Vec<String>)> {
     let mut all: Variables = vec![
         ("FOSSE_RUN_ID".into(), id.as_str().into()),
         ("FOSSE_RUN_NAME".into(), name.into()),
         ("HOME".into(), crate::runtime::HOME.into()),
     ];
+    if kind == Kind::Native {
+        all.push(("PATH".into(), search_path(env::exact(OsStr::new("PATH")).as_deref())));
+    }
     all.extend(env::matching(|name| matches!(name, "LANG" | "TZ") || name.starts_with("LC_")));
     let mut users: Variables = config.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     for path in &args.env_file {
@@ -36,6 +43,14 @@ pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str) -> Result<(Va
     names.dedup();
     all.extend(users);
     Ok((last_of_each(all), names))
+}
+
+/// Where programs of the host are looked for inside: where the caller does, as far as that does not depend on a
+/// current directory.
+fn search_path(callers: Option<&OsStr>) -> OsString {
+    let all = callers.unwrap_or_default().as_bytes().split(|byte| *byte == b':');
+    let fixed: Vec<&[u8]> = all.filter(|directory| directory.starts_with(b"/")).collect();
+    if fixed.is_empty() { USUAL_PATH.into() } else { OsStr::from_bytes(&fixed.join(&b':')).to_owned() }
 }
 
 /// Reads the values of `--env`. A later one replaces an earlier one.
@@ -109,6 +124,14 @@ mod tests {
         assert_eq!(assignment("A=".as_ref()), Ok(Some(("A".into(), "".into()))));
         assert_eq!(assignment("FOSSE_SURELY_NOT_SET".as_ref()), Ok(None));
         assert!(assignment("=x".as_ref()).is_err() && assignment("".as_ref()).is_err());
+    }
+
+    #[test]
+    fn programs_are_looked_for_where_the_caller_does_whatever_the_directory() {
+        let path = |callers: &str| search_path(Some(callers.as_ref()));
+        assert_eq!(path("/a:b::/c:."), "/a:/c");
+        assert_eq!(path(""), USUAL_PATH);
+        assert_eq!(search_path(None), USUAL_PATH);
     }
 
     #[test]

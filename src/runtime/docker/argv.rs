@@ -8,8 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use crate::runtime::docker::Tool;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
-use crate::runtime::{Kind, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+use crate::runtime::{LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -18,18 +19,18 @@ pub const ABSENT: &str = "/fosse-trial-absent";
 const ENGINE_LOG_MIN: u64 = 1 << 20;
 
 /// Asks for the engine's version.
-pub fn version(kind: Kind) -> [&'static str; 3] {
+pub fn version(kind: Tool) -> [&'static str; 3] {
     match kind {
-        Kind::Docker => ["version", "--format", "{{.Server.Version}}"],
-        Kind::Podman => ["version", "--format", "{{.Client.Version}}"],
+        Tool::Docker => ["version", "--format", "{{.Server.Version}}"],
+        Tool::Podman => ["version", "--format", "{{.Client.Version}}"],
     }
 }
 
 /// Asks how the engine maps users.
-pub fn info(kind: Kind) -> [&'static str; 3] {
+pub fn info(kind: Tool) -> [&'static str; 3] {
     match kind {
-        Kind::Docker => ["info", "--format", "{{json .SecurityOptions}}"],
-        Kind::Podman => ["info", "--format", "{{json .Host.Security}}"],
+        Tool::Docker => ["info", "--format", "{{json .SecurityOptions}}"],
+        Tool::Podman => ["info", "--format", "{{json .Host.Security}}"],
     }
 }
 
@@ -43,7 +44,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container for the second path: never pulls, no health check, the command instead of the image's own,
 /// the engine's init as PID 1 so that signals have their default effect.
-pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
+pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
     labels(&mut args, spec);
     args.extend(words(["--init", "--pull=never", "--no-healthcheck", "--entrypoint", ""]));
@@ -64,7 +65,7 @@ pub fn create(kind: Kind, spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container and starts fosse's own init in it, which waits to be told the command: the one call of the
 /// first path. The engine keeps no output, for it sees none.
-pub fn run(kind: Kind, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
+pub fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
     let mut args = words(["run", "--detach", "--name", &spec.object_name()]);
     labels(&mut args, spec);
     if removes_itself(spec) {
@@ -89,7 +90,7 @@ pub fn removes_itself(spec: &Spec) -> bool {
 }
 
 /// What the command finds around it: directory, user, files, limits, network.
-fn place(args: &mut Vec<OsString>, kind: Kind, spec: &Spec) {
+fn place(args: &mut Vec<OsString>, kind: Tool, spec: &Spec) {
     if let Some(workdir) = &spec.workdir {
         args.extend(words(["--workdir", workdir]));
     }
@@ -101,7 +102,7 @@ fn place(args: &mut Vec<OsString>, kind: Kind, spec: &Spec) {
     for cover in &spec.covers {
         // podman 4 knows a tmpfs that cannot be written only by the shorter name.
         // And it would copy what it covers, unless told not to.
-        let read_only = if kind == Kind::Podman { "ro,notmpcopyup" } else { "readonly" };
+        let read_only = if kind == Tool::Podman { "ro,notmpcopyup" } else { "readonly" };
         let fields = [
             field("type", "tmpfs".as_ref()),
             field("target", cover.target.as_os_str()),
@@ -139,11 +140,11 @@ pub fn start(spec: &Spec) -> Vec<OsString> {
 }
 
 /// Ends and removes containers, with the anonymous volumes that an image may have asked for.
-pub fn remove_containers(kind: Kind) -> &'static [&'static str] {
+pub fn remove_containers(kind: Tool) -> &'static [&'static str] {
     match kind {
-        Kind::Docker => &["rm", "--force", "--volumes"],
+        Tool::Docker => &["rm", "--force", "--volumes"],
         // Without --time it would wait ten seconds for a command that ignores TERM.
-        Kind::Podman => &["rm", "--force", "--volumes", "--time", "0"],
+        Tool::Podman => &["rm", "--force", "--volumes", "--time", "0"],
     }
 }
 
@@ -196,7 +197,7 @@ pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
 }
 
 /// What of a run cannot be written for this tool.
-pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
+pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
     // The engines' interfaces are JSON: other bytes would be replaced, and another file be meant.
     let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
@@ -213,14 +214,14 @@ pub fn check(kind: Kind, spec: &Spec) -> Result<(), String> {
     check_environment(kind, &spec.env)
 }
 
-fn is_text<'a>(kind: Kind, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
+fn is_text<'a>(kind: Tool, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
     match all.find(|(_, text)| text.to_str().is_none()) {
         Some((what, _)) => Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str())),
         None => Ok(()),
     }
 }
 
-fn check_environment(kind: Kind, env: &[(OsString, OsString)]) -> Result<(), String> {
+fn check_environment(kind: Tool, env: &[(OsString, OsString)]) -> Result<(), String> {
     let carried = environment(env);
     let names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
     match names.into_iter().find(|name| steers_the_tool(name)) {
@@ -276,15 +277,15 @@ fn labels(args: &mut Vec<OsString>, spec: &Spec) {
 
 /// The engine keeps the output as well, bounded, so that whoever finishes an orphan can save what its owner
 /// did not see. `local` and `k8s-file` keep bytes; docker's default `json-file` replaces what is not UTF-8.
-fn log_options(kind: Kind, log_max: u64) -> Vec<OsString> {
+fn log_options(kind: Tool, log_max: u64) -> Vec<OsString> {
     match kind {
-        Kind::Docker => {
+        Tool::Docker => {
             let size = format!("max-size={}", log_max.max(ENGINE_LOG_MIN));
             let options =
                 ["--log-driver", "local", "--log-opt", &size, "--log-opt", "max-file=2", "--log-opt", "compress=false"];
             words(options)
         }
-        Kind::Podman => {
+        Tool::Podman => {
             // Its lines carry a time each, and the file starts anew when it is full: room for both.
             let size = format!("max-size={}", log_max.max(ENGINE_LOG_MIN).saturating_mul(4));
             words(["--log-driver", "k8s-file", "--log-opt", &size])
@@ -307,13 +308,13 @@ fn user_options(user: User) -> Vec<OsString> {
 
 /// The private home. podman's tmpfs knows no owner (4.3), and a user named by the image has no known id: then
 /// anyone inside may write there, which is the command alone.
-fn home_options(kind: Kind, user: User) -> Vec<OsString> {
+fn home_options(kind: Tool, user: User) -> Vec<OsString> {
     let owner = match (kind, user) {
         (_, User::Ids { uid: 0, .. }) => "mode=0700".to_owned(),
-        (Kind::Docker, User::Ids { uid, gid, .. }) => format!("mode=0700,uid={uid},gid={gid}"),
-        (Kind::Podman, User::Ids { .. }) | (_, User::Image) => "mode=1777".to_owned(),
+        (Tool::Docker, User::Ids { uid, gid, .. }) => format!("mode=0700,uid={uid},gid={gid}"),
+        (Tool::Podman, User::Ids { .. }) | (_, User::Image) => "mode=1777".to_owned(),
     };
-    let empty = if kind == Kind::Podman { ",notmpcopyup" } else { "" };
+    let empty = if kind == Tool::Podman { ",notmpcopyup" } else { "" };
     words(["--tmpfs", &format!("{HOME}:rw,exec,nosuid,nodev,{owner}{empty}")])
 }
 
@@ -360,8 +361,8 @@ fn csv(fields: &[OsString]) -> OsString {
 }
 
 /// podman 4 splits `--mount` at commas, quoted or not.
-fn can_mount(kind: Kind, path: &Path) -> bool {
-    kind == Kind::Docker || !path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b'"'))
+fn can_mount(kind: Tool, path: &Path) -> bool {
+    kind == Tool::Docker || !path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b'"'))
 }
 
 #[cfg(test)]
@@ -388,6 +389,7 @@ mod tests {
             pids: Some(9),
             network: Network::Private,
             log_max: 5,
+            allow_userns: false,
             keep: false,
             own_init: None,
         }
@@ -399,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_container_is_made_with_every_option_and_no_value_of_a_variable() {
-        let args = text(&create(Kind::Docker, &spec()));
+        let args = text(&create(Tool::Docker, &spec()));
         for part in [
             "--name fosse-0123456789ab",
             "--label fosse.run=0123456789ab --label fosse.instance=i",
@@ -427,8 +429,8 @@ mod tests {
 
     #[test]
     fn podman_gets_what_it_understands() {
-        let args = text(&create(Kind::Podman, &spec()));
+        let args = text(&create(Tool::Podman, &spec()));
         assert!(args.contains("--log-driver k8s-file") && args.contains("mode=1777"), "{args}");
-        assert!(!can_mount(Kind::Podman, Path::new("/a,b")) && can_mount(Kind::Docker, Path::new("/a,b")));
+        assert!(!can_mount(Tool::Podman, Path::new("/a,b")) && can_mount(Tool::Docker, Path::new("/a,b")));
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crate::base::time::Deadline;
 use crate::base::{env, fs};
 use crate::process::{self, Cmd, no_cancel};
-use crate::runtime::{Error, Kind, Result};
+use crate::runtime::docker::Tool;
+use crate::runtime::{Error, Result};
 
 /// The endpoint of an engine without a listener: the tool works on the local store itself.
 pub const LOCAL: &str = "local";
@@ -19,11 +20,11 @@ const CONTEXT: &str = "context:";
 
 /// The engine that `tool` would speak to in this environment. Docker's order: DOCKER_HOST, DOCKER_CONTEXT, the
 /// configuration's current context, the default socket.
-pub fn discover(kind: Kind, tool: &str, home: Option<&PathBuf>, deadline: Deadline) -> Result<String> {
+pub fn discover(kind: Tool, tool: &str, home: Option<&PathBuf>, deadline: Deadline) -> Result<String> {
     let variable = |name: &str| env::text(name).map_err(|why| Error::Garbled { call: tool.to_owned(), why });
     match kind {
-        Kind::Podman => Ok(variable("CONTAINER_HOST")?.unwrap_or_else(|| LOCAL.into())),
-        Kind::Docker => {
+        Tool::Podman => Ok(variable("CONTAINER_HOST")?.unwrap_or_else(|| LOCAL.into())),
+        Tool::Docker => {
             if let Some(host) = variable("DOCKER_HOST")? {
                 return Ok(host);
             }
@@ -60,14 +61,14 @@ fn context_address(tool: &str, name: &str, deadline: Deadline) -> Result<String>
 }
 
 /// The variables that make the tool speak to `endpoint`.
-pub fn environment(kind: Kind, endpoint: &str) -> Vec<(OsString, OsString)> {
+pub fn environment(kind: Tool, endpoint: &str) -> Vec<(OsString, OsString)> {
     let set = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
     match (kind, endpoint.strip_prefix(CONTEXT)) {
         // An empty DOCKER_HOST counts as none, and a set one would win over the context.
-        (Kind::Docker, Some(name)) => vec![set("DOCKER_CONTEXT", name), set("DOCKER_HOST", "")],
-        (Kind::Docker, None) => vec![set("DOCKER_HOST", endpoint), set("DOCKER_CONTEXT", "")],
-        (Kind::Podman, _) if endpoint == LOCAL => Vec::new(),
-        (Kind::Podman, _) => vec![set("CONTAINER_HOST", endpoint)],
+        (Tool::Docker, Some(name)) => vec![set("DOCKER_CONTEXT", name), set("DOCKER_HOST", "")],
+        (Tool::Docker, None) => vec![set("DOCKER_HOST", endpoint), set("DOCKER_CONTEXT", "")],
+        (Tool::Podman, _) if endpoint == LOCAL => Vec::new(),
+        (Tool::Podman, _) => vec![set("CONTAINER_HOST", endpoint)],
     }
 }
 
@@ -77,12 +78,12 @@ mod tests {
 
     #[test]
     fn a_recorded_endpoint_wins_over_the_environment() {
-        let docker = environment(Kind::Docker, "unix:///a.sock");
+        let docker = environment(Tool::Docker, "unix:///a.sock");
         assert!(docker.contains(&("DOCKER_HOST".into(), "unix:///a.sock".into())));
         assert!(docker.contains(&("DOCKER_CONTEXT".into(), "".into())));
-        let context = environment(Kind::Docker, "context:far");
+        let context = environment(Tool::Docker, "context:far");
         assert!(context.contains(&("DOCKER_CONTEXT".into(), "far".into())));
         assert!(context.contains(&("DOCKER_HOST".into(), "".into())));
-        assert!(environment(Kind::Podman, LOCAL).is_empty());
+        assert!(environment(Tool::Podman, LOCAL).is_empty());
     }
 }

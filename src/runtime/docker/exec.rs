@@ -16,7 +16,8 @@ use super::{Engine, argv, parse};
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Cmd, Exit, Io, Stdio, no_cancel};
-use crate::runtime::{Channel, End, Error, Exec, Fact, Kind, Refusal, Result, Runtime, Status, Streams};
+use crate::runtime::docker::Tool;
+use crate::runtime::{Channel, End, Error, Exec, Fact, Refusal, Result, Runtime, Status, Streams};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -252,7 +253,7 @@ impl Watch {
     fn end_of(&self, exit: Exit) -> End {
         match exit {
             Exit::Signal(_) => unknown("the engine's client was killed"),
-            Exit::Code(255) if self.engine.kind == Kind::Docker && !self.container_lives() => {
+            Exit::Code(255) if self.engine.kind == Tool::Docker && !self.container_lives() => {
                 unknown("the engine went away")
             }
             Exit::Code(code) => End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false },

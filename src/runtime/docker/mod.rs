@@ -16,15 +16,49 @@ use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
 
 use super::{
-    About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Result, Runtime, Spec, pid1,
+    About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Plan, Result, Runtime, Spec,
+    Unfit, pid1,
 };
 pub use endpoint::discover;
 use handshake::Answer;
 
+/// Whose tool it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// The Docker engine's.
+    Docker,
+    /// Podman.
+    Podman,
+}
+
+impl Tool {
+    /// The runtime's tool, if it has one.
+    pub fn of(kind: Kind) -> Option<Tool> {
+        match kind {
+            Kind::Docker => Some(Tool::Docker),
+            Kind::Podman => Some(Tool::Podman),
+            Kind::Native => None,
+        }
+    }
+
+    /// The runtime that it provides.
+    pub fn kind(self) -> Kind {
+        match self {
+            Tool::Docker => Kind::Docker,
+            Tool::Podman => Kind::Podman,
+        }
+    }
+
+    /// Its usual name.
+    pub fn as_str(self) -> &'static str {
+        self.kind().as_str()
+    }
+}
+
 /// One engine behind one tool.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    kind: Kind,
+    kind: Tool,
     tool: String,
     endpoint: String,
     limits: Limits,
@@ -34,7 +68,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at a known endpoint; `euid` is the caller.
-    pub fn new(kind: Kind, tool: String, endpoint: String, limits: Limits, cache: Cache, euid: u32) -> Self {
+    pub fn new(kind: Tool, tool: String, endpoint: String, limits: Limits, cache: Cache, euid: u32) -> Self {
         Engine { kind, tool, endpoint, limits, cache, euid }
     }
 
@@ -105,13 +139,13 @@ impl Engine {
             return Err(Error::Refused { call: cmd.title(), complaint: warning });
         }
         let id = self.created_id(&cmd, &output)?;
-        if parse::is_id(&id) { Ok(Made { id, init: None }) } else { Err(self.no_id(&cmd)) }
+        if parse::is_id(&id) { Ok(Made { id: Some(id), init: None }) } else { Err(self.no_id(&cmd)) }
     }
 }
 
 impl Runtime for Engine {
     fn kind(&self) -> Kind {
-        self.kind
+        self.kind.kind()
     }
 
     fn tool(&self) -> &str {
@@ -138,7 +172,7 @@ impl Runtime for Engine {
     }
 
     fn about(&self, deadline: Deadline) -> Result<About> {
-        if self.kind == Kind::Podman && self.endpoint == endpoint::LOCAL {
+        if self.kind == Tool::Podman && self.endpoint == endpoint::LOCAL {
             return Ok(About { rootless: self.euid != 0, remapped: false });
         }
         if let Some(about) = self.cache.get(&self.tool, &self.endpoint) {
@@ -151,8 +185,8 @@ impl Runtime for Engine {
         Ok(about)
     }
 
-    fn check(&self, spec: &Spec) -> std::result::Result<(), String> {
-        argv::check(self.kind, spec)
+    fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit> {
+        argv::check(self.kind, spec).map_err(Unfit::from)
     }
 
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {
@@ -286,12 +320,12 @@ impl Runtime for Engine {
         if parse::is_not_found_inside(&output) { Ok(Some(())) } else { Err(self.refusal(&cmd, &output)) }
     }
 
-    fn plan(&self, spec: &Spec) -> Vec<Cmd> {
+    fn plan(&self, spec: &Spec) -> Result<Plan> {
         let network = (spec.network == super::Network::Private).then(|| self.cmd(argv::create_network(spec)));
         let calls = match &spec.own_init {
             Some(own) => vec![self.cmd(argv::run(self.kind, spec, own))],
             None => vec![self.cmd(argv::create(self.kind, spec)), self.cmd(argv::start(spec))],
         };
-        network.into_iter().chain(calls).collect()
+        Ok(Plan::Calls(network.into_iter().chain(calls).collect()))
     }
 }

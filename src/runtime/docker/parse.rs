@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::base::id::RunId;
 use crate::base::time::Timestamp;
 use crate::process::{Exit, Output};
-use crate::runtime::{About, Error, Facts, Kind, LABEL_RUN, Object, ObjectKind, Refusal, Status};
+use crate::runtime::docker::Tool;
+use crate::runtime::{About, Error, Facts, LABEL_RUN, Object, ObjectKind, Refusal, Status};
 
 #[derive(Deserialize)]
 struct Container {
@@ -120,16 +121,16 @@ fn engine_time(text: &str) -> Option<Timestamp> {
 }
 
 /// Reads how the engine maps users.
-pub fn about(kind: Kind, bytes: &[u8]) -> Result<About, String> {
+pub fn about(kind: Tool, bytes: &[u8]) -> Result<About, String> {
     let broken = |e: serde_json::Error| format!("its JSON is broken: {e}");
     match kind {
-        Kind::Docker => {
+        Tool::Docker => {
             let options: Option<Vec<String>> = serde_json::from_slice(bytes).map_err(broken)?;
             let options = options.unwrap_or_default();
             let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
             Ok(About { rootless: has("name=rootless"), remapped: has("name=userns") })
         }
-        Kind::Podman => {
+        Tool::Podman => {
             #[derive(Deserialize)]
             struct Security {
                 rootless: bool,
@@ -249,9 +250,9 @@ pub fn begins_like_a_refusal(start: &[u8]) -> bool {
 /// What a tool said in the place of a command that it did not start, on one stream alone. A command could say the
 /// same: so it is believed where the code stays a failure of the same kind, or where the words name the container
 /// or the engine that was asked for, one of `names`.
-pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
+pub fn refusal(kind: Tool, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
     let text = match said {
-        [text, b""] if kind == Kind::Docker => text,
+        [text, b""] if kind == Tool::Docker => text,
         [b"", text] => text,
         _ => return None,
     };
@@ -262,16 +263,16 @@ pub fn refusal(kind: Kind, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     let by_runtime = match kind {
         // As it is when the container ends at this moment: runc's own words.
-        Kind::Docker => says(&["OCI runtime exec failed: "]) || is_about_a_dead_container(text),
-        Kind::Podman => says(&[": OCI ", "Error: OCI "]),
+        Tool::Docker => says(&["OCI runtime exec failed: "]) || is_about_a_dead_container(text),
+        Tool::Podman => says(&[": OCI ", "Error: OCI "]),
     };
     let about_us = says(names) || says(&["container state improper"]);
     match code {
         126 | 127 if by_runtime => Some(runtime_refusal(text)),
-        125 | 255 if kind == Kind::Podman && (by_runtime || about_us) => {
+        125 | 255 if kind == Tool::Podman && (by_runtime || about_us) => {
             Some(Refusal { code: 125, why: text.to_owned() })
         }
-        1 if kind == Kind::Docker && (about_us || text.starts_with("unable to upgrade to tcp, received ")) => {
+        1 if kind == Tool::Docker && (about_us || text.starts_with("unable to upgrade to tcp, received ")) => {
             Some(Refusal { code: 125, why: text.to_owned() })
         }
         _ => None,
@@ -386,7 +387,7 @@ mod tests {
     #[test]
     fn a_command_that_was_not_started_is_told_from_one_that_failed() {
         let docker = |code, out: &str, err: &str| {
-            refusal(Kind::Docker, &["fosse-0123456789ab", "unix:///x.sock"], code, [out.as_bytes(), err.as_bytes()])
+            refusal(Tool::Docker, &["fosse-0123456789ab", "unix:///x.sock"], code, [out.as_bytes(), err.as_bytes()])
         };
         let oci = "OCI runtime exec failed: exec failed: unable to start container process: ";
         let absent = docker(126, &format!("{oci}exec: \"no\": executable file not found in $PATH: unknown\r\n"), "");
@@ -408,7 +409,7 @@ mod tests {
         assert_eq!(docker(1, "", &format!("{none}web\n")), None);
         assert_eq!(docker(3, "", &format!("{none}fosse-0123456789ab\n")), None);
         assert_eq!(docker(126, &format!("{oci}exec: x"), "and more"), None);
-        let podman = |code, err: &str| refusal(Kind::Podman, &["fosse-1"], code, [b"", err.as_bytes()]);
+        let podman = |code, err: &str| refusal(Tool::Podman, &["fosse-1"], code, [b"", err.as_bytes()]);
         let absent = "Error: crun: executable file `no` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found\n";
         assert_eq!(code(podman(127, absent)), Some(127));
         assert_eq!(
@@ -432,7 +433,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_parsers_fail_otherwise(bytes: Vec<u8>) {
-            let _parsed = (facts(&bytes).is_ok(), networks(&bytes).is_ok(), id(&bytes), about(Kind::Docker, &bytes).is_ok());
+            let _parsed = (facts(&bytes).is_ok(), networks(&bytes).is_ok(), id(&bytes), about(Tool::Docker, &bytes).is_ok());
         }
 
         #[test]

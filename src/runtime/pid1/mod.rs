@@ -54,12 +54,7 @@ impl Door {
             Err(error) => return Err(error),
         };
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        let mut link = Link { stream, decoder: Decoder::default() };
-        match link.next(&mut Vec::new())? {
-            Some(FromInit::Hello(VERSION)) => Ok(Some(Visitor { link })),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it was greeted by something else")),
-        }
+        Visitor::on(stream).map(Some)
     }
 }
 
@@ -120,6 +115,16 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Waits for init's greeting on a connection.
+    pub fn on(stream: UnixStream) -> io::Result<Visitor> {
+        stream.set_read_timeout(Some(GREETING))?;
+        let mut link = Link { stream, decoder: Decoder::default() };
+        match link.next(&mut Vec::new())? {
+            Some(FromInit::Hello(VERSION)) => Ok(Visitor { link }),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it was greeted by something else")),
+        }
+    }
+
     /// Lets it start the command; `page` is where it leaves the exit.
     pub fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
         let file = open_page(page)?;

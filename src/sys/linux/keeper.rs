@@ -255,6 +255,12 @@ unsafe fn close_all_but(kept: &[c_int]) {
     unsafe { close_span(from, c_uint::MAX) };
 }
 
+/// Closes all descriptors above stderr, for a program that begins: nothing owns one yet.
+pub(super) fn close_above_stderr() {
+    // SAFETY: as the caller says.
+    unsafe { close_span(3, c_uint::MAX) };
+}
+
 /// The highest descriptor that is closed where there is no close_range(2) (Linux 5.9, and allowed).
 const HIGHEST: c_int = 65_535;
 

@@ -1,8 +1,12 @@
 //! What only Linux has.
 
+pub mod caps;
 pub mod epoll;
 pub mod init;
 pub mod inotify;
 pub mod keeper;
+pub mod mount;
+pub mod namespace;
 pub mod page;
+pub mod seccomp;
 pub mod signalfd;

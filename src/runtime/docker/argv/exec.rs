@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 
 use super::{Environment, check_environment, is_text, split, steers_the_tool, words};
-use crate::runtime::{EXEC_MARK, Exec, Kind};
+use crate::runtime::docker::Tool;
+use crate::runtime::{EXEC_MARK, Exec};
 
 /// Starts one more command in a container, and what its variables travel in.
-pub fn exec(kind: Kind, exec: &Exec) -> (Vec<OsString>, Environment) {
+pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     let mut args = words(["exec"]);
     if exec.interactive {
         args.push("--interactive".into());
-        if kind == Kind::Podman {
+        if kind == Tool::Podman {
             // No bytes of a pipe may ever be taken for the keys by which it detaches.
             args.extend(words(["--detach-keys", ""]));
         }
@@ -85,7 +86,7 @@ fn exec_environment(env: &[(OsString, OsString)]) -> Environment {
 }
 
 /// What of one more command cannot be written for this tool.
-pub fn check_exec(kind: Kind, exec: &Exec) -> Result<(), String> {
+pub fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
     let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
     is_text(kind, words.chain(values))?;
@@ -113,12 +114,12 @@ mod tests {
             env_file: "/s/env".into(),
             mark: "m".into(),
         };
-        let (args, carried) = exec(Kind::Podman, &command);
+        let (args, carried) = exec(Tool::Podman, &command);
         let wanted = "exec --interactive --detach-keys  --workdir /w --user 7:8 --env-file /s/env --env A \
                       fosse-0123456789ab env -i";
         assert_eq!(text(&args), wanted);
         assert_eq!(carried.file, b"HTTPS_PROXY=steers\n");
         assert_eq!(carried.by_process, [(OsString::from("A"), OsString::from("secret"))]);
-        assert!(!text(&exec(Kind::Docker, &command).0).contains("--detach-keys"));
+        assert!(!text(&exec(Tool::Docker, &command).0).contains("--detach-keys"));
     }
 }

@@ -1,0 +1,114 @@
+//! From a step that the kernel refused to what a user can do about it.
+
+use std::path::Path;
+
+use super::place;
+use super::plan::{Special, Step};
+use crate::runtime::Error;
+
+/// What of the machine decides whether namespaces can be had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// user.max_user_namespaces is 0 (namespaces(7), Linux 4.9).
+    pub none_allowed: bool,
+    /// kernel.unprivileged_userns_clone is 0 (Debian's and Arch's kernels).
+    pub clone_forbidden: bool,
+    /// kernel.apparmor_restrict_unprivileged_userns is 1 (Ubuntu 23.10 and later).
+    pub apparmor: bool,
+    /// This is a container of an engine.
+    pub container: bool,
+}
+
+impl Machine {
+    /// Reads the switches.
+    pub fn look() -> Machine {
+        let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+        Machine {
+            none_allowed: is("/proc/sys/user/max_user_namespaces", "0"),
+            clone_forbidden: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+            apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+            container: ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists()),
+        }
+    }
+}
+
+/// In words: which step, why, and what to do.
+pub fn explain(error: place::Error, machine: Machine) -> Error {
+    let (why, hint) = match error {
+        place::Error::Step(Some(step), errno, why) => {
+            (format!("{step}: {why}"), hint(&step, errno, machine).to_owned())
+        }
+        place::Error::Step(None, _, why) => (why, "fosse doctor tries each part of a sandbox".to_owned()),
+        place::Error::Lost(error) => (
+            format!("the process that makes the sandbox was lost: {error}"),
+            "is there memory, and room for more processes? fosse doctor tries each part of a sandbox".to_owned(),
+        ),
+        place::Error::Late => ("it took too long".to_owned(), "does a file system hang? mount lists them".to_owned()),
+        place::Error::Cancelled => ("it was cancelled".to_owned(), String::new()),
+    };
+    Error::Forbidden { why, hint }
+}
+
+/// What helps when a step fails with an errno.
+pub fn hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
+    let refused = matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS | libc::EINVAL);
+    if errno == libc::ENOSYS {
+        return "the native runtime needs Linux 5.12 or later; --runtime docker and --image work with an older one";
+    }
+    match step {
+        Step::Group(_) => "may this user make control groups? fosse-run(1), Limits, says how",
+        Step::Become { .. } => "only root can be another user: --user caller",
+        Step::Bind(_) if matches!(errno, libc::EACCES) => {
+            "the user that the command runs as cannot reach it: it needs the right to enter every directory above"
+        }
+        Step::Bind(_) | Step::Hide { .. } if errno == libc::ELOOP => {
+            "a symbolic link has come into the way: name the real directory"
+        }
+        Step::Bind(_) if errno == libc::ENOENT => "nothing is made in what is shared: make the mount point first",
+        Step::Workdir { .. } => "--workdir must be a directory that the command can enter",
+        Step::Mount { kind: Special::Proc, .. } if refused => {
+            "parts of /proc are covered here, as in a container: docker run --security-opt systempaths=unconfined, or --privileged"
+        }
+        _ if !refused => "fosse doctor tries each part of a sandbox",
+        _ if machine.none_allowed => {
+            "user namespaces are switched off: as root, sysctl -w user.max_user_namespaces=10000"
+        }
+        _ if machine.clone_forbidden => {
+            "user namespaces are switched off: as root, sysctl -w kernel.unprivileged_userns_clone=1"
+        }
+        _ if machine.apparmor => {
+            "AppArmor restricts user namespaces: as root, sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give fosse a profile with userns"
+        }
+        _ if machine.container => {
+            "this container may make no namespaces: docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or --privileged"
+        }
+        _ => "something forbids user namespaces: in a chroot(2), or by a security module? fosse doctor tries each part",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forbids_user_namespaces_is_named() {
+        let step = Step::UserNamespace { uid: 1, gid: 1 };
+        let nothing = Machine::default();
+        for (machine, errno, word) in [
+            (Machine { none_allowed: true, ..nothing }, libc::ENOSPC, "user.max_user_namespaces"),
+            (Machine { clone_forbidden: true, ..nothing }, libc::EPERM, "kernel.unprivileged_userns_clone=1"),
+            (Machine { apparmor: true, ..nothing }, libc::EPERM, "apparmor_restrict_unprivileged_userns"),
+            (Machine { container: true, ..nothing }, libc::EPERM, "seccomp=unconfined"),
+            (nothing, libc::EPERM, "chroot"),
+            (nothing, libc::ENOSYS, "Linux 5.12"),
+            (Machine { apparmor: true, ..nothing }, libc::ENOMEM, "doctor"),
+        ] {
+            let hint = hint(&step, errno, machine);
+            assert!(hint.contains(word), "{machine:?} {errno}: {hint}");
+        }
+        // AppArmor lets the namespace be made, and nothing be mounted in it.
+        assert!(hint(&Step::Root, libc::EACCES, Machine { apparmor: true, ..nothing }).contains("AppArmor"));
+        let proc = Step::Mount { kind: Special::Proc, path: "/proc".into() };
+        assert!(hint(&proc, libc::EPERM, nothing).contains("systempaths"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Making a place by its plan: in a process of its own that has one thread, was executed for nothing else, and is
+//! told the plan on the socket that is its stdin.
+//!
+//! The builder enters the namespaces and forks PID 1. That one is the owner's child, not the builder's: the kernel
+//! kills it when its owner ends, and the builder is needed no more. Only where control groups are to be taken away
+//! at the end does the builder stay, as a guard that outlives both.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use super::cgroup::{self, Group};
+use super::plan::Step;
+use super::report::{self, Report};
+use super::root::Root;
+use crate::base::time::Deadline;
+use crate::sys::fd::pipe;
+use crate::sys::linux::epoll::{Epoll, Interest};
+use crate::sys::linux::namespace::{self, Parent};
+use crate::sys::linux::{caps, seccomp};
+use crate::sys::process::{Pid, PidHandle, wait_unreaped};
+use crate::sys::signal::Signal;
+use crate::sys::socket;
+
+/// How long the guard tries to take a control group away whose processes are dead.
+const REMOVAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Makes the place. Returns in its PID 1 only, with the socket on which the owner waits for a greeting, and the
+/// file that counts kills for memory; an error was told to the owner.
+pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
+    let socket = namespace::take_stdin()?;
+    let steps: Vec<Step> = report::read(&socket)?;
+    let (outside, inside): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_outside);
+    let mut made = Made::default();
+    let built = each(&socket, &outside, |step| build(step, &mut made));
+    let Made { groups, doors, counter } = made;
+    if built.is_err() {
+        take_away(&groups);
+    }
+    built?;
+    let parent = if groups.is_empty() { Parent::Grandparent } else { Parent::This };
+    let (wait, go) = pipe()?;
+    let Some(first) = namespace::fork(parent)? else {
+        drop(go);
+        become_first(&socket, &wait, &doors, &inside)?;
+        return Ok((socket, counter));
+    };
+    drop(wait);
+    report::write(&socket, &Report::Begun(first.number()))?;
+    drop(go);
+    if !groups.is_empty() {
+        guard(first, &socket, &groups)?;
+    }
+    std::process::exit(0)
+}
+
+/// Does steps until one fails; the owner is told which.
+fn each(socket: &UnixStream, steps: &[Step], mut act: impl FnMut(&Step) -> io::Result<()>) -> io::Result<()> {
+    for step in steps {
+        act(step).inspect_err(|error| tell_failure(socket, Some(step), error))?;
+    }
+    Ok(())
+}
+
+fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
+    let (errno, why) = (error.raw_os_error().unwrap_or_default(), error.to_string());
+    report::write(socket, &Report::Failed { step: step.cloned(), errno, why }).unwrap_or_default();
+}
+
+/// The control groups, and their files that are needed when this process is somebody else.
+#[derive(Default)]
+struct Made {
+    groups: Vec<Group>,
+    /// Where PID 1 enters them.
+    doors: Vec<File>,
+    counter: Option<File>,
+}
+
+/// A step of the builder's.
+fn build(step: &Step, made: &mut Made) -> io::Result<()> {
+    match step {
+        Step::Group(group) => {
+            cgroup::make(group)?;
+            made.groups.push(group.clone());
+            made.doors.push(cgroup::door(group)?);
+            let counter = cgroup::oom_counter(group).and_then(|path| File::open(path).ok());
+            made.counter = made.counter.take().or(counter);
+            Ok(())
+        }
+        Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
+        Step::UserNamespace { uid, gid } => {
+            namespace::leave_groups();
+            namespace::enter_user_namespace((*uid, *gid))
+        }
+        Step::Namespaces { network } => namespace::enter_namespaces(*network),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// The life of PID 1 until it is init. The owner knows its number before it does anything.
+fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step]) -> io::Result<()> {
+    io::Read::read(&mut File::from(wait.try_clone()?), &mut [0])?;
+    namespace::die_with_parent()?;
+    // An owner that ended before that request will send no signal, and its end of the socket is closed.
+    if socket::is_at_its_end(socket) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    // The builder leads a group, and so could not.
+    namespace::leave_session()?;
+    let joined = doors.iter().try_for_each(cgroup::enter).and_then(|()| namespace::enter_cgroup_namespace());
+    joined.inspect_err(|error| tell_failure(socket, None, error))?;
+    let mut root = None;
+    each(socket, steps, |step| settle(step, &mut root))?;
+    let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();
+    report::write(socket, &Report::Done { read_only })
+}
+
+/// A step of PID 1's.
+fn settle(step: &Step, root: &mut Option<Root>) -> io::Result<()> {
+    match step {
+        Step::Processes { most } => namespace::limit_processes(*most),
+        Step::Loopback => namespace::start_loopback(),
+        Step::Root => {
+            *root = Some(Root::make()?);
+            Ok(())
+        }
+        Step::NoPrivileges => {
+            caps::drop_all()?;
+            caps::no_new_privileges()?;
+            if caps::any_left()? { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+        }
+        Step::Filter { allow_namespaces } => seccomp::install(seccomp::Policy { allow_namespaces: *allow_namespaces }),
+        other => root.as_mut().ok_or(io::ErrorKind::InvalidInput)?.apply(other),
+    }
+}
+
+/// Waits for the end of PID 1, which it brings about if the owner ends, and takes the control groups away.
+fn guard(first: Pid, socket: &UnixStream, groups: &[Group]) -> io::Result<()> {
+    namespace::outlive_parent()?;
+    let handle = PidHandle::open(first)?;
+    let mut epoll = Epoll::new()?;
+    epoll.add(&handle, 0, Interest::READ)?;
+    epoll.add(socket, 1, Interest::HANGUP)?;
+    let mut ended = false;
+    while !ended {
+        for event in epoll.wait(None)? {
+            ended |= event.token == 0;
+            if event.token == 1 {
+                handle.signal(Signal::KILL).unwrap_or_default();
+                epoll.remove(socket);
+            }
+        }
+    }
+    wait_unreaped(first)?;
+    crate::sys::linux::init::reap(first)?;
+    take_away(groups);
+    Ok(())
+}
+
+fn take_away(groups: &[Group]) {
+    for group in groups.iter().rev() {
+        cgroup::remove(&group.dir, Deadline::after(REMOVAL)).unwrap_or_default();
+    }
+}

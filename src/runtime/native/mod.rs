@@ -1,0 +1,338 @@
+//! The built-in sandbox: Linux namespaces, the host's own programs, no engine, no image, no root.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `host` | what there is on the host: looked up, nothing changed |
+//! | `plan` | the steps to a place, as a value: a pure function of the run and the host |
+//! | `apply`, `root` | doing the steps, in a process of their own |
+//! | `report` | what that process is told and says |
+//! | `place` | a place as its owner sees it |
+//! | `cgroup` | limits |
+//! | `probe` | each piece of a sandbox, tried by making it |
+//! | `advice` | what to do when the kernel refuses a step |
+//!
+//! What happens inside comes and goes through fosse's own PID 1, as everywhere (`pid1`); the connection to it is a
+//! socket pair, so no file of it is anywhere. If a step fails, nothing has run.
+
+pub mod advice;
+pub mod apply;
+pub mod cgroup;
+pub mod host;
+mod place;
+pub mod plan;
+pub mod probe;
+mod report;
+mod root;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::base::env;
+use crate::base::error::one_line;
+use crate::base::id::RunId;
+use crate::base::paths::Paths;
+use crate::base::time::Deadline;
+use crate::process::{Cancel, Child};
+use crate::runtime::spec::{Network, Spec};
+use crate::runtime::{
+    About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
+};
+use crate::sys::signal::Signal;
+use advice::{Machine, explain};
+use cgroup::Group;
+pub use place::BUILDER;
+use place::Place;
+use plan::{Step, Wanted};
+
+/// How long the place may take to end after its command: what the command left has a second, and is killed.
+const PLACE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long after a KILL from outside.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The built-in sandbox, for one caller.
+pub struct Native {
+    limits: Limits,
+    paths: Paths,
+    caller: (u32, u32),
+    place: Mutex<Option<Place>>,
+}
+
+impl Native {
+    /// For a caller (user and group) with these places.
+    pub fn new(limits: Limits, paths: Paths, caller: (u32, u32)) -> Native {
+        Native { limits, paths, caller, place: Mutex::new(None) }
+    }
+
+    /// All steps for a run.
+    fn steps(&self, spec: &Spec) -> Result<Vec<Step>> {
+        let host = host::look(&host::Question {
+            uid: self.caller.0,
+            homes: self.paths.homes.clone(),
+            own: self.paths.own_directories(),
+            sockets: named_sockets(),
+        });
+        let host = host.map_err(|error| Error::Forbidden {
+            why: format!("the host's root directory cannot be read: {error}"),
+            hint: "fosse doctor tries each part of a sandbox".into(),
+        })?;
+        let (groups, processes) =
+            self.limiting(spec).map_err(|unfit| Error::Forbidden { why: unfit.why, hint: unfit.hint })?;
+        let wanted = Wanted { groups, processes, caller: self.caller, allow_namespaces: spec.allow_userns };
+        Ok(plan::plan(spec, &host, &wanted))
+    }
+
+    /// Control groups, or the limit on processes that is to be had without one.
+    fn limiting(&self, spec: &Spec) -> std::result::Result<(Vec<Group>, Option<u64>), Unfit> {
+        let limits = cgroup::Limits { memory: spec.memory, cpus_milli: spec.cpus_milli, pids: spec.pids };
+        if limits == cgroup::Limits::default() {
+            return Ok((Vec::new(), None));
+        }
+        let refused = |missing: cgroup::Missing| {
+            let what = missing.what.join(" and ");
+            Unfit { why: format!("{what} cannot be limited: {}", missing.why), hint: missing.hint }
+        };
+        match cgroup::plan(&limits, &spec.object_name()) {
+            Ok(groups) => Ok((groups, None)),
+            // The kernel counts processes by user namespace, too; those of the host's root it does not limit.
+            Err(missing) if missing.what == ["pids"] && self.caller.0 != 0 => {
+                let others = cgroup::Limits { pids: None, ..limits };
+                let groups = if others == cgroup::Limits::default() {
+                    Ok(Vec::new())
+                } else {
+                    cgroup::plan(&others, &spec.object_name())
+                };
+                Ok((groups.map_err(refused)?, spec.pids))
+            }
+            Err(missing) => Err(refused(missing)),
+        }
+    }
+
+    fn refused(what: &str) -> Error {
+        Error::Refused { call: "the native runtime".into(), complaint: what.into() }
+    }
+}
+
+impl Runtime for Native {
+    fn kind(&self) -> Kind {
+        Kind::Native
+    }
+
+    fn tool(&self) -> &str {
+        ""
+    }
+
+    fn endpoint(&self) -> &str {
+        ""
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The kernel's, if it lets the caller make namespaces.
+    fn version(&self, deadline: Deadline) -> Result<String> {
+        probe::try_out(&probe::basic(self.caller), deadline)?;
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(format!("Linux {}", release.trim()))
+    }
+
+    fn about(&self, _deadline: Deadline) -> Result<About> {
+        Ok(About::default())
+    }
+
+    fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit> {
+        let unfit = |why: &str, hint: &str| Err(Unfit { why: why.into(), hint: hint.into() });
+        if !spec.image.is_empty() {
+            return unfit(
+                "the native runtime runs the host's programs and takes no image",
+                "--runtime docker or podman",
+            );
+        }
+        if spec.network == Network::Private {
+            let why = "the native runtime has no private network: this would need rights on the host's";
+            return unfit(why, "--network none, or --network open, or docker or podman with an image");
+        }
+        if spec.keep {
+            let why = "the native runtime has nothing that could be kept: a sandbox ends with its command";
+            return unfit(why, "what is to stay belongs in the workspace");
+        }
+        self.limiting(spec).map(drop)
+    }
+
+    fn pull(&self, _image: &str, _show_progress: bool, _cancel: &Cancel) -> Result<()> {
+        Err(Native::refused("it has no images"))
+    }
+
+    fn create_network(&self, _spec: &Spec, _deadline: Deadline, _cancel: &Cancel) -> Result<String> {
+        Err(Native::refused("it has no private network"))
+    }
+
+    fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
+        let steps = self.steps(spec)?;
+        self.note_groups(spec, &steps)?;
+        let mut place = Place::make(&steps, deadline, cancel).map_err(|error| explain(error, Machine::look()))?;
+        self.say_once(&place.read_only);
+        let init = place.visitor.take();
+        let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;
+        *held = Some(place);
+        Ok(Made { id: None, init })
+    }
+
+    fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>> {
+        let (Some(visitor), Some(own)) = (made.init, &spec.own_init) else {
+            return Err(Native::refused("an internal error"));
+        };
+        let start = pid1::start_of(&spec.command, &spec.env, None, spec.interactive);
+        let started = visitor.start(&start, &own.page, self.limits.change);
+        Ok(Box::new(started.map_err(|error| Native::refused(&error.to_string()))?))
+    }
+
+    fn check_exec(&self, exec: &Exec) -> std::result::Result<(), String> {
+        match &exec.user {
+            Some(user) => Err(format!("the native runtime has no other user than the run's: --user {user}")),
+            None => Ok(()),
+        }
+    }
+
+    fn exec(&self, _exec: &Exec) -> Result<Box<dyn Channel>> {
+        Err(Native::refused("the owner of the run does not answer"))
+    }
+
+    fn image_user(&self, _container: &str, _deadline: Deadline) -> Result<String> {
+        Err(Native::refused("it has no images"))
+    }
+
+    fn signal(&self, _container: &str, signal: Signal, _deadline: Deadline) -> Result<()> {
+        let held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;
+        let sent = held.as_ref().map_or(Ok(()), |place| place.signal(signal));
+        sent.map_err(|error| Native::refused(&error.to_string()))
+    }
+
+    /// A sandbox does not outlive its owner: who asks from outside finds none.
+    fn inspect(&self, _containers: &[String], _deadline: Deadline, _cancel: &Cancel) -> Result<Vec<Facts>> {
+        Ok(Vec::new())
+    }
+
+    fn containers(&self, _instance: &str, _deadline: Deadline) -> Result<Vec<Facts>> {
+        Ok(Vec::new())
+    }
+
+    fn may_come_late(&self) -> bool {
+        false
+    }
+
+    fn list(&self, _instance: &str, _deadline: Deadline) -> Result<Vec<Object>> {
+        Ok(Vec::new())
+    }
+
+    fn output(&self, _container: &str) -> Result<Child> {
+        Err(Native::refused("it keeps no output"))
+    }
+
+    fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()> {
+        let place = self.place.lock().map_err(|_| Native::refused("an internal error"))?.take();
+        if let Some(place) = place {
+            if !place.is_gone_within(Deadline::after(PLACE_LIMIT).min(deadline)) {
+                // One that has ended meanwhile takes none.
+                place.signal(Signal::KILL).unwrap_or_default();
+                if !place.is_gone_within(Deadline::after(KILL_LIMIT)) {
+                    return Err(Native::refused("the sandbox does not end: something in it hangs in the kernel"));
+                }
+            }
+        }
+        containers.iter().try_for_each(|name| self.remove_groups(name, deadline))
+    }
+
+    fn remove_networks(&self, _networks: &[String], _deadline: Deadline) -> Result<()> {
+        Ok(())
+    }
+
+    fn trial(&self, _instance: &str, deadline: Deadline) -> Result<Option<()>> {
+        probe::try_out(&probe::basic(self.caller), deadline).map(|_| Some(()))
+    }
+
+    fn plan(&self, spec: &Spec) -> Result<Plan> {
+        self.steps(spec).map(Plan::Steps)
+    }
+}
+
+impl Native {
+    /// Says what can only be read, once on each machine as long as nothing changes.
+    fn say_once(&self, read_only: &[PathBuf]) {
+        let file = self.paths.engines().join("native-read-only");
+        if read_only.is_empty() {
+            return;
+        }
+        let names: Vec<_> = read_only.iter().map(|path| path.to_string_lossy()).collect();
+        let text = one_line(&names.join(" "));
+        if crate::base::fs::read_bounded(&file, 1 << 20).is_ok_and(|said| said == text.as_bytes()) {
+            return;
+        }
+        crate::base::log::warn(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
+        std::fs::create_dir_all(self.paths.engines()).unwrap_or_default();
+        crate::base::fs::write_atomic(&file, text.as_bytes()).unwrap_or_default();
+    }
+
+    /// Before there is a control group, whoever finishes the run later can know of it.
+    fn note_groups(&self, spec: &Spec, steps: &[Step]) -> Result<()> {
+        let groups: Vec<&Group> =
+            steps.iter().filter_map(|step| if let Step::Group(group) = step { Some(group) } else { None }).collect();
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let file = self.paths.run(&spec.id).groups();
+        let written = serde_json::to_vec(&groups)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| crate::base::fs::create_private(&file, &bytes));
+        written.map_err(|error| Native::refused(&format!("writing {}: {error}", file.display())))
+    }
+
+    fn remove_groups(&self, name: &str, deadline: Deadline) -> Result<()> {
+        let Some(id) = name.strip_prefix("fosse-").and_then(RunId::parse) else { return Ok(()) };
+        let file = self.paths.run(&id).groups();
+        let Ok(bytes) = crate::base::fs::read_bounded(&file, 1 << 20) else { return Ok(()) };
+        let groups: Vec<Group> = serde_json::from_slice(&bytes).unwrap_or_default();
+        for group in groups {
+            cgroup::remove(&group.dir, deadline)
+                .map_err(|error| Native::refused(&format!("removing {}: {error}", group.dir.display())))?;
+        }
+        crate::base::fs::remove_file(&file).unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Where the caller's variables say that engines and agents listen.
+fn named_sockets() -> Vec<PathBuf> {
+    const NAMING: [&str; 6] = [
+        "SSH_AUTH_SOCK",
+        "DOCKER_HOST",
+        "CONTAINER_HOST",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "XDG_RUNTIME_DIR",
+        "GNOME_KEYRING_CONTROL",
+    ];
+    let values = NAMING.iter().filter_map(|name| env::get(name)?.into_string().ok());
+    values.filter_map(|value| socket_in(&value)).collect()
+}
+
+/// The path in an address: `unix:///path`, `unix:path=/path,guid=…`, or the path itself.
+fn socket_in(value: &str) -> Option<PathBuf> {
+    let value = value.strip_prefix("unix://").or_else(|| value.strip_prefix("unix:path=")).unwrap_or(value);
+    let path = value.split(',').next().unwrap_or(value);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_paths() {
+        for value in ["/a/b", "unix:///a/b", "unix:path=/a/b,guid=7"] {
+            assert_eq!(socket_in(value), Some("/a/b".into()), "{value}");
+        }
+        assert_eq!(socket_in("tcp://host:1"), None);
+    }
+}

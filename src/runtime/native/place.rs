@@ -1,0 +1,149 @@
+//! A place as its owner sees it: a builder is started, and PID 1 inside is this process's child from then on.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::plan::Step;
+use super::report::{self, Report};
+use crate::base::time::Deadline;
+use crate::process::Cancel;
+use crate::runtime::pid1::Visitor;
+use crate::sys::process::{Pid, PidHandle, own_group_and_die_with_parent, wait_unreaped};
+use crate::sys::signal::Signal;
+
+/// The arguments with which this program is a builder.
+pub const BUILDER: [&str; 2] = ["init", "--place"];
+
+/// Why there is no place.
+#[derive(Debug)]
+pub enum Error {
+    /// A step could not be done, for this errno (0 if there is none).
+    Step(Option<Step>, i32, String),
+    /// It could not be tried, or was not heard of again.
+    Lost(io::Error),
+    /// It took too long.
+    Late,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+/// A place whose init has greeted.
+pub struct Place {
+    /// What its init waits for.
+    pub visitor: Option<Visitor>,
+    /// What can only be read in it because the kernel refused an overlay over it.
+    pub read_only: Vec<PathBuf>,
+    handle: PidHandle,
+    ended: Receiver<Infallible>,
+}
+
+impl Place {
+    /// Makes a place, step by step. The thread that starts the builder lives as long as PID 1, which the kernel kills
+    /// when that thread ends.
+    pub fn make(steps: &[Step], deadline: Deadline, cancel: &Cancel) -> Result<Place, Error> {
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Lost)?;
+        let bell = ours.try_clone().map_err(Error::Lost)?;
+        let (tell, told) = bounded(1);
+        let (going, ended) = bounded(0);
+        let steps = steps.to_vec();
+        let body = move || {
+            live(ours, theirs, &steps, &tell);
+            drop(going);
+        };
+        thread::Builder::new().name("place".into()).stack_size(128 << 10).spawn(body).map_err(Error::Lost)?;
+        let late = deadline.channel();
+        let made = select! {
+            recv(told) -> made => made.unwrap_or_else(|_| Err(Error::Lost(io::ErrorKind::BrokenPipe.into()))),
+            recv(late) -> _ => Err(Error::Late),
+            recv(cancel) -> _ => Err(Error::Cancelled),
+        };
+        match made {
+            Ok((visitor, read_only, handle)) => Ok(Place { visitor: Some(visitor), read_only, handle, ended }),
+            Err(error) => {
+                // Whoever is still at it finds that nobody is there.
+                bell.shutdown(std::net::Shutdown::Both).unwrap_or_default();
+                Err(error)
+            }
+        }
+    }
+
+    /// Signals PID 1 from outside: KILL ends everything inside, at once.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.handle.signal(signal)
+    }
+
+    /// Whether everything inside is gone and reaped within the limit.
+    pub fn is_gone_within(&self, limit: Deadline) -> bool {
+        select! {
+            recv(self.ended) -> _ => true,
+            recv(limit.channel()) -> _ => false,
+        }
+    }
+}
+
+type Made = (Visitor, Vec<PathBuf>, PidHandle);
+
+/// The life of the thread that is the parent of a place.
+fn live(ours: UnixStream, theirs: UnixStream, steps: &[Step], tell: &Sender<Result<Made, Error>>) {
+    let mut builder = match start(theirs) {
+        Ok(builder) => builder,
+        Err(error) => return tell.send(Err(Error::Lost(error))).unwrap_or_default(),
+    };
+    let first = report::write(&ours, &steps).and_then(|()| begun(&ours));
+    let guarded = steps.iter().any(|step| matches!(step, Step::Group(_)));
+    let pid = first.as_ref().ok().and_then(|first| first.as_ref().ok()).copied();
+    let made = match first {
+        Ok(Ok(pid)) => PidHandle::open(pid).map_err(Error::Lost).and_then(|handle| {
+            let (visitor, read_only) = greeted(ours)?;
+            Ok((visitor, read_only, handle))
+        }),
+        Ok(Err(error)) => {
+            drop(ours);
+            Err(error)
+        }
+        Err(error) => {
+            drop(ours);
+            Err(Error::Lost(error))
+        }
+    };
+    tell.send(made).unwrap_or_default();
+    builder.wait().map(drop).unwrap_or_default();
+    if let (Some(pid), false) = (pid, guarded) {
+        wait_unreaped(pid).and_then(|()| crate::sys::linux::init::reap(pid)).unwrap_or_default();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the builder becomes, or guards, what its owner waits for")]
+fn start(theirs: UnixStream) -> io::Result<std::process::Child> {
+    // This very program, also if another one has taken its place on disk.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("fosse").args(BUILDER).env_clear();
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    own_group_and_die_with_parent(&mut command);
+    command.spawn()
+}
+
+/// The number of PID 1.
+fn begun(ours: &UnixStream) -> io::Result<Result<Pid, Error>> {
+    match report::read(ours)? {
+        Report::Begun(number) => Ok(Ok(Pid::new(number).ok_or(io::ErrorKind::InvalidData)?)),
+        Report::Failed { step, errno, why } => Ok(Err(Error::Step(step, errno, why))),
+        Report::Done { .. } => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn greeted(ours: UnixStream) -> Result<(Visitor, Vec<PathBuf>), Error> {
+    match report::read(&ours).map_err(Error::Lost)? {
+        Report::Done { read_only } => Ok((Visitor::on(ours).map_err(Error::Lost)?, read_only)),
+        Report::Failed { step, errno, why } => Err(Error::Step(step, errno, why)),
+        Report::Begun(_) => Err(Error::Lost(io::ErrorKind::InvalidData.into())),
+    }
+}

@@ -1,0 +1,374 @@
+//! What is done to make a place, as a value: a pure function of the run and of what is known about the host.
+//!
+//! The steps are applied in this order, in a process of their own (`apply`). The first ones are done by a builder
+//! outside; everything from [`Step::Root`] on by the process that then is PID 1 inside.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Group;
+use super::host::{Entry, Host, Kind};
+use crate::runtime::spec::{HOME, Mount, Network, Spec, User};
+use crate::wire::path;
+
+/// One step. Paths are the place's own where nothing else is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Makes a control group and moves into it.
+    Group(Group),
+    /// Becomes another user for good, which only root can.
+    Become {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// Enters a user namespace in which the caller, and nobody else, is known.
+    UserNamespace {
+        /// Who the caller is inside.
+        uid: u32,
+        /// The same for the group.
+        gid: u32,
+    },
+    /// Enters mount, pid, ipc, uts and cgroup namespaces.
+    Namespaces {
+        /// And a network namespace.
+        network: bool,
+    },
+    /// Limits processes and threads without a control group.
+    Processes {
+        /// How many there may be.
+        most: u64,
+    },
+    /// Brings the loopback interface up.
+    Loopback,
+    /// Makes the root directory, in memory, that everything else is put in.
+    Root,
+    /// Makes a directory.
+    Directory {
+        /// Where.
+        #[serde(with = "path")]
+        path: PathBuf,
+        /// Its mode; the host's if none.
+        mode: Option<u32>,
+    },
+    /// Makes a symbolic link.
+    Link {
+        /// Where.
+        #[serde(with = "path")]
+        path: PathBuf,
+        /// What it says.
+        #[serde(with = "path")]
+        target: PathBuf,
+    },
+    /// Shows a directory of the host at its own path, below an overlay that keeps what is written in memory; without
+    /// one, and read-only, where the kernel refuses that.
+    Overlay {
+        /// The path, outside and inside.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Shows something of the host.
+    Bind(Bind),
+    /// Puts an empty directory of the place's own over what is there, for anybody to write in.
+    Private {
+        /// Where.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Puts an empty, read-only file or directory over what is there.
+    Hide {
+        /// Where; one that does not exist hides itself.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Lets something be read only.
+    Freeze {
+        /// Where; what does not exist is left out.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Mounts a file system of the kernel's own.
+    Mount {
+        /// Which.
+        kind: Special,
+        /// Where.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Makes it this process's root, and takes everything else away.
+    Enter,
+    /// Lets nobody inside make user namespaces, and so no others.
+    NoNamespaces,
+    /// Goes to the command's directory.
+    Workdir {
+        /// Where.
+        #[serde(with = "path")]
+        path: PathBuf,
+        /// Whether it may be made.
+        make: bool,
+    },
+    /// Gives up every capability, and every way to get one.
+    NoPrivileges,
+    /// Forbids system calls that no sandboxed command needs.
+    Filter {
+        /// Those about namespaces and mounts stay allowed.
+        allow_namespaces: bool,
+    },
+}
+
+/// What of the host is shown where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The host's path.
+    #[serde(with = "path")]
+    pub source: PathBuf,
+    /// The path inside.
+    #[serde(with = "path")]
+    pub path: PathBuf,
+    /// Whether it can only be read.
+    pub read_only: bool,
+    /// Whether it is a device.
+    pub device: bool,
+    /// Whether it is left out if the host has no such thing.
+    pub optional: bool,
+    /// Whether what it is put over may be made: never in what the host shares with the command.
+    pub make: bool,
+}
+
+/// A file system of the kernel's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Special {
+    /// proc(5), of the place's processes.
+    Proc,
+    /// Terminals (pts(4)).
+    Terminals,
+    /// Message queues (mq_overview(7)).
+    Queues,
+}
+
+/// What is asked for beside the run's own values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Control groups; none if there are no limits.
+    pub groups: Vec<Group>,
+    /// Whether the number of processes is limited without a control group.
+    pub processes: Option<u64>,
+    /// The caller.
+    pub caller: (u32, u32),
+    /// Whether user namespaces can be made inside.
+    pub allow_namespaces: bool,
+}
+
+/// All steps, in order.
+pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
+    let mut steps: Vec<Step> = wanted.groups.iter().cloned().map(Step::Group).collect();
+    steps.extend(identity(spec.user, wanted.caller));
+    let network = spec.network != Network::Open;
+    steps.push(Step::Namespaces { network });
+    steps.extend(wanted.processes.map(|most| Step::Processes { most }));
+    steps.extend(network.then_some(Step::Loopback));
+    steps.push(Step::Root);
+    for entry in &host.tops {
+        show(Path::new("/"), entry, &mut steps);
+    }
+    own_directories(&mut steps);
+    devices(host, &mut steps);
+    kernel_views(wanted.allow_namespaces, &mut steps);
+    steps.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
+    steps.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
+    steps.extend(mounts(&spec.mounts).into_iter().map(Step::Bind));
+    steps.extend(spec.covers.iter().map(|cover| Step::Hide { path: cover.target.clone() }));
+    steps.push(Step::Enter);
+    let workdir = PathBuf::from(spec.workdir.as_deref().unwrap_or("/"));
+    let shared = spec.mounts.iter().any(|mount| workdir.starts_with(&mount.target));
+    steps.push(Step::Workdir { path: workdir, make: !shared });
+    steps.push(Step::NoPrivileges);
+    steps.push(Step::Filter { allow_namespaces: wanted.allow_namespaces });
+    steps
+}
+
+/// Who the command is. Files it makes belong to the caller, unless root asked for somebody else.
+fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
+    let (uid, gid) = match user {
+        User::Image => caller,
+        User::Ids { uid, gid, .. } => (uid, gid),
+    };
+    let other = caller.0 == 0 && (uid, gid) != caller;
+    let become_other = other.then_some(Step::Become { uid, gid });
+    become_other.into_iter().chain([Step::UserNamespace { uid, gid }]).collect()
+}
+
+/// What the host's root holds.
+fn show(parent: &Path, entry: &Entry, steps: &mut Vec<Step>) {
+    let path = parent.join(&entry.name);
+    match &entry.kind {
+        // The kernel says whether what is too large to be taken apart can be written.
+        Kind::Directory | Kind::ReadOnly => steps.push(Step::Overlay { path }),
+        Kind::Empty => steps.push(directory(path, 0o755)),
+        Kind::Split(entries) => {
+            steps.push(Step::Directory { path: path.clone(), mode: None });
+            for entry in entries {
+                show(&path, entry, steps);
+            }
+        }
+        Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
+        Kind::Link(target) => steps.push(Step::Link { path, target: target.clone() }),
+    }
+}
+
+/// Empty directories of the place's own.
+fn own_directories(steps: &mut Vec<Step>) {
+    for (path, mode) in [
+        ("/home", 0o755),
+        (HOME, 0o700),
+        ("/root", 0o700),
+        ("/run", 0o755),
+        ("/run/lock", 0o1777),
+        ("/tmp", 0o1777),
+        ("/dev", 0o755),
+        ("/dev/pts", 0o755),
+        ("/dev/shm", 0o1777),
+        ("/dev/mqueue", 0o1777),
+        ("/proc", 0o555),
+        ("/sys", 0o755),
+    ] {
+        steps.push(directory(path, mode));
+    }
+    // Its parent is the host's, so it is put over what is there.
+    steps.push(Step::Private { path: "/var/tmp".into() });
+}
+
+fn devices(host: &Host, steps: &mut Vec<Step>) {
+    steps.push(Step::Mount { kind: Special::Terminals, path: "/dev/pts".into() });
+    steps.push(Step::Mount { kind: Special::Queues, path: "/dev/mqueue".into() });
+    for name in &host.devices {
+        let path = Path::new("/dev").join(name);
+        steps.push(Step::Bind(Bind { device: true, make: true, ..bind(&path, &path, false) }));
+    }
+    for (name, target) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        steps.push(Step::Link { path: Path::new("/dev").join(name), target: target.into() });
+    }
+}
+
+/// What programs read about the machine. User 0 may write to much of /proc whatever its capabilities, if it is the
+/// host's root: so nothing there can be written, and what shows memory or keys is not there at all.
+fn kernel_views(allow_namespaces: bool, steps: &mut Vec<Step>) {
+    steps.push(Step::Mount { kind: Special::Proc, path: "/proc".into() });
+    // A limit of this user namespace, set in the file that is then frozen.
+    steps.extend((!allow_namespaces).then_some(Step::NoNamespaces));
+    for name in ["acpi", "bus", "fs", "irq", "sys", "sysrq-trigger", "mtrr", "scsi", "asound", "driver", "tty"] {
+        steps.push(Step::Freeze { path: Path::new("/proc").join(name) });
+    }
+    for name in [
+        "kcore",
+        "keys",
+        "key-users",
+        "kmsg",
+        "kpagecgroup",
+        "kpagecount",
+        "kpageflags",
+        "latency_stats",
+        "sched_debug",
+        "slabinfo",
+        "timer_list",
+        "vmallocinfo",
+    ] {
+        steps.push(Step::Hide { path: Path::new("/proc").join(name) });
+    }
+    for name in ["cpu", "node"] {
+        let path = Path::new("/sys/devices/system").join(name);
+        steps.push(Step::Bind(Bind { optional: true, make: true, ..bind(&path, &path, true) }));
+    }
+}
+
+/// The caller's mounts, those that hold others first.
+fn mounts(wanted: &[Mount]) -> Vec<Bind> {
+    let mut sorted: Vec<&Mount> = wanted.iter().collect();
+    sorted.sort_by_key(|mount| mount.target.components().count());
+    let shared = |mount: &Mount| {
+        let mut others = wanted.iter().filter(|other| other.target != mount.target);
+        others.any(|other| mount.target.starts_with(&other.target))
+    };
+    let one = |mount: &&Mount| Bind { make: !shared(mount), ..bind(&mount.source, &mount.target, mount.read_only) };
+    sorted.iter().map(one).collect()
+}
+
+fn bind(source: &Path, path: &Path, read_only: bool) -> Bind {
+    Bind { source: source.into(), path: path.into(), read_only, device: false, optional: false, make: false }
+}
+
+fn directory(path: impl Into<PathBuf>, mode: u32) -> Step {
+    Step::Directory { path: path.into(), mode: Some(mode) }
+}
+
+impl Step {
+    /// Whether it is the builder's, who stands outside.
+    pub fn is_outside(&self) -> bool {
+        matches!(self, Step::Group(_) | Step::Become { .. } | Step::UserNamespace { .. } | Step::Namespaces { .. })
+    }
+
+    /// As words, for people and for shells.
+    pub fn words(&self) -> Vec<OsString> {
+        match self {
+            Step::Group(group) => list(&[&"cgroup", &group.dir]),
+            Step::Become { uid, gid } => list(&[&"become", &format!("{uid}:{gid}")]),
+            Step::UserNamespace { uid, gid } => list(&[&"unshare", &"user", &format!("{uid}:{gid}")]),
+            Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup,net"]),
+            Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup"]),
+            Step::Processes { most } => list(&[&"processes", &most.to_string()]),
+            Step::Loopback => list(&[&"loopback"]),
+            Step::Root => list(&[&"tmpfs", &"/"]),
+            Step::Directory { path, mode: Some(mode) } => list(&[&"directory", &format!("{mode:04o}"), path]),
+            Step::Directory { path, mode: None } => list(&[&"directory", &"as-is", path]),
+            Step::Link { path, target } => list(&[&"link", target, path]),
+            Step::Overlay { path } => list(&[&"overlay", path]),
+            Step::Bind(bind) if bind.read_only => list(&[&"bind-read-only", &bind.source, &bind.path]),
+            Step::Bind(bind) => list(&[&"bind", &bind.source, &bind.path]),
+            Step::Private { path } => list(&[&"private", path]),
+            Step::Hide { path } => list(&[&"hide", path]),
+            Step::Freeze { path } => list(&[&"read-only", path]),
+            Step::Mount { kind, path } => list(&[&"mount", &kind.as_str(), path]),
+            Step::Enter => list(&[&"enter"]),
+            Step::NoNamespaces => list(&[&"no-namespaces"]),
+            Step::Workdir { path, .. } => list(&[&"workdir", path]),
+            Step::NoPrivileges => list(&[&"no-privileges"]),
+            Step::Filter { allow_namespaces: true } => list(&[&"seccomp", &"allow-namespaces"]),
+            Step::Filter { allow_namespaces: false } => list(&[&"seccomp"]),
+        }
+    }
+}
+
+fn list(words: &[&dyn AsRef<OsStr>]) -> Vec<OsString> {
+    words.iter().map(|word| word.as_ref().to_owned()).collect()
+}
+
+impl Special {
+    /// The kernel's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Special::Proc => "proc",
+            Special::Terminals => "devpts",
+            Special::Queues => "mqueue",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words();
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        f.write_str(&crate::base::error::one_line(&words.join(" ")))
+    }
+}

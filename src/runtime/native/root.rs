@@ -1,0 +1,257 @@
+//! The root directory of a place: made in memory, filled from the host, and then entered.
+//!
+//! While it is made, the process's root is a small file system in memory: `old` is the host, `new` becomes the
+//! place's root, `upper` keeps what is written over the host's directories, and `void` and `nothing` are put over
+//! what is to be hidden. Everything is looked up below descriptors of `old` and `new`, never above them.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::plan::{Bind, Special, Step};
+use crate::sys::linux::mount::{self, Attributes, Links, Tree, look_up};
+
+/// Where the file system in memory is put before it takes the place of the host's root: on a directory that each
+/// host has.
+const SCAFFOLD: [&str; 3] = ["/proc", "/tmp", "/usr"];
+
+const FIXED: Attributes = Attributes { read_only: true, no_execution: true, no_devices: true };
+const OPEN: Attributes = Attributes { read_only: false, no_execution: false, no_devices: true };
+
+/// A root in the making.
+pub struct Root {
+    /// Closed once nothing of the host is to be seen any more.
+    work: Option<Work>,
+    /// What can only be read because the kernel refused an overlay over it.
+    pub read_only: Vec<PathBuf>,
+}
+
+struct Work {
+    host: OwnedFd,
+    new: OwnedFd,
+    scratch: OwnedFd,
+    /// How many directories of `upper` are in use.
+    uppers: usize,
+}
+
+impl Root {
+    /// Makes it, empty.
+    pub fn make() -> io::Result<Root> {
+        mount::make_all_private()?;
+        let scratch = Tree::new(c"tmpfs", &[(c"mode", c"0755")], OPEN)?;
+        for (name, mode) in [("old", 0o700), ("new", 0o755), ("upper", 0o700), ("void", 0o555)] {
+            mount::make_directory(scratch.as_fd(), Path::new(name), mode)?;
+        }
+        mount::make_file(scratch.as_fd(), Path::new("nothing"), 0)?;
+        let place = {
+            let root = File::open("/")?;
+            let mut places = SCAFFOLD.iter().map(|path| look_up(root.as_fd(), Path::new(path), Links::Inside));
+            places.find_map(io::Result::ok).ok_or(io::ErrorKind::NotFound)?
+        };
+        scratch.attach(place.as_fd())?;
+        mount::pivot(scratch.as_fd(), c"old")?;
+        let scratch = OwnedFd::from(File::open("/")?);
+        let host = look_up(scratch.as_fd(), Path::new("old"), Links::Refused)?;
+        let new = look_up(scratch.as_fd(), Path::new("new"), Links::Refused)?;
+        Tree::copy_of(new.as_fd())?.attach(new.as_fd())?;
+        let new = look_up(scratch.as_fd(), Path::new("new"), Links::Refused)?;
+        Ok(Root { work: Some(Work { host, new, scratch, uppers: 0 }), read_only: Vec::new() })
+    }
+
+    /// Does a step.
+    pub fn apply(&mut self, step: &Step) -> io::Result<()> {
+        if let Step::Workdir { path, make } = step {
+            return workdir(path, *make);
+        }
+        let work = self.work.as_mut().ok_or(io::ErrorKind::InvalidInput)?;
+        match step {
+            Step::Directory { path, mode } => work.directory(path, *mode),
+            Step::Link { path, target } => work.link(path, target),
+            Step::Overlay { path } => {
+                if !work.overlay(path)? {
+                    self.read_only.push(path.clone());
+                }
+                Ok(())
+            }
+            Step::Bind(bind) => work.bind(bind),
+            Step::Private { path } => work.private(path),
+            Step::Hide { path } => work.hide(path),
+            Step::Freeze { path } => work.freeze(path),
+            Step::Mount { kind, path } => work.special(*kind, path),
+            Step::NoNamespaces => std::fs::write("/new/proc/sys/user/max_user_namespaces", "0"),
+            Step::Enter => {
+                let Some(Work { new, .. }) = self.work.take() else { return Ok(()) };
+                mount::pivot_away(new.as_fd())
+            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+/// Every path is inside by now.
+fn workdir(path: &Path, make: bool) -> io::Result<()> {
+    if make {
+        std::fs::create_dir_all(path)?;
+    }
+    std::env::set_current_dir(path)
+}
+
+impl Work {
+    fn directory(&self, path: &Path, mode: Option<u32>) -> io::Result<()> {
+        let mode = match mode {
+            Some(mode) => mode,
+            None => permissions(look_up(self.host.as_fd(), path, Links::Refused)?.as_fd())?,
+        };
+        let (parent, name) = self.parent_of(path)?;
+        match mount::make_directory(parent.as_fd(), name, mode) {
+            // A directory of the host's that is shown by itself.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent_of(path)?;
+        mount::make_link(parent.as_fd(), name, target)
+    }
+
+    /// Whether an overlay could be had.
+    fn overlay(&mut self, path: &Path) -> io::Result<bool> {
+        let place = look_up(self.host.as_fd(), path, Links::Refused)?;
+        self.uppers += 1;
+        let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
+        // The root of an overlay has the mode of its upper directory.
+        mount::make_directory(self.scratch.as_fd(), Path::new(&upper), permissions(place.as_fd())?)?;
+        mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
+        let lower = escaped(&Path::new("/old").join(path.strip_prefix("/").unwrap_or(path)))?;
+        let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
+        let options: [(&CStr, &CStr); 4] =
+            [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
+        let target = self.target(path, true, true)?;
+        if let Ok(tree) = Tree::new(c"overlay", &options, OPEN) {
+            return tree.attach(target.as_fd()).map(|()| true);
+        }
+        let tree = Tree::copy_of(place.as_fd())?;
+        tree.restrict(Attributes { read_only: true, ..OPEN })?;
+        tree.attach(target.as_fd()).map(|()| false)
+    }
+
+    fn bind(&self, bind: &Bind) -> io::Result<()> {
+        let source = match look_up(self.host.as_fd(), &bind.source, Links::Refused) {
+            Err(error) if bind.optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let tree = Tree::copy_of(source.as_fd())?;
+        let attributes = Attributes { read_only: bind.read_only, no_execution: false, no_devices: !bind.device };
+        tree.restrict(attributes)?;
+        let directory = mount::is_directory(mount::mode_of(source.as_fd())?);
+        tree.attach(self.target(&bind.path, directory, bind.make)?.as_fd())
+    }
+
+    fn private(&mut self, path: &Path) -> io::Result<()> {
+        self.uppers += 1;
+        let name = PathBuf::from(format!("upper/{}", self.uppers));
+        mount::make_directory(self.scratch.as_fd(), &name, 0o1777)?;
+        // What is shown read-only takes no new directory, and then has none to be hidden.
+        let Ok(target) = self.target(path, true, true) else { return Ok(()) };
+        Tree::copy_of(look_up(self.scratch.as_fd(), &name, Links::Refused)?.as_fd())?.attach(target.as_fd())
+    }
+
+    fn hide(&self, path: &Path) -> io::Result<()> {
+        let Some(target) = existing(look_up(self.new.as_fd(), path, Links::Refused))? else { return Ok(()) };
+        let directory = mount::is_directory(mount::mode_of(target.as_fd())?);
+        let name = if directory { "void" } else { "nothing" };
+        let tree = Tree::copy_of(look_up(self.scratch.as_fd(), Path::new(name), Links::Refused)?.as_fd())?;
+        tree.restrict(FIXED)?;
+        tree.attach(target.as_fd())
+    }
+
+    fn freeze(&self, path: &Path) -> io::Result<()> {
+        let Some(place) = existing(look_up(self.new.as_fd(), path, Links::Refused))? else { return Ok(()) };
+        let tree = Tree::copy_of(place.as_fd())?;
+        tree.restrict(FIXED)?;
+        tree.attach(place.as_fd())
+    }
+
+    fn special(&self, kind: Special, path: &Path) -> io::Result<()> {
+        let target = look_up(self.new.as_fd(), path, Links::Refused)?;
+        let data = Attributes { read_only: false, no_execution: true, no_devices: true };
+        let tree = match kind {
+            Special::Proc => Tree::new(c"proc", &[], data)?,
+            Special::Queues => Tree::new(c"mqueue", &[], data)?,
+            Special::Terminals => {
+                let options: [(&CStr, &CStr); 3] = [(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620")];
+                Tree::new(c"devpts", &options, Attributes { no_devices: false, ..data })?
+            }
+        };
+        tree.attach(target.as_fd())
+    }
+
+    /// Where something is mounted: what is there, or a directory or file that is made for it. In what is shared with
+    /// the host nothing is made, and no link is followed.
+    fn target(&self, path: &Path, directory: bool, make: bool) -> io::Result<OwnedFd> {
+        let links = if make { Links::Inside } else { Links::Refused };
+        let found = match look_up(self.new.as_fd(), path, links) {
+            Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+                let parent = self.target(parent, true, true)?;
+                if directory {
+                    mount::make_directory(parent.as_fd(), Path::new(name), 0o755)?;
+                } else {
+                    mount::make_file(parent.as_fd(), Path::new(name), 0o644)?;
+                }
+                look_up(parent.as_fd(), Path::new(name), Links::Refused)?
+            }
+            other => other?,
+        };
+        match (mount::is_directory(mount::mode_of(found.as_fd())?), directory) {
+            (true, false) => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            (false, true) => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            _ => Ok(found),
+        }
+    }
+
+    fn parent_of<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a Path)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        Ok((look_up(self.new.as_fd(), parent, Links::Inside)?, Path::new(name)))
+    }
+}
+
+fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(mount::mode_of(place)? & 0o7777)
+}
+
+fn existing(found: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// A path as the overlay file system reads it, which takes several, separated by colons.
+fn escaped(path: &Path) -> io::Result<CString> {
+    let mut bytes = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    Ok(CString::new(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_separators_is_one_path() {
+        assert_eq!(escaped(Path::new("/a:b\\c,d")).unwrap().as_c_str(), c"/a\\:b\\\\c,d");
+        assert!(escaped(Path::new("/a\0")).is_err());
+    }
+}

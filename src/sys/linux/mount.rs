@@ -1,0 +1,212 @@
+//! Mounts by descriptor: trees that are made or copied out of sight, given their attributes there, and then attached
+//! to a place that was looked up before (open_tree(2), mount_setattr(2), fsopen(2), move_mount(2); Linux 5.12). A name
+//! that somebody exchanges in between leads nowhere else.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::sys::cerr;
+
+/// How a path is looked up below a directory, which it never leaves (openat2(2), Linux 5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// Followed as if that directory were the root.
+    Inside,
+    /// An error: ELOOP.
+    Refused,
+}
+
+/// Opens a path below a directory, for nothing but to name it (O_PATH).
+pub fn look_up(root: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<OwnedFd> {
+    let path = c_string(path)?;
+    // SAFETY: all-zero bytes are a valid open_how, a structure of integers.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    if links == Links::Refused {
+        how.resolve |= libc::RESOLVE_NO_SYMLINKS;
+    }
+    let size = std::mem::size_of::<libc::open_how>();
+    // SAFETY: `path` ends in NUL, `how` is a valid structure of the size that is given.
+    descriptor(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size) })
+}
+
+/// What a mount does not allow (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// To be written.
+    pub read_only: bool,
+    /// To be executed from.
+    pub no_execution: bool,
+    /// Device nodes to work.
+    pub no_devices: bool,
+}
+
+impl Attributes {
+    /// Programs never get another user's rights from a mount that is made here.
+    fn bits(self) -> u64 {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        libc::MOUNT_ATTR_NOSUID
+            | bit(self.read_only, libc::MOUNT_ATTR_RDONLY)
+            | bit(self.no_execution, libc::MOUNT_ATTR_NOEXEC)
+            | bit(self.no_devices, libc::MOUNT_ATTR_NODEV)
+    }
+}
+
+/// Mounts that are attached nowhere yet.
+pub struct Tree(OwnedFd);
+
+impl Tree {
+    /// Copies what is mounted at a place, with everything mounted below it: in a user namespace one cannot be had
+    /// without the other.
+    pub fn copy_of(place: BorrowedFd<'_>) -> io::Result<Tree> {
+        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | RECURSIVE | EMPTY;
+        // SAFETY: an open descriptor, an empty path, and integers.
+        descriptor(unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) }).map(Tree)
+    }
+
+    /// Makes a file system.
+    pub fn new(kind: &CStr, options: &[(&CStr, &CStr)], attributes: Attributes) -> io::Result<Tree> {
+        // SAFETY: a string that ends in NUL, and an integer.
+        let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+        let configure = |command: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char| {
+            let fd = context.as_raw_fd();
+            // SAFETY: an open descriptor, and strings that end in NUL, or null where the command takes none.
+            unsafe { done(libc::syscall(libc::SYS_fsconfig, fd, command, key, value, 0)) }
+        };
+        configure(SET_STRING, c"source".as_ptr(), kind.as_ptr())?;
+        for (key, value) in options {
+            if value.is_empty() {
+                configure(SET_FLAG, key.as_ptr(), std::ptr::null())?;
+            } else {
+                configure(SET_STRING, key.as_ptr(), value.as_ptr())?;
+            }
+        }
+        configure(CREATE, std::ptr::null(), std::ptr::null())?;
+        let bits = attributes.bits();
+        // SAFETY: an open descriptor and integers.
+        descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, bits) }).map(Tree)
+    }
+
+    /// Takes rights from it and from everything below. What it does not allow already it never will.
+    pub fn restrict(&self, attributes: Attributes) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid mount_attr, a structure of integers.
+        let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+        attr.attr_set = attributes.bits();
+        let (fd, size) = (self.0.as_raw_fd(), std::mem::size_of::<libc::mount_attr>());
+        let flags = RECURSIVE | EMPTY;
+        // SAFETY: an open descriptor, an empty path, a valid structure of the size that is given.
+        unsafe { done(libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size)) }
+    }
+
+    /// Puts it over a place.
+    pub fn attach(&self, place: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+        let (from, to) = (self.0.as_raw_fd(), place.as_raw_fd());
+        // SAFETY: two open descriptors, empty paths, and an integer.
+        unsafe { done(libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags)) }
+    }
+}
+
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// AT_RECURSIVE and AT_EMPTY_PATH (linux/fcntl.h).
+const RECURSIVE: libc::c_uint = 0x8000;
+const EMPTY: libc::c_uint = 0x1000;
+
+/// Of fsopen(2), fsconfig(2) and fsmount(2) (linux/mount.h).
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const SET_FLAG: libc::c_uint = 0;
+const SET_STRING: libc::c_uint = 1;
+const CREATE: libc::c_uint = 6;
+
+/// Lets no mount of this namespace be seen in another one, nor the other way round (mount_namespaces(7)).
+pub fn make_all_private() -> io::Result<()> {
+    let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+    // SAFETY: a path that ends in NUL, and nothing for what such a change does not take.
+    cerr(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) }).map(drop)
+}
+
+/// Makes a mount this process's root directory, and puts the former root below it, at `old` (pivot_root(2)).
+pub fn pivot(root: BorrowedFd<'_>, old: &CStr) -> io::Result<()> {
+    // SAFETY: an open descriptor; paths that end in NUL.
+    unsafe {
+        cerr(libc::fchdir(root.as_raw_fd()))?;
+        done(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), old.as_ptr()))?;
+        cerr(libc::chdir(c"/".as_ptr())).map(drop)
+    }
+}
+
+/// Makes a mount this process's root directory, and takes away the former one with everything mounted below it.
+pub fn pivot_away(root: BorrowedFd<'_>) -> io::Result<()> {
+    // The former root lies over the new one for a moment (pivot_root(2), Notes).
+    // SAFETY: an open descriptor; paths that end in NUL.
+    unsafe {
+        cerr(libc::fchdir(root.as_raw_fd()))?;
+        done(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()))?;
+        cerr(libc::umount2(c".".as_ptr(), libc::MNT_DETACH))?;
+        cerr(libc::chdir(c"/".as_ptr())).map(drop)
+    }
+}
+
+/// Makes a directory in one that is open; whatever this process's mask, it has that mode.
+pub fn make_directory(parent: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
+    let name = c_string(name)?;
+    let parent = parent.as_raw_fd();
+    // SAFETY: an open descriptor, a path that ends in NUL, integers.
+    unsafe {
+        cerr(libc::mkdirat(parent, name.as_ptr(), mode))?;
+        cerr(libc::fchmodat(parent, name.as_ptr(), mode, 0)).map(drop)
+    }
+}
+
+/// Makes an empty file in a directory that is open.
+pub fn make_file(parent: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<()> {
+    let name = c_string(name)?;
+    // SAFETY: an open descriptor, a path that ends in NUL, integers.
+    cerr(unsafe { libc::mknodat(parent.as_raw_fd(), name.as_ptr(), libc::S_IFREG | mode, 0) }).map(drop)
+}
+
+/// Makes a symbolic link in a directory that is open.
+pub fn make_link(parent: BorrowedFd<'_>, name: &Path, target: &Path) -> io::Result<()> {
+    let (name, target) = (c_string(name)?, c_string(target)?);
+    // SAFETY: an open descriptor, paths that end in NUL.
+    cerr(unsafe { libc::symlinkat(target.as_ptr(), parent.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
+/// What a descriptor names: its type and mode (fstat(2), st_mode).
+pub fn mode_of(place: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: all-zero bytes are a valid stat, a structure of integers.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` has room for the answer.
+    cerr(unsafe { libc::fstat(place.as_raw_fd(), &raw mut stat) })?;
+    Ok(stat.st_mode)
+}
+
+/// Whether a mode is a directory's.
+pub fn is_directory(mode: u32) -> bool {
+    mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn done(result: libc::c_long) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
+    done(result)?;
+    let fd = libc::c_int::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

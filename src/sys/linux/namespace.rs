@@ -1,0 +1,129 @@
+//! Namespaces, and who a process is in them (namespaces(7), user_namespaces(7)).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::sys::process::Pid;
+use crate::sys::{cerr, retry};
+
+/// Enters a user namespace of its own in which this process is `inside`; outside it stays who it is (user and
+/// group). Of several users or groups it can only have that one: setgroups(2) is denied, as the kernel asks.
+pub fn enter_user_namespace(inside: (u32, u32)) -> io::Result<()> {
+    // SAFETY: geteuid and getegid have no arguments and cannot fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: unshare takes an integer.
+    cerr(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    // Its files in /proc belong to this process only as long as it is dumpable, which a change of user ends.
+    // SAFETY: prctl with integer arguments.
+    cerr(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong, 0, 0, 0) })?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("{} {uid} 1", inside.0))?;
+    std::fs::write("/proc/self/gid_map", format!("{} {gid} 1", inside.1))
+}
+
+/// Enters mount, ipc and uts namespaces of its own, and a network one if that is wanted; children get a pid namespace.
+pub fn enter_namespaces(network: bool) -> io::Result<()> {
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
+    let flags = if network { flags | libc::CLONE_NEWNET } else { flags };
+    // SAFETY: unshare takes an integer.
+    cerr(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Takes this process's control groups for the roots of what it and its children see of them (cgroup_namespaces(7)).
+pub fn enter_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: unshare takes an integer.
+    cerr(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }).map(drop)
+}
+
+/// Becomes that user and group for good, with no other group.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: no groups, and integers.
+    unsafe {
+        cerr(libc::setgroups(0, std::ptr::null()))?;
+        cerr(libc::setresgid(gid, gid, gid))?;
+        cerr(libc::setresuid(uid, uid, uid)).map(drop)
+    }
+}
+
+/// Leaves every supplementary group, where this process may.
+pub fn leave_groups() {
+    // SAFETY: no groups.
+    cerr(unsafe { libc::setgroups(0, std::ptr::null()) }).map_or_else(drop, drop);
+}
+
+/// Whose child a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// Of who forks it.
+    This,
+    /// Of the parent of who forks it, which learns of its end and can wait for it (clone(2), CLONE_PARENT).
+    Grandparent,
+}
+
+/// Forks. `None` in the child. The caller has no other thread.
+pub fn fork(parent: Parent) -> io::Result<Option<Pid>> {
+    let flags = if parent == Parent::Grandparent { libc::CLONE_PARENT } else { 0 };
+    let flags = libc::c_ulong::try_from(flags | libc::SIGCHLD).unwrap_or_default();
+    let none = 0 as libc::c_ulong;
+    // SAFETY: without a stack and other shared things this is fork(2): the child goes on with a copy of everything.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    match cerr(libc::c_int::try_from(pid).unwrap_or(-1))? {
+        0 => Ok(None),
+        pid => Pid::new(pid).map(Some).ok_or_else(|| io::Error::other("it got no process id")),
+    }
+}
+
+/// Arranges to be killed when the *thread* that is this process's parent ends (PR_SET_PDEATHSIG, prctl(2)). A change
+/// of user takes that back. Whether the parent had ended before must be asked in another way.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: prctl with integer arguments.
+    cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) }).map(drop)
+}
+
+/// Takes the request of [`die_with_parent`] back.
+pub fn outlive_parent() -> io::Result<()> {
+    // SAFETY: prctl with integer arguments.
+    cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0 as libc::c_ulong, 0, 0, 0) }).map(drop)
+}
+
+/// Leads a session of its own: no terminal is its own any more.
+pub fn leave_session() -> io::Result<()> {
+    // SAFETY: setsid has no arguments.
+    cerr(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Keeps stdin, which becomes the null device's, and closes every descriptor above stderr. Only at the start of a
+/// program, when nothing owns any of them.
+pub fn take_stdin() -> io::Result<UnixStream> {
+    super::keeper::close_above_stderr();
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: two open descriptors; what was stdin is owned by nobody.
+    retry(|| unsafe { libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO) })?;
+    Ok(UnixStream::from(stdin))
+}
+
+/// Lets no process of this user in this user namespace, these included, make more than so many processes and threads
+/// (RLIMIT_NPROC; per user namespace since Linux 5.14).
+pub fn limit_processes(most: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: a valid limit.
+    cerr(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).map(drop)
+}
+
+/// Brings the loopback interface up (netdevice(7)).
+pub fn start_loopback() -> io::Result<()> {
+    // SAFETY: socket takes integers.
+    let socket = cerr(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = libc::c_char::try_from(*from).unwrap_or_default();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    // SAFETY: an open socket, and a valid structure for this request.
+    cerr(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+}

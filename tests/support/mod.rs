@@ -231,6 +231,10 @@ impl Home {
             .env("HOME", self.dir.join("home"))
             .current_dir(self.workspace())
             .stdin(Stdio::null());
+        if self.user.is_some() {
+            // A podman of its own would begin to serve this user, and go on when the test is over.
+            command.env("FOSSE_PODMAN", "/nowhere/podman").env("FOSSE_DOCKER", "/nowhere/docker");
+        }
         self.as_its_user(&mut command);
         command
     }

@@ -272,7 +272,10 @@ pub fn names(dir: &Path) -> Vec<String> {
 /// A copy of the program below the home, which its user can execute whatever directories lead to the original, and
 /// which it could write.
 pub fn own_program(home: &Home) -> PathBuf {
-    let path = home.write("bin/fosse", fs::read(fosse()).unwrap());
+    let path = home.write("bin/fosse", "");
+    // By another process: a child of another test that had it open for writing could keep it from being executed.
+    let copied = Command::new("cp").args([fosse().as_ref(), path.as_os_str()]).status().unwrap();
+    assert!(copied.success());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }

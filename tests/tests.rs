@@ -32,6 +32,16 @@ mod init_orphans;
 mod init_signals;
 mod input;
 mod layers;
+#[cfg(target_os = "linux")]
+mod native_calls;
+#[cfg(target_os = "linux")]
+mod native_escapes;
+#[cfg(target_os = "linux")]
+mod native_processes;
+#[cfg(target_os = "linux")]
+mod native_survives;
+#[cfg(target_os = "linux")]
+mod native_works;
 mod network;
 mod orphans;
 #[cfg(target_os = "linux")]

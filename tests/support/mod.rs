@@ -5,6 +5,8 @@
 pub mod http;
 #[cfg(target_os = "linux")]
 pub mod init;
+#[cfg(target_os = "linux")]
+pub mod native;
 pub mod own_engine;
 pub mod processes;
 
@@ -12,7 +14,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -159,6 +161,8 @@ pub struct Home {
     pub dir: PathBuf,
     /// What carries its runs.
     pub carrier: Carrier,
+    /// The user and group that start the program and own the directories, if they are not this process's.
+    pub user: Option<u32>,
 }
 
 impl Home {
@@ -167,11 +171,16 @@ impl Home {
     }
 
     pub fn with(carrier: Carrier) -> Self {
+        Home::of(carrier, None)
+    }
+
+    pub fn of(carrier: Carrier, user: Option<u32>) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
-        let home = Home { dir, carrier };
+        let home = Home { dir, carrier, user };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(&dir, user, user).unwrap();
         }
         home
     }
@@ -193,6 +202,9 @@ impl Home {
         let path = self.dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
+        for made in path.ancestors().take_while(|made| self.user.is_some() && *made != self.dir) {
+            std::os::unix::fs::lchown(made, self.user, self.user).unwrap();
+        }
         path
     }
 
@@ -205,7 +217,7 @@ impl Home {
 
     /// The program with arguments, in this home: nothing of the caller's settings reaches it.
     pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(fosse());
+        let mut command = Command::new(self.program());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FOSSE_") || name.to_string_lossy().starts_with("XDG_") {
                 command.env_remove(&name);
@@ -219,7 +231,25 @@ impl Home {
             .env("HOME", self.dir.join("home"))
             .current_dir(self.workspace())
             .stdin(Stdio::null());
+        if self.user.is_some() {
+            // A podman of its own would begin to serve this user, and go on when the test is over.
+            command.env("FOSSE_PODMAN", "/nowhere/podman").env("FOSSE_DOCKER", "/nowhere/docker");
+        }
+        self.as_its_user(&mut command);
         command
+    }
+
+    /// The program, or the copy that a test has put into this home.
+    fn program(&self) -> PathBuf {
+        let copy = self.dir.join("bin/fosse");
+        if copy.exists() { copy } else { fosse().into() }
+    }
+
+    /// Makes a command run as the user of this home, without other groups.
+    pub fn as_its_user(&self, command: &mut Command) {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
     }
 
     /// Runs the program to its end.

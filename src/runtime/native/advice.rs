@@ -9,8 +9,8 @@ use crate::runtime::Error;
 /// What of the machine decides whether namespaces can be had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// user.max_user_namespaces is 0 (namespaces(7), Linux 4.9).
-    pub none_allowed: bool,
+    /// A kind of namespace of which there may be none (namespaces(7), Linux 4.9): the switch.
+    pub none_allowed: Option<&'static str>,
     /// kernel.unprivileged_userns_clone is 0 (Debian's and Arch's kernels).
     pub clone_forbidden: bool,
     /// kernel.apparmor_restrict_unprivileged_userns is 1 (Ubuntu 23.10 and later).
@@ -19,12 +19,23 @@ pub struct Machine {
     pub container: bool,
 }
 
+/// The limits on namespaces that a sandbox needs, in user.* of sysctl(8).
+const LIMITS: [&str; 7] = [
+    "max_user_namespaces",
+    "max_mnt_namespaces",
+    "max_pid_namespaces",
+    "max_ipc_namespaces",
+    "max_uts_namespaces",
+    "max_cgroup_namespaces",
+    "max_net_namespaces",
+];
+
 impl Machine {
     /// Reads the switches.
     pub fn look() -> Machine {
         let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
         Machine {
-            none_allowed: is("/proc/sys/user/max_user_namespaces", "0"),
+            none_allowed: LIMITS.into_iter().find(|name| is(&format!("/proc/sys/user/{name}"), "0")),
             clone_forbidden: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
             apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
             container: ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists()),
@@ -35,9 +46,7 @@ impl Machine {
 /// In words: which step, why, and what to do.
 pub fn explain(error: place::Error, machine: Machine) -> Error {
     let (why, hint) = match error {
-        place::Error::Step(Some(step), errno, why) => {
-            (format!("{step}: {why}"), hint(&step, errno, machine).to_owned())
-        }
+        place::Error::Step(Some(step), errno, why) => (format!("{step}: {why}"), hint(&step, errno, machine)),
         place::Error::Step(None, _, why) => (why, "fosse doctor tries each part of a sandbox".to_owned()),
         place::Error::Lost(error) => (
             format!("the process that makes the sandbox was lost: {error}"),
@@ -50,7 +59,14 @@ pub fn explain(error: place::Error, machine: Machine) -> Error {
 }
 
 /// What helps when a step fails with an errno.
-pub fn hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
+pub fn hint(step: &Step, errno: i32, machine: Machine) -> String {
+    if let (Some(limit), libc::ENOSPC | libc::EUSERS | libc::EPERM) = (machine.none_allowed, errno) {
+        return format!("namespaces are switched off: as root, sysctl -w user.{limit}=10000");
+    }
+    fixed_hint(step, errno, machine).to_owned()
+}
+
+fn fixed_hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
     let refused = matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS | libc::EINVAL);
     if errno == libc::ENOSYS {
         return "the native runtime needs Linux 5.12 or later; --runtime docker and --image work with an older one";
@@ -70,8 +86,8 @@ pub fn hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
             "parts of /proc are covered here, as in a container: docker run --security-opt systempaths=unconfined, or --privileged"
         }
         _ if !refused => "fosse doctor tries each part of a sandbox",
-        _ if machine.none_allowed => {
-            "user namespaces are switched off: as root, sysctl -w user.max_user_namespaces=10000"
+        _ if errno == libc::ENOSPC => {
+            "so many namespaces are in use already: the limits are user.max_*_namespaces, in /proc/sys/user"
         }
         _ if machine.clone_forbidden => {
             "user namespaces are switched off: as root, sysctl -w kernel.unprivileged_userns_clone=1"
@@ -95,7 +111,8 @@ mod tests {
         let step = Step::UserNamespace { uid: 1, gid: 1 };
         let nothing = Machine::default();
         for (machine, errno, word) in [
-            (Machine { none_allowed: true, ..nothing }, libc::ENOSPC, "user.max_user_namespaces"),
+            (Machine { none_allowed: Some("max_mnt_namespaces"), ..nothing }, libc::ENOSPC, "user.max_mnt_namespaces="),
+            (nothing, libc::ENOSPC, "in use already"),
             (Machine { clone_forbidden: true, ..nothing }, libc::EPERM, "kernel.unprivileged_userns_clone=1"),
             (Machine { apparmor: true, ..nothing }, libc::EPERM, "apparmor_restrict_unprivileged_userns"),
             (Machine { container: true, ..nothing }, libc::EPERM, "seccomp=unconfined"),

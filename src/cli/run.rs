@@ -86,6 +86,7 @@ fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: R
     if let Ok(signal) = signals.try_recv() {
         return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
     }
+    resolved.runtime.begin();
     let describe = |name: &RunName| describe(args, id, name, &resolved);
     let (owned, slot) = Owned::create(store, id, args.name.as_ref(), describe)?;
     let launch = Launch {

@@ -267,6 +267,9 @@ pub trait Runtime: Send + Sync {
     /// What of the run cannot be carried to this engine, in words.
     fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit>;
 
+    /// Begins with what a run will need in any case, before it is recorded: what nobody then asks for leaves no trace.
+    fn begin(&self) {}
+
     /// Fetches an image; progress goes to stderr if it is a terminal. No deadline: only the caller gives up.
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()>;
 

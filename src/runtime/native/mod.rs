@@ -45,7 +45,7 @@ use advice::{Machine, explain};
 use cgroup::Group;
 use host::Host;
 pub use place::BUILDER;
-use place::Place;
+use place::{Builder, Place};
 use plan::{Step, Wanted};
 
 /// How long the place may take to end after its command: what the command left has a second, and is killed.
@@ -61,13 +61,14 @@ pub struct Native {
     caller: (u32, u32),
     /// The host is looked at while the run is being recorded.
     looking: Mutex<Option<JoinHandle<io::Result<Host>>>>,
+    builder: Mutex<Option<Builder>>,
     place: Mutex<Option<Place>>,
 }
 
 impl Native {
     /// For a caller (user and group) with these places.
     pub fn new(limits: Limits, paths: Paths, caller: (u32, u32)) -> Native {
-        Native { limits, paths, caller, looking: Mutex::new(None), place: Mutex::new(None) }
+        Native { limits, paths, caller, looking: Mutex::new(None), builder: Mutex::new(None), place: Mutex::new(None) }
     }
 
     fn question(&self) -> host::Question {
@@ -187,9 +188,15 @@ impl Runtime for Native {
         if spec.pids.is_some_and(|pids| pids < 2) {
             return unfit("--pids 1 leaves no room for a command beside its init", "--pids 2 or more");
         }
-        self.limiting(spec)?;
+        self.limiting(spec).map(drop)
+    }
+
+    fn begin(&self) {
         self.begin_to_look();
-        Ok(())
+        // If it cannot be started now, that is said when it must be.
+        if let (Ok(builder), Ok(mut held)) = (Builder::start(), self.builder.lock()) {
+            *held = Some(builder);
+        }
     }
 
     fn pull(&self, _image: &str, _show_progress: bool, _cancel: &Cancel) -> Result<()> {
@@ -203,7 +210,10 @@ impl Runtime for Native {
     fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
         let steps = self.steps(spec)?;
         self.note_groups(spec, &steps)?;
-        let mut place = Place::make(&steps, deadline, cancel).map_err(|error| explain(error, Machine::look()))?;
+        let builder = self.builder.lock().map_err(|_| Native::refused("an internal error"))?.take();
+        let builder = builder.map_or_else(Builder::start, Ok).map_err(place::Error::Lost);
+        let made = builder.and_then(|builder| builder.make(&steps, deadline, cancel));
+        let mut place = made.map_err(|error| explain(error, Machine::look()))?;
         self.say_once(&place.read_only);
         let init = place.visitor.take();
         let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;

@@ -35,30 +35,34 @@ pub enum Error {
     Cancelled,
 }
 
-/// A place whose init has greeted.
-pub struct Place {
-    /// What its init waits for.
-    pub visitor: Option<Visitor>,
-    /// What can only be read in it because the kernel refused an overlay over it.
-    pub read_only: Vec<PathBuf>,
-    handle: PidHandle,
+/// A process that waits to be told what place to make. It costs as much time to start as a place to make, and so is
+/// started as soon as it is known that there will be one.
+pub struct Builder {
+    plan: Sender<Vec<Step>>,
+    told: Receiver<Result<Made, Error>>,
+    bell: UnixStream,
     ended: Receiver<Infallible>,
 }
 
-impl Place {
-    /// Makes a place, step by step. The thread that starts the builder lives as long as PID 1, which the kernel kills
-    /// when that thread ends.
-    pub fn make(steps: &[Step], deadline: Deadline, cancel: &Cancel) -> Result<Place, Error> {
-        let (ours, theirs) = UnixStream::pair().map_err(Error::Lost)?;
-        let bell = ours.try_clone().map_err(Error::Lost)?;
-        let (tell, told) = bounded(1);
-        let (going, ended) = bounded(0);
-        let steps = steps.to_vec();
+impl Builder {
+    /// Starts one. If it is dropped, the process ends. The thread that starts it lives as long as PID 1, which the
+    /// kernel kills when that thread ends.
+    pub fn start() -> io::Result<Builder> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let bell = ours.try_clone()?;
+        let ((plan, planned), (tell, told), (going, ended)) = (bounded(1), bounded(1), bounded(0));
         let body = move || {
-            live(ours, theirs, &steps, &tell);
+            live(ours, theirs, &planned, &tell);
             drop(going);
         };
-        thread::Builder::new().name("place".into()).stack_size(128 << 10).spawn(body).map_err(Error::Lost)?;
+        thread::Builder::new().name("place".into()).stack_size(128 << 10).spawn(body)?;
+        Ok(Builder { plan, told, bell, ended })
+    }
+
+    /// Lets it make a place, step by step.
+    pub fn make(self, steps: &[Step], deadline: Deadline, cancel: &Cancel) -> Result<Place, Error> {
+        let Builder { plan, told, bell, ended } = self;
+        plan.send(steps.to_vec()).map_err(|_| Error::Lost(io::ErrorKind::BrokenPipe.into()))?;
         let late = deadline.channel();
         let made = select! {
             recv(told) -> made => made.unwrap_or_else(|_| Err(Error::Lost(io::ErrorKind::BrokenPipe.into()))),
@@ -74,7 +78,19 @@ impl Place {
             }
         }
     }
+}
 
+/// A place whose init has greeted.
+pub struct Place {
+    /// What its init waits for.
+    pub visitor: Option<Visitor>,
+    /// What can only be read in it because the kernel refused an overlay over it.
+    pub read_only: Vec<PathBuf>,
+    handle: PidHandle,
+    ended: Receiver<Infallible>,
+}
+
+impl Place {
     /// Signals PID 1 from outside: KILL ends everything inside, at once.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.handle.signal(signal)
@@ -92,10 +108,15 @@ impl Place {
 type Made = (Visitor, Vec<PathBuf>, PidHandle);
 
 /// The life of the thread that is the parent of a place.
-fn live(ours: UnixStream, theirs: UnixStream, steps: &[Step], tell: &Sender<Result<Made, Error>>) {
+fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tell: &Sender<Result<Made, Error>>) {
     let mut builder = match start(theirs) {
         Ok(builder) => builder,
         Err(error) => return tell.send(Err(Error::Lost(error))).unwrap_or_default(),
+    };
+    // Nobody wants a place after all: the builder finds that there is no plan.
+    let Ok(steps) = planned.recv() else {
+        drop(ours);
+        return builder.wait().map_or_else(drop, drop);
     };
     let first = report::write(&ours, &steps).and_then(|()| begun(&ours));
     let guarded = steps.iter().any(|step| matches!(step, Step::Group(_)));

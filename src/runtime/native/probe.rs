@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::advice::{Machine, explain};
 use super::cgroup::{self, Limits};
-use super::place::Place;
+use super::place::{self, Builder};
 use super::plan::{Special, Step};
 use crate::base::time::Deadline;
 use crate::process::no_cancel;
@@ -26,7 +26,8 @@ pub struct Piece {
 
 /// Makes a place, and lets go of it at once; what can only be read in it.
 pub fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
-    let mut place = Place::make(steps, deadline, &no_cancel()).map_err(|error| explain(error, Machine::look()))?;
+    let made = Builder::start().map_err(place::Error::Lost).and_then(|b| b.make(steps, deadline, &no_cancel()));
+    let mut place = made.map_err(|error| explain(error, Machine::look()))?;
     // Init finds that nobody has anything for it to do.
     drop(place.visitor.take());
     if !place.is_gone_within(Deadline::after(END_LIMIT).min(deadline)) {

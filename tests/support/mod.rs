@@ -54,45 +54,69 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A real engine.
+/// Where a run can take place: a real engine, or the built-in sandbox, which is no engine and keeps no objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
+    Native,
     Docker,
     Podman,
 }
 
 impl Engine {
-    pub const ALL: [Engine; 2] = [Engine::Docker, Engine::Podman];
+    #[cfg(target_os = "linux")]
+    pub const ALL: &'static [Engine] = &[Engine::Native, Engine::Docker, Engine::Podman];
+    #[cfg(not(target_os = "linux"))]
+    pub const ALL: &'static [Engine] = &[Engine::Docker, Engine::Podman];
 
     pub fn name(self) -> &'static str {
         match self {
+            Engine::Native => "native",
             Engine::Docker => "docker",
             Engine::Podman => "podman",
         }
     }
 
+    pub fn is_native(self) -> bool {
+        self == Engine::Native
+    }
+
     /// Whether it is there; a test that needs it is left out, or fails in strict mode.
     pub fn available(self) -> bool {
-        static FOUND: OnceLock<[bool; 2]> = OnceLock::new();
-        let found = FOUND.get_or_init(|| Engine::ALL.map(Engine::probe))[self as usize];
-        assert!(found || !strict(), "{} is not available, which strict mode does not allow", self.name());
+        static FOUND: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
+        let found = *FOUND[self as usize].get_or_init(|| self.probe());
         if !found {
-            left_out(&format!("{} is not available, or has no image {IMAGE}", self.name()));
+            left_out(&match self {
+                Engine::Native => "a native sandbox cannot be made here".into(),
+                Engine::Docker | Engine::Podman => {
+                    format!("{} is not available, or has no image {IMAGE}", self.name())
+                }
+            });
         }
         found
     }
 
     fn probe(self) -> bool {
         let variable = format!("FOSSE_TEST_{}", self.name().to_uppercase());
-        match std::env::var(variable).as_deref() {
-            Ok("0") => false,
-            Ok(_) => true,
-            Err(_) => self.call(["image", "inspect", IMAGE]).status.success(),
+        match (std::env::var(variable).as_deref(), self) {
+            (Ok("0"), _) => false,
+            (Ok(_), _) => true,
+            (Err(_), Engine::Native) => Home::new().run(self, &[], &["true"]).status.success(),
+            (Err(_), _) => self.call(["image", "inspect", IMAGE]).status.success(),
         }
     }
 
-    /// Calls the engine's tool.
+    /// What carries a run here.
+    fn carriers(self) -> &'static [Carrier] {
+        match self {
+            // There is no engine whose client could.
+            Engine::Native => &[Carrier::Init],
+            Engine::Docker | Engine::Podman => &Carrier::BOTH,
+        }
+    }
+
+    /// Calls the engine's tool. There is none of the built-in sandbox's.
     pub fn call<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Output {
+        assert!(!self.is_native(), "the built-in sandbox has no tool");
         match Command::new(self.name()).args(args).stdin(Stdio::null()).output() {
             Ok(output) => output,
             Err(_) => Output { status: std::process::ExitStatus::from_raw(127 << 8), stdout: vec![], stderr: vec![] },
@@ -118,18 +142,32 @@ impl Carrier {
     pub const BOTH: [Carrier; 2] = [Carrier::Init, Carrier::Client];
 }
 
-/// Runs the body on each engine that is there, with either carrier.
+/// Runs the body wherever runs can take place, with either carrier.
 pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
-    for carrier in Carrier::BOTH {
-        on_each_engine_with(carrier, &body);
-    }
+    on_engines(Engine::ALL, &Carrier::BOTH, body);
 }
 
-/// Runs the body on each engine that is there, with one carrier.
+/// Runs the body wherever runs can take place, with one carrier.
 pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
-    for engine in Engine::ALL {
-        if engine.available() {
-            body(engine, &Home::with(carrier));
+    on_engines(Engine::ALL, &[carrier], body);
+}
+
+/// Runs the body natively and on docker with either carrier: promises that depend little on where a run takes place.
+pub fn on_native_and_docker(body: impl Fn(Engine, &Home)) {
+    on_engines(&Engine::ALL[..Engine::ALL.len() - 1], &Carrier::BOTH, body);
+}
+
+/// Runs the body natively and on docker, with one carrier.
+pub fn on_native_and_docker_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    on_engines(&Engine::ALL[..Engine::ALL.len() - 1], &[carrier], body);
+}
+
+fn on_engines(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Home)) {
+    for carrier in carriers {
+        for engine in engines.iter().filter(|engine| engine.carriers().contains(carrier)) {
+            if engine.available() {
+                body(*engine, &Home::with(*carrier));
+            }
         }
     }
 }
@@ -227,9 +265,12 @@ impl Home {
         finish(self.cmd(args))
     }
 
-    /// `fosse run` of a command line in an engine, with options.
+    /// `fosse run` of a command line on an engine, with options. The built-in sandbox has the host's programs.
     pub fn run_cmd(&self, engine: Engine, options: &[&str], command: &[&str]) -> Command {
-        let mut args = vec!["run", "--runtime", engine.name(), "--image", IMAGE];
+        let mut args = vec!["run", "--runtime", engine.name()];
+        if !engine.is_native() {
+            args.extend(["--image", IMAGE]);
+        }
         args.extend(options);
         args.push("--");
         args.extend(command);
@@ -278,8 +319,11 @@ impl Home {
         Some(fs::read_to_string(self.state().join("instance")).ok()?.trim().to_owned())
     }
 
-    /// The ids of everything in an engine that is this home's.
+    /// The ids of everything in an engine that is this home's. The built-in sandbox keeps nothing anywhere.
     pub fn objects(&self, engine: Engine) -> Vec<String> {
+        if engine.is_native() {
+            return Vec::new();
+        }
         let Some(instance) = self.instance() else { return Vec::new() };
         let label = format!("label=fosse.instance={instance}");
         let containers = engine.says(["ps", "--all", "--quiet", "--filter", &label]);
@@ -295,7 +339,7 @@ impl Home {
             if run.file_name().to_string_lossy().starts_with('.') {
                 left.push(run.path());
             }
-            for name in ["env", "engine", "exit", "reserve", ".record.json.new"] {
+            for name in ["env", "engine", "exit", "groups", "reserve", ".record.json.new"] {
                 left.extend(Some(run.path().join(name)).filter(|path| path.exists()));
             }
         }
@@ -310,9 +354,16 @@ impl Home {
         processes::naming(&self.dir.to_string_lossy())
     }
 
+    /// Processes inside of the places of this home's runs: they name the run, or are shown this home's directories.
+    pub fn insiders(&self) -> Vec<String> {
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let ids = runs.map(|run| format!("FOSSE_RUN_ID={}", run.file_name().to_string_lossy()));
+        processes::inside(&self.dir.to_string_lossy(), &ids.collect::<Vec<_>>())
+    }
+
     /// Fails unless everything is gone that only a live run may have.
     pub fn assert_nothing_left(&self) {
-        for engine in Engine::ALL {
+        for engine in Engine::ALL.iter().copied() {
             if engine.available() {
                 if self.carrier == Carrier::Init {
                     // The engine removes them by itself, and may still be at it.
@@ -323,6 +374,7 @@ impl Home {
         }
         assert_eq!(self.temporary_files(), Vec::<PathBuf>::new(), "files left");
         wait_until("no process is left", || self.processes().is_empty());
+        wait_until("no process is left inside", || self.insiders().is_empty());
     }
 }
 
@@ -333,7 +385,7 @@ impl Drop for Home {
                 let id = run.file_name().to_string_lossy().into_owned();
                 finish(self.cmd(["destroy", "-q", "-f", &id]));
             }
-            for engine in Engine::ALL {
+            for engine in Engine::ALL.iter().copied() {
                 for object in self.objects(engine) {
                     engine.call(["rm", "--force", "--volumes", &object]);
                     engine.call(["network", "rm", &object]);
@@ -341,6 +393,10 @@ impl Drop for Home {
             }
         }
         let left = self.processes();
+        if !std::thread::panicking() {
+            // An engine removes them by itself, and may still be at it.
+            wait_until("no process is left inside", || self.insiders().is_empty());
+        }
         fs::remove_dir_all(&self.dir).unwrap_or_default();
         if !std::thread::panicking() {
             assert_eq!(left, Vec::<String>::new(), "processes of this test are left");

@@ -58,12 +58,22 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     Ok((free.saturating_mul(unit), total.saturating_mul(unit)))
 }
 
-/// Whether this user may write in a directory (access(2), with the effective ids).
+/// Whether this user may write in a directory.
 pub fn writable(path: &Path) -> bool {
+    may(path, libc::W_OK | libc::X_OK)
+}
+
+/// Whether this user may write a file that exists.
+pub fn writable_file(path: &Path) -> bool {
+    may(path, libc::W_OK)
+}
+
+/// access(2), with the effective ids.
+fn may(path: &Path, mode: libc::c_int) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
         return false;
     };
     // SAFETY: `path` is NUL-terminated; the rest are integers.
-    cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) }).is_ok()
+    cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) }).is_ok()
 }

@@ -1,7 +1,7 @@
 //! Processes: identity, waiting without reaping, killing a group, dying with the parent.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -123,5 +123,13 @@ impl PidHandle {
         // SAFETY: a descriptor, an integer, and no siginfo.
         let code = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal.number(), info, 0) };
         cerr(libc::c_int::try_from(code).unwrap_or(-1)).map(drop)
+    }
+}
+
+/// Can be read once the process has ended.
+#[cfg(target_os = "linux")]
+impl AsFd for PidHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -1,33 +1,89 @@
-//! stub
-use serde::{Deserialize, Serialize};
+//! Limits by control groups, version 2 or 1, wherever the caller may make one.
+//!
+//! # What the kernel asks for
+//!
+//! *Version 2* (cgroups(7); the kernel's `admin-guide/cgroup-v2.rst`) has one tree. A group offers the controllers of
+//! its `cgroup.controllers`, and its children have those that its `cgroup.subtree_control` names. Only the root may do
+//! that while processes sit in it ("no internal process constraint"). So a run's group cannot lie below the group that
+//! fosse itself is in; it lies beside it or further up: below the nearest ancestor that hands on what is wanted, or
+//! that holds no process and can be told to. Who moves a process needs to write `cgroup.procs` of the target and of the
+//! closest ancestor that source and target share ("delegation containment"): here that is the group's parent.
+//! Systemd hands on a controller only as far as some unit asks for it, which is what `Delegate=yes` does
+//! (systemd.resource-control(5)); while that unit lives, its manager does not take the controller away again.
+//!
+//! *Version 1* (`admin-guide/cgroup-v1/`) has a tree for each controller, or for some together; processes may sit
+//! anywhere, so a run's group lies below fosse's own. A controller that has a tree of version 1 is not in version 2's.
+//!
+//! Where a process is, `/proc/self/cgroup` says, from the root of its cgroup namespace on; which part of a tree a
+//! mount shows, the root field of `/proc/self/mountinfo` says, from the same root on (cgroup_namespaces(7)). So a
+//! mount that came from outside a namespace has a root like `/../..` and shows where this process is only if the one
+//! path is the beginning of the other.
+//!
+//! # What is left alone
+//!
+//! A controller that was enabled for a run stays enabled: others may rely on it by then. No process is moved but the
+//! one that joins. A group that lies beside fosse's own is not under the limits of fosse's own group, only under those
+//! of their common ancestors.
+
+mod apply;
+mod choose;
+mod machine;
+
+pub use apply::{join, make, oom_counter, remove};
+
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How the name of every group begins; what is named otherwise is none of fosse's, and is never removed.
+pub const PREFIX: &str = "fosse-";
+
+/// One control group to make for a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
+    /// Its directory.
     pub dir: PathBuf,
+    /// Controllers that its parent has to hand on, and does not yet; version 2 only.
+    pub enable: Vec<String>,
+    /// Settings, written in order after it is made.
+    pub values: Vec<Setting>,
 }
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+
+/// One file of a control group, and what is written to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name, in the group's directory.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// Whether it is fine that there is no such file (limits of swap where the kernel does not account for it).
+    pub optional: bool,
+}
+
+/// What a run may use at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// Memory and swap together, in bytes.
     pub memory: Option<u64>,
+    /// Processors, in thousandths of one.
     pub cpus_milli: Option<u64>,
+    /// Processes and threads.
     pub pids: Option<u64>,
 }
+
+/// Limits that cannot be had here.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
+    /// Which: `memory`, `cpus`, `pids`. The others alone could be had.
     pub what: Vec<&'static str>,
+    /// Why not, in words.
     pub why: String,
+    /// What to do about it.
     pub hint: String,
 }
-pub fn plan(_: &Limits, _: &str) -> Result<Vec<Group>, Missing> {
-    Ok(vec![])
-}
-pub fn make(_: &Group) -> std::io::Result<()> {
-    Ok(())
-}
-pub fn join(_: &Group) -> std::io::Result<()> {
-    Ok(())
-}
-pub fn remove(_: &std::path::Path, _: crate::base::time::Deadline) -> std::io::Result<()> {
-    Ok(())
-}
-pub fn oom_counter(_: &Group) -> Option<PathBuf> {
-    None
+
+/// Which groups a run needs; `name` is `fosse-ID`. Looks at this process's own place in the hierarchies, changes
+/// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy.
+pub fn plan(limits: &Limits, name: &str) -> Result<Vec<Group>, Missing> {
+    choose::choose(limits, name, &machine::Machine::read(), &machine::look)
 }

@@ -1,0 +1,122 @@
+//! What the root holds, and how each of it can be shown.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, FileType};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::mounts::{Mounts, ancestors};
+use super::real::Root;
+use super::{Entry, Kind, OWN, is_shown};
+
+/// At most so many entries come from directories that are taken apart: each is a mount of its own.
+pub const ENTRIES_MAX: usize = 1500;
+
+/// A directory more levels below the root than this is not taken apart.
+pub const DEPTH_MAX: usize = 6;
+
+type Names = Vec<(OsString, FileType)>;
+
+/// The root's entries, of its `names`.
+pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &HashSet<PathBuf>) -> Vec<Entry> {
+    let names: Names = names.into_iter().filter(|(name, _)| !OWN.iter().any(|own| name == *own)).collect();
+    let mut tops = Tops { root, mounts, hidden, above: HashSet::new(), apart: HashMap::new() };
+    tops.mark();
+    tops.take_apart(&names);
+    tops.entries(Path::new("/"), &names)
+}
+
+struct Tops<'h> {
+    root: &'h Root,
+    mounts: &'h Mounts,
+    hidden: &'h HashSet<PathBuf>,
+    /// The directories that have a mount somewhere below.
+    above: HashSet<&'h [u8]>,
+    /// What those hold that are taken apart; nothing if this user cannot read it.
+    apart: HashMap<PathBuf, Names>,
+}
+
+impl<'h> Tops<'h> {
+    /// Marks the directories above each mount. What is hidden, or a pseudo file system, is shown as an empty
+    /// directory, so that mounts below it are in nobody's way; but what is above it has it as a mount below. (Tried:
+    /// Linux 6.18 refuses /var as a layer as long as anything is mounted below, seen or not.)
+    fn mark(&mut self) {
+        for point in self.mounts.points().filter(|point| is_shown(point)) {
+            for above in ancestors(point) {
+                if self.is_empty_anyway(above) {
+                    break;
+                }
+                self.above.insert(above);
+            }
+        }
+    }
+
+    fn is_empty_anyway(&self, path: &[u8]) -> bool {
+        self.mounts.is_pseudo(path) || self.hidden.contains(Path::new(std::ffi::OsStr::from_bytes(path)))
+    }
+
+    fn is_above(&self, path: &Path) -> bool {
+        self.above.contains(path.as_os_str().as_bytes())
+    }
+
+    /// Lists the directories to be taken apart, level by level, so that a large one far down takes nothing from
+    /// those at the top.
+    fn take_apart(&mut self, tops: &Names) {
+        let directories = |directory: &Path, names: &Names| -> Vec<PathBuf> {
+            let names = names.iter().filter(|(_, kind)| kind.is_dir());
+            names.map(|(name, _)| directory.join(name)).collect()
+        };
+        let mut level = directories(Path::new("/"), tops);
+        let mut left = ENTRIES_MAX;
+        for _ in 0..DEPTH_MAX {
+            let mut next = Vec::new();
+            for directory in level.into_iter().filter(|directory| self.above.contains(directory.as_os_str().as_bytes()))
+            {
+                let names = self.root.list(&directory).unwrap_or_default();
+                if let Some(rest) = left.checked_sub(names.len()) {
+                    left = rest;
+                    next.extend(directories(&directory, &names));
+                    self.apart.insert(directory, names);
+                }
+            }
+            level = next;
+        }
+    }
+
+    fn entries(&self, directory: &Path, names: &Names) -> Vec<Entry> {
+        let entry = |(name, kind): &(OsString, FileType)| {
+            let kind = self.kind(directory.join(name), *kind)?;
+            Some(Entry { name: name.clone(), kind })
+        };
+        names.iter().filter_map(entry).collect()
+    }
+
+    /// Nothing for a link that leads nowhere, and for what is no file.
+    fn kind(&self, path: PathBuf, kind: FileType) -> Option<Kind> {
+        let at = self.root.at(&path);
+        if kind.is_symlink() {
+            // Leading to where this user may not go is leading somewhere.
+            let leads =
+                fs::metadata(&at).map_or_else(|error| error.kind() == std::io::ErrorKind::PermissionDenied, |_| true);
+            return if leads { fs::read_link(at).ok().map(Kind::Link) } else { None };
+        }
+        if !kind.is_dir() {
+            return kind.is_file().then_some(Kind::File);
+        }
+        if self.is_empty_anyway(path.as_os_str().as_bytes()) {
+            return Some(Kind::Empty);
+        }
+        if !self.is_above(&path) {
+            let holds = fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some_and(|first| first.is_ok()));
+            return Some(if holds { Kind::Directory } else { Kind::Empty });
+        }
+        match self.apart.get(&path) {
+            None => Some(Kind::ReadOnly),
+            Some(names) => match self.entries(&path, names) {
+                entries if entries.is_empty() => Some(Kind::Empty),
+                entries => Some(Kind::Split(entries)),
+            },
+        }
+    }
+}

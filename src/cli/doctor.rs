@@ -1,5 +1,8 @@
 //! `fosse doctor`: checks everything that a run needs, by doing it where that changes nothing.
 
+#[cfg(target_os = "linux")]
+mod native;
+
 use std::thread;
 
 use serde_json::json;
@@ -76,10 +79,14 @@ pub fn doctor(args: &Doctor) -> Result {
                 Kind::ENGINES.map(one).into_iter().filter_map(|thread| thread.join().ok()).collect()
             });
             let usable = asked.iter().any(|checks| checks.iter().all(|check| check.verdict == Verdict::Well));
+            #[cfg(target_os = "linux")]
+            checks.extend(native::checks(engines.limits().change()));
             checks.extend(asked.into_iter().flatten());
             if !usable {
-                let check = Check::new("engines", Verdict::Problem, "neither docker nor podman can run a container");
-                checks.push(check.hint("install docker or podman, or start its service"));
+                // The host's own programs run without one.
+                let verdict = if cfg!(target_os = "linux") { Verdict::Note } else { Verdict::Problem };
+                let check = Check::new("engines", verdict, "neither docker nor podman can run a container");
+                checks.push(check.hint("--image needs one: install docker or podman, or start its service"));
             }
         }
     }

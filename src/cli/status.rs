@@ -39,8 +39,7 @@ pub fn status(args: &Status) -> Result {
     let ended = views.iter().filter(|view| view.record.state.is_final()).count();
     let orphans = views.iter().filter(|view| view.is_orphan()).count();
     let live: Vec<&View> = views.iter().filter(|view| view.is_live()).collect();
-    let unfinished: Vec<&Record> =
-        views.iter().filter(|view| !view.record.state.is_final()).map(|view| &view.record).collect();
+    let unfinished: Vec<&View> = views.iter().filter(|view| !view.record.state.is_final()).collect();
     // Both questions run at the same time, under the same deadline.
     let deadline = engines.limits().query();
     let (answers, places) = thread::scope(|scope| {
@@ -128,11 +127,16 @@ fn ask_engine(engines: &Engines, kind: Kind, deadline: Deadline) -> Answer {
 fn ask_places(
     engines: &Engines,
     instance: Option<&str>,
-    records: &[&Record],
+    views: &[&View],
     deadline: Deadline,
 ) -> BTreeMap<String, &'static str> {
     let mut groups: Vec<(Box<dyn Runtime>, Vec<&Record>)> = Vec::new();
-    for record in records {
+    // A sandbox lives exactly as long as its owner.
+    let (native, others): (Vec<&View>, Vec<&View>) =
+        views.iter().partition(|view| view.record.runtime == Kind::Native.as_str());
+    let native =
+        native.into_iter().map(|view| (view.record.id.to_string(), if view.owned { "running" } else { "gone" }));
+    for record in others.into_iter().map(|view| &view.record) {
         let Ok(runtime) = engines.of(record) else {
             continue;
         };
@@ -144,7 +148,7 @@ fn ask_places(
             None => groups.push((runtime, vec![record])),
         }
     }
-    let Some(instance) = instance else { return BTreeMap::new() };
+    let Some(instance) = instance else { return native.collect() };
     let ask = |runtime: &dyn Runtime, group: &[&Record]| {
         let facts = runtime.containers(instance, deadline)?;
         let place = |record: &&Record| {
@@ -156,7 +160,7 @@ fn ask_places(
     thread::scope(|scope| {
         let threads: Vec<_> =
             groups.iter().map(|(runtime, group)| scope.spawn(move || ask(&**runtime, group))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()?.ok()).flatten().collect()
+        threads.into_iter().filter_map(|thread| thread.join().ok()?.ok()).flatten().chain(native).collect()
     })
 }
 

@@ -194,7 +194,7 @@ pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_
     let was_final = slot.record().state.is_final();
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
-        let late = may_come_late(&slot, &paths.record());
+        let late = runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
             end_and_record(&paths, &mut slot, &*runtime, how)?;
         }

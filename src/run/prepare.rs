@@ -163,7 +163,7 @@ impl Preparation {
         step(self.tell_id())?;
         failpoint::pass("id-told");
         let channel = self.runtime.start(&self.spec, container);
-        let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the container", error)))?;
+        let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the command", error)))?;
         failpoint::pass("start-asked");
         Ok(channel)
     }

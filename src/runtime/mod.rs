@@ -300,6 +300,11 @@ pub trait Runtime: Send + Sync {
     /// Everything that carries the label of `instance`.
     fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>>;
 
+    /// Whether what a client has asked for may come to be after the client has died.
+    fn may_come_late(&self) -> bool {
+        true
+    }
+
     /// Starts to read what the engine has kept of the command's output, on the child's stdout and stderr.
     fn output(&self, container: &str) -> Result<Child>;
 

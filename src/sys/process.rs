@@ -98,14 +98,6 @@ pub fn own_group_and_die_with_parent(command: &mut Command) {
 #[cfg(target_os = "linux")]
 pub struct PidHandle(OwnedFd);
 
-/// It can be read once the process has ended.
-#[cfg(target_os = "linux")]
-impl std::os::fd::AsFd for PidHandle {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 #[cfg(target_os = "linux")]
 impl PidHandle {
     /// Opens a handle. The caller then checks that the process is the one it means, and only then signals.

@@ -91,7 +91,11 @@ impl Monitor {
 
     fn say_not_executed(&mut self, why: &str) {
         let what = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
-        self.failures.push(Failure::new("starting the command", what).hint("is it in the image, and executable?"));
+        let hint = match self.launch.spec.image.as_str() {
+            "" => "is it on PATH, not in a home directory, and executable? fosse-run(1) says what a sandbox shows",
+            _ => "is it in the image, and executable?",
+        };
+        self.failures.push(Failure::new("starting the command", what).hint(hint));
     }
 
     fn not_executed(&mut self, code: u8, why: &str) -> Event {
@@ -104,8 +108,7 @@ impl Monitor {
         let said = String::from_utf8_lossy(&said);
         let why = if why.is_empty() { said.trim() } else { why };
         let why = if why.is_empty() { "the engine does not say why" } else { why };
-        self.failures
-            .push(Failure::new("starting the container", why).hint("fosse doctor tells whether the engine works"));
+        self.failures.push(Failure::new("starting the command", why).hint("fosse doctor tells what works here"));
         Event::StartFailed { code: None, error: crate::base::error::one_line(why) }
     }
 

@@ -32,9 +32,9 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let socket = namespace::take_stdin()?;
     let steps: Vec<Step> = report::read(&socket)?;
     let (outside, inside): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_outside);
-    let mut groups = Vec::new();
-    let mut counter = None;
-    let built = each(&socket, &outside, |step| build(step, &mut groups, &mut counter));
+    let mut made = Made::default();
+    let built = each(&socket, &outside, |step| build(step, &mut made));
+    let Made { groups, doors, counter } = made;
     if built.is_err() {
         take_away(&groups);
     }
@@ -43,7 +43,7 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let (wait, go) = pipe()?;
     let Some(first) = namespace::fork(parent)? else {
         drop(go);
-        become_first(&socket, &wait, &groups, &inside)?;
+        become_first(&socket, &wait, &doors, &inside)?;
         return Ok((socket, counter));
     };
     drop(wait);
@@ -68,14 +68,24 @@ fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
     report::write(socket, &Report::Failed { step: step.cloned(), errno, why }).unwrap_or_default();
 }
 
+/// The control groups, and their files that are needed when this process is somebody else.
+#[derive(Default)]
+struct Made {
+    groups: Vec<Group>,
+    /// Where PID 1 enters them.
+    doors: Vec<File>,
+    counter: Option<File>,
+}
+
 /// A step of the builder's.
-fn build(step: &Step, groups: &mut Vec<Group>, counter: &mut Option<File>) -> io::Result<()> {
+fn build(step: &Step, made: &mut Made) -> io::Result<()> {
     match step {
         Step::Group(group) => {
             cgroup::make(group)?;
-            groups.push(group.clone());
-            let open = || File::open(cgroup::oom_counter(group)?).ok();
-            *counter = counter.take().or_else(open);
+            made.groups.push(group.clone());
+            made.doors.push(cgroup::door(group)?);
+            let counter = cgroup::oom_counter(group).and_then(|path| File::open(path).ok());
+            made.counter = made.counter.take().or(counter);
             Ok(())
         }
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
@@ -89,7 +99,7 @@ fn build(step: &Step, groups: &mut Vec<Group>, counter: &mut Option<File>) -> io
 }
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.
-fn become_first(socket: &UnixStream, wait: &OwnedFd, groups: &[Group], steps: &[Step]) -> io::Result<()> {
+fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step]) -> io::Result<()> {
     io::Read::read(&mut File::from(wait.try_clone()?), &mut [0])?;
     namespace::die_with_parent()?;
     // An owner that ended before that request will send no signal, and its end of the socket is closed.
@@ -98,8 +108,8 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, groups: &[Group], steps: &[
     }
     // The builder leads a group, and so could not.
     namespace::leave_session()?;
-    let joined = groups.iter().try_for_each(cgroup::join).and_then(|()| namespace::enter_cgroup_namespace());
-    joined.inspect_err(|error| tell_failure(socket, groups.first().cloned().map(Step::Group).as_ref(), error))?;
+    let joined = doors.iter().try_for_each(cgroup::enter).and_then(|()| namespace::enter_cgroup_namespace());
+    joined.inspect_err(|error| tell_failure(socket, None, error))?;
     let mut root = None;
     each(socket, steps, |step| settle(step, &mut root))?;
     let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();

@@ -29,7 +29,7 @@ mod apply;
 mod choose;
 mod machine;
 
-pub use apply::{join, make, oom_counter, remove};
+pub use apply::{door, enter, make, oom_counter, remove};
 
 use std::path::PathBuf;
 
@@ -83,7 +83,8 @@ pub struct Missing {
 }
 
 /// Which groups a run needs; `name` is `fosse-ID`. Looks at this process's own place in the hierarchies, changes
-/// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy.
+/// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy; the one that limits
+/// processors comes first.
 pub fn plan(limits: &Limits, name: &str) -> Result<Vec<Group>, Missing> {
     choose::choose(limits, name, &machine::Machine::read(), &machine::look)
 }

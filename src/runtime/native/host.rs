@@ -1,47 +1,142 @@
-//! stub
-use std::ffi::OsString;
-use std::io;
-use std::path::PathBuf;
+//! What must be known of the host before a plan can be made: what its root holds, what of that must not be seen
+//! inside, where names are resolved. Everything is looked up here and nothing is changed.
+//!
+//! *Shown* is what the sandbox lays below its overlays: every directory at the root except those that it has of its
+//! own ([`OWN`]). A path in an answer is a real one: no part of it is a link.
+//!
+//! Known limits. A network file system is not searched for what only root may read, since every look would be a
+//! question to a server. A socket that was bound with a relative name is not found by that name. A directory of
+//! fosse's own that does not exist yet is not hidden: make them first.
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    pub tops: Vec<Entry>,
-    pub hidden: Vec<Hidden>,
-    pub resolver: Option<PathBuf>,
-    pub devices: Vec<&'static str>,
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub name: OsString,
-    pub kind: Kind,
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    Directory,
-    Empty,
-    Split(Vec<Entry>),
-    ReadOnly,
-    Link(PathBuf),
-    File,
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hidden {
-    pub path: PathBuf,
-    pub directory: bool,
-}
+mod hidden;
+mod mounts;
+mod needed;
+mod real;
+mod secrets;
+mod sockets;
+#[cfg(test)]
+mod tests;
+mod tops;
+mod unreadable;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use mounts::Mounts;
+use real::Root;
+
+/// What the sandbox has of its own at its root, so that the host's is not shown.
+const OWN: [&str; 7] = ["dev", "home", "proc", "root", "run", "sys", "tmp"];
+
+/// The devices that a sandbox may have: none of them reaches any hardware, or another user.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Of whom the host is asked.
+#[derive(Debug, Clone, Default)]
 pub struct Question {
+    /// The caller. For user 0 more has to be hidden, because it owns nearly everything.
     pub uid: u32,
+    /// The caller's home directories.
     pub homes: Vec<PathBuf>,
+    /// fosse's own directories: state, sockets, configuration. Those that exist are hidden.
     pub own: Vec<PathBuf>,
+    /// Sockets that variables name (`SSH_AUTH_SOCK`, `DOCKER_HOST`), and `XDG_RUNTIME_DIR`.
     pub sockets: Vec<PathBuf>,
 }
-pub fn look(_asked: &Question) -> io::Result<Host> {
-    let mut tops = Vec::new();
-    for name in ["usr", "etc", "opt", "var", "work"] {
-        tops.push(Entry { name: name.into(), kind: if name == "var" { Kind::ReadOnly } else { Kind::Directory } });
-    }
-    for (name, to) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")] {
-        tops.push(Entry { name: name.into(), kind: Kind::Link(to.into()) });
-    }
-    Ok(Host { tops, hidden: vec![], resolver: None, devices: vec!["null", "zero", "full", "random", "urandom", "tty"] })
+
+/// The host as a plan needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// What `/` holds, sorted by name; without what the sandbox has of its own.
+    pub tops: Vec<Entry>,
+    /// What `tops` shows and must not be visible: real paths, sorted, none below another.
+    pub hidden: Vec<Hidden>,
+    /// The file that /etc/resolv.conf leads to, if the sandbox does not show that place.
+    pub resolver: Option<PathBuf>,
+    /// Which of null, zero, full, random, urandom and tty exist in /dev.
+    pub devices: Vec<&'static str>,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name alone.
+    pub name: OsString,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// How an entry can be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory without other mounts below: shown whole.
+    Directory,
+    /// A directory for which an empty one stands: with nothing in it, or not to be read by this user, or a pseudo
+    /// file system, or one that is hidden anyway.
+    Empty,
+    /// A directory with other mounts below, which the kernel refuses as a layer of an overlay in a user namespace
+    /// (also if they are below something hidden): entry by entry.
+    Split(Vec<Entry>),
+    /// As Split, but with too many entries or too deep to take apart: shown read-only as it is.
+    ReadOnly,
+    /// A symbolic link, with its text.
+    Link(PathBuf),
+    /// A regular file.
+    File,
+}
+
+/// What must not be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// Its real path.
+    pub path: PathBuf,
+    /// Whether it is a directory; otherwise it is a file or a socket.
+    pub directory: bool,
+}
+
+/// Looks at this host. An error means that too little can be known for a sandbox: `/` or the table of mounts cannot
+/// be read.
+pub fn look(asked: &Question) -> io::Result<Host> {
+    look_below(&Root::new(Path::new("/"))?, asked)
+}
+
+fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
+    let table = read(root, "/proc/self/mountinfo")?;
+    let mounts = Mounts::parse(&table);
+    let names = root.list(Path::new("/")).map_err(|error| explain("/", &error))?;
+    let hidden = hidden::find(root, asked, &names, &mounts)?;
+    let paths: HashSet<PathBuf> = hidden.iter().map(|hidden| hidden.path.clone()).collect();
+    let resolver = resolver(root, &hidden);
+    let devices = DEVICES.into_iter().filter(|name| is_device(&root.at(&Path::new("/dev").join(name)))).collect();
+    Ok(Host { tops: tops::find(root, names, &mounts, &paths), hidden, resolver, devices })
+}
+
+/// Whether a path, a real one, is below a directory that the sandbox shows.
+fn is_shown(path: &Path) -> bool {
+    let top = path.iter().nth(1);
+    top.is_some_and(|top| !OWN.iter().any(|own| top == *own))
+}
+
+/// Where names are resolved, if that file would be missing inside.
+fn resolver(root: &Root, hidden: &[Hidden]) -> Option<PathBuf> {
+    let real = root.real(Path::new("/etc/resolv.conf"))?;
+    let missing = !is_shown(&real) || hidden.iter().any(|hidden| real.starts_with(&hidden.path));
+    (missing && root.at(&real).is_file()).then_some(real)
+}
+
+/// Whether it is one: a forgotten regular file `/dev/null` is not to be handed on as one.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
+}
+
+fn read(root: &Root, path: &str) -> io::Result<Vec<u8>> {
+    fs::read(root.at(Path::new(path))).map_err(|error| explain(path, &error))
+}
+
+fn explain(path: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("reading {path}: {error}"))
 }

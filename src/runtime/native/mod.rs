@@ -8,6 +8,7 @@
 //! | `report` | what that process is told and says |
 //! | `place` | a place as its owner sees it |
 //! | `cgroup` | limits |
+//! | `probe` | each piece of a sandbox, tried by making it |
 //! | `advice` | what to do when the kernel refuses a step |
 //!
 //! What happens inside comes and goes through fosse's own PID 1, as everywhere (`pid1`); the connection to it is a
@@ -19,17 +20,21 @@ pub mod cgroup;
 pub mod host;
 mod place;
 pub mod plan;
+pub mod probe;
 mod report;
 mod root;
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::base::env;
+use crate::base::error::one_line;
 use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child};
-use crate::runtime::spec::{Network, Spec, User};
+use crate::runtime::spec::{Network, Spec};
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
 };
@@ -66,7 +71,7 @@ impl Native {
             uid: self.caller.0,
             homes: self.paths.homes.clone(),
             own: self.paths.own_directories(),
-            sockets: Vec::new(),
+            sockets: named_sockets(),
         });
         let host = host.map_err(|error| Error::Forbidden {
             why: format!("the host's root directory cannot be read: {error}"),
@@ -84,16 +89,23 @@ impl Native {
         if limits == cgroup::Limits::default() {
             return Ok((Vec::new(), None));
         }
+        let refused = |missing: cgroup::Missing| {
+            let what = missing.what.join(" and ");
+            Unfit { why: format!("{what} cannot be limited: {}", missing.why), hint: missing.hint }
+        };
         match cgroup::plan(&limits, &spec.object_name()) {
             Ok(groups) => Ok((groups, None)),
             // The kernel counts processes by user namespace, too; those of the host's root it does not limit.
-            Err(_) if spec.memory.is_none() && spec.cpus_milli.is_none() && self.caller.0 != 0 => {
-                Ok((Vec::new(), spec.pids))
+            Err(missing) if missing.what == ["pids"] && self.caller.0 != 0 => {
+                let others = cgroup::Limits { pids: None, ..limits };
+                let groups = if others == cgroup::Limits::default() {
+                    Ok(Vec::new())
+                } else {
+                    cgroup::plan(&others, &spec.object_name())
+                };
+                Ok((groups.map_err(refused)?, spec.pids))
             }
-            Err(missing) => {
-                let what = missing.what.join(" and ");
-                Err(Unfit { why: format!("{what} cannot be limited: {}", missing.why), hint: missing.hint })
-            }
+            Err(missing) => Err(refused(missing)),
         }
     }
 
@@ -119,7 +131,9 @@ impl Runtime for Native {
         self.limits
     }
 
-    fn version(&self, _deadline: Deadline) -> Result<String> {
+    /// The kernel's, if it lets the caller make namespaces.
+    fn version(&self, deadline: Deadline) -> Result<String> {
+        probe::try_out(&probe::basic(self.caller), deadline)?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(format!("Linux {}", release.trim()))
     }
@@ -159,6 +173,7 @@ impl Runtime for Native {
         let steps = self.steps(spec)?;
         self.note_groups(spec, &steps)?;
         let mut place = Place::make(&steps, deadline, cancel).map_err(|error| explain(error, Machine::look()))?;
+        self.say_once(&place.read_only);
         let init = place.visitor.take();
         let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;
         *held = Some(place);
@@ -204,6 +219,10 @@ impl Runtime for Native {
         Ok(Vec::new())
     }
 
+    fn may_come_late(&self) -> bool {
+        false
+    }
+
     fn list(&self, _instance: &str, _deadline: Deadline) -> Result<Vec<Object>> {
         Ok(Vec::new())
     }
@@ -231,8 +250,7 @@ impl Runtime for Native {
     }
 
     fn trial(&self, _instance: &str, deadline: Deadline) -> Result<Option<()>> {
-        let _ = deadline;
-        Ok(Some(()))
+        probe::try_out(&probe::basic(self.caller), deadline).map(|_| Some(()))
     }
 
     fn plan(&self, spec: &Spec) -> Result<Plan> {
@@ -241,6 +259,22 @@ impl Runtime for Native {
 }
 
 impl Native {
+    /// Says what can only be read, once on each machine as long as nothing changes.
+    fn say_once(&self, read_only: &[PathBuf]) {
+        let file = self.paths.engines().join("native-read-only");
+        if read_only.is_empty() {
+            return;
+        }
+        let names: Vec<_> = read_only.iter().map(|path| path.to_string_lossy()).collect();
+        let text = one_line(&names.join(" "));
+        if crate::base::fs::read_bounded(&file, 1 << 20).is_ok_and(|said| said == text.as_bytes()) {
+            return;
+        }
+        crate::base::log::warn(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
+        std::fs::create_dir_all(self.paths.engines()).unwrap_or_default();
+        crate::base::fs::write_atomic(&file, text.as_bytes()).unwrap_or_default();
+    }
+
     /// Before there is a control group, whoever finishes the run later can know of it.
     fn note_groups(&self, spec: &Spec, steps: &[Step]) -> Result<()> {
         let groups: Vec<&Group> =
@@ -269,7 +303,36 @@ impl Native {
     }
 }
 
-/// Who the command is where nobody was named.
-pub fn usual_user(caller: (u32, u32)) -> User {
-    User::Ids { uid: caller.0, gid: caller.1, host_ids: false }
+/// Where the caller's variables say that engines and agents listen.
+fn named_sockets() -> Vec<PathBuf> {
+    const NAMING: [&str; 6] = [
+        "SSH_AUTH_SOCK",
+        "DOCKER_HOST",
+        "CONTAINER_HOST",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "XDG_RUNTIME_DIR",
+        "GNOME_KEYRING_CONTROL",
+    ];
+    let values = NAMING.iter().filter_map(|name| env::get(name)?.into_string().ok());
+    values.filter_map(|value| socket_in(&value)).collect()
+}
+
+/// The path in an address: `unix:///path`, `unix:path=/path,guid=…`, or the path itself.
+fn socket_in(value: &str) -> Option<PathBuf> {
+    let value = value.strip_prefix("unix://").or_else(|| value.strip_prefix("unix:path=")).unwrap_or(value);
+    let path = value.split(',').next().unwrap_or(value);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_paths() {
+        for value in ["/a/b", "unix:///a/b", "unix:path=/a/b,guid=7"] {
+            assert_eq!(socket_in(value), Some("/a/b".into()), "{value}");
+        }
+        assert_eq!(socket_in("tcp://host:1"), None);
+    }
 }

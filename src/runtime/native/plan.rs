@@ -208,7 +208,8 @@ fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
 fn show(parent: &Path, entry: &Entry, steps: &mut Vec<Step>) {
     let path = parent.join(&entry.name);
     match &entry.kind {
-        Kind::Directory => steps.push(Step::Overlay { path }),
+        // The kernel says whether what is too large to be taken apart can be written.
+        Kind::Directory | Kind::ReadOnly => steps.push(Step::Overlay { path }),
         Kind::Empty => steps.push(directory(path, 0o755)),
         Kind::Split(entries) => {
             steps.push(Step::Directory { path: path.clone(), mode: None });
@@ -216,7 +217,7 @@ fn show(parent: &Path, entry: &Entry, steps: &mut Vec<Step>) {
                 show(&path, entry, steps);
             }
         }
-        Kind::ReadOnly | Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
+        Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
         Kind::Link(target) => steps.push(Step::Link { path, target: target.clone() }),
     }
 }

@@ -13,8 +13,9 @@ use fosse::http::response::Response;
 #[cfg(target_os = "linux")]
 use fosse::init::api;
 use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
+use fosse::runtime::Status;
+use fosse::runtime::docker::Tool;
 use fosse::runtime::docker::parse;
-use fosse::runtime::{Kind, Status};
 use fosse::wire::channel::{self, Decoder, FromInit, Message, Page, ToInit};
 use fosse::wire::record::{self, Record};
 use serde_json::Value;
@@ -43,9 +44,9 @@ pub fn engine_json(data: &[u8]) {
     if let (Ok(networks), Some(elements)) = (parse::networks(data), elements(data)) {
         assert_eq!(networks.len(), elements.len());
     }
-    for kind in [Kind::Docker, Kind::Podman] {
+    for kind in [Tool::Docker, Tool::Podman] {
         if let Ok(about) = parse::about(kind, data) {
-            assert!(!(about.rootless && about.remapped && kind == Kind::Podman));
+            assert!(!(about.rootless && about.remapped && kind == Tool::Podman));
         }
     }
     let text = String::from_utf8_lossy(data);
@@ -65,7 +66,7 @@ pub fn engine_json(data: &[u8]) {
 /// its first bytes were held back.
 fn refusals(data: &[u8], text: &str) {
     let names = ["fosse-0123456789ab", "unix:///run/docker.sock"];
-    for kind in [Kind::Docker, Kind::Podman] {
+    for kind in [Tool::Docker, Tool::Podman] {
         for code in [0, 1, 2, 125, 126, 127, 137, 255] {
             for said in [[data, b""], [b"", data], [data, data]] {
                 let Some(refusal) = parse::refusal(kind, &names, code, said) else { continue };

@@ -40,6 +40,8 @@ enum Reason {
     Closed(PathBuf),
     /// Nothing can be made there, or moved there, in version 2.
     Undelegated(PathBuf),
+    /// The same, of the own group where none above it can be seen: it is a container's.
+    Confined(PathBuf),
     /// There are processes in it, so that it cannot be divided.
     Crowded(PathBuf),
     /// No group that can be divided has it.
@@ -66,6 +68,8 @@ pub fn choose(limits: &Limits, name: &str, machine: &Machine, look: Look) -> Res
             Err(reason) => missing.push((need, reason)),
         }
     }
+    // Where processor time is short the end of processes takes long, so that limit has to go first.
+    groups.sort_by_key(|group| !group.values.iter().any(|setting| setting.file.starts_with("cpu.")));
     if missing.is_empty() { Ok(groups) } else { Err(complain(&needs, &missing)) }
 }
 
@@ -166,13 +170,13 @@ fn ancestor(place: &Place, wanted: &[&'static str], look: Look) -> Result<(PathB
         if is_own && dir != place.top {
             continue;
         }
+        if !(seen.can_make && seen.can_move) {
+            nearest.get_or_insert(if is_own { Reason::Confined(dir.into()) } else { Reason::Undelegated(dir.into()) });
+            break;
+        }
         if is_own || !(seen.is_root || seen.is_empty && seen.is_domain) {
             nearest.get_or_insert(Reason::Crowded(dir.into()));
             continue;
-        }
-        if !(seen.can_make && seen.can_move) {
-            nearest.get_or_insert(Reason::Undelegated(dir.into()));
-            break;
         }
         let enable = lacks(&seen.enabled);
         let missing = lacks(&seen.offered);
@@ -225,6 +229,10 @@ fn words(reason: &Reason) -> (String, String) {
         ),
         Reason::Closed(dir) => (format!("no control group can be made in {}", dir.display()), OLD.into()),
         Reason::Undelegated(dir) => (format!("the control group {} is not delegated", dir.display()), DELEGATE.into()),
+        Reason::Confined(dir) => (
+            format!("the control group {} may not be changed", dir.display()),
+            "give the container a cgroup file system that it may write".into(),
+        ),
         Reason::Crowded(dir) => (
             format!("the control group {} has processes in it, so it cannot be divided", dir.display()),
             "move them into a group below it first, fosse with them".into(),

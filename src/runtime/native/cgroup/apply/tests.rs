@@ -72,9 +72,9 @@ fn who_joins_writes_itself() {
     let scratch = Scratch::new();
     let group = scratch.group(&[]);
     make(&group).unwrap();
-    assert_eq!(join(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(door(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
     fs::write(group.dir.join("cgroup.procs"), "").unwrap();
-    join(&group).unwrap();
+    enter(&door(&group).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(group.dir.join("cgroup.procs")).unwrap(), "0");
 }
 
@@ -112,6 +112,20 @@ fn a_group_that_does_not_become_empty_is_an_error_at_the_deadline() {
     fs::write(group.dir.join("cgroup.procs"), "0\n").unwrap();
     let error = remove(&group.dir, Deadline::after(Duration::from_millis(20))).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn processes_get_time_to_end_and_none_to_start_others() {
+    let scratch = Scratch::new();
+    let group = scratch.group(&[]);
+    make(&group).unwrap();
+    for (file, _) in AT_THE_END {
+        fs::write(group.dir.join(file), "").unwrap();
+    }
+    remove(&group.dir, Deadline::after(Duration::from_millis(20))).unwrap_err();
+    for (file, value) in AT_THE_END {
+        assert_eq!(fs::read_to_string(group.dir.join(file)).unwrap(), value);
+    }
 }
 
 #[test]

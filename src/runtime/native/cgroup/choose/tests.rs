@@ -159,6 +159,10 @@ fn the_way_up_ends_where_nothing_may_be_changed() {
         (groups[1].1.can_make, groups[1].1.can_move) = half;
         assert_eq!(new(ALL, "/a/own", &groups), Err(expected.clone()));
     }
+    // Nor is what is above any better for processes that are in between.
+    let mut groups = groups;
+    groups[1].1.is_empty = false;
+    assert_eq!(new(ALL, "/a/own", &groups), Err(expected));
     // Nor is anything taken that lies above the mount's top.
     let mount = new_mount("/a", "/c/a");
     let own = chosen(PIDS, &mount, "0::/a\n", &[("/c", root("pids", "pids")), ("/c/a", crowded("pids"))]);
@@ -214,6 +218,14 @@ fn a_container_sees_its_part_of_the_tree() {
     assert_eq!(had(&new_mount("/docker/1", "/c"), "0::/docker/1/in\n").unwrap(), "/c/fosse-1 pids.max=9");
     // A namespace of which this process is outside.
     assert_eq!(had(&new_mount("/../..", "/c"), "0::/../../in\n").unwrap(), "/c/fosse-1 pids.max=9");
+    // A namespace of its own, and a file system that is read-only there, as engines have it.
+    let read_only = [("/c", foreign(crowded("cpu memory pids")))];
+    let expected = missing(
+        &["memory"],
+        "the control group /c may not be changed",
+        "give the container a cgroup file system that it may write",
+    );
+    assert_eq!(new(MEMORY, "/", &read_only), Err(expected));
     // A namespace without a mount of its own.
     let expected = missing(
         &["pids"],
@@ -238,8 +250,8 @@ fn version_1_has_a_group_in_each_hierarchy_below_the_own() {
     let mounts = old_mounts(&["memory", "pids", "cpu,cpuacct"]);
     let groups = chosen(ALL, &mounts, OLD_OWN, &old_groups(|_, seen| seen)).unwrap();
     let expected = [
-        "/c/memory/m/fosse-1 memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes?=1048576",
         "/c/cpu,cpuacct/a/b/fosse-1 cpu.cfs_period_us=100000 cpu.cfs_quota_us=150000",
+        "/c/memory/m/fosse-1 memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes?=1048576",
         "/c/pids/fosse-1 pids.max=9",
     ];
     assert_eq!(text(&groups), expected);

@@ -2,7 +2,10 @@
 
 use std::process::Stdio;
 
-use crate::support::{Client, Engine, Home, KILL, code, on_docker, on_each_engine, repeat, stderr, stdout, wait_until};
+use crate::support::{
+    Client, Engine, Home, KILL, code, on_docker, on_each_engine, on_native_and_docker, repeat, stderr, stdout,
+    wait_until,
+};
 
 /// Every moment between two steps of a run, as `run::failpoint` names them.
 const MOMENTS: [&str; 12] = [
@@ -37,16 +40,21 @@ fn finish_by(home: &Home, verb: &str) {
 #[test]
 fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothing() {
     on_each_engine(|engine, place| {
-        let verbs = ["stop", "clean", "destroy"];
-        for (at, moment) in MOMENTS.iter().enumerate() {
-            for verb in [verbs[(at + usize::from(engine == Engine::Podman)) % 3]] {
+        let network = if engine.is_native() { "none" } else { "private" };
+        let passed = |moment: &&&str| !engine.is_native() || !moment.starts_with("network");
+        for (at, moment) in MOMENTS.iter().filter(passed).enumerate() {
+            let mut verbs = vec!["stop", "clean", "destroy"];
+            if !engine.is_native() {
+                verbs = vec![verbs[(at + usize::from(engine == Engine::Podman)) % 3]];
+            }
+            for verb in verbs {
                 let home = Home::with(place.carrier);
                 let file = home.dir.join("id");
                 let options = [
                     "--name",
                     "dies",
                     "--network",
-                    "private",
+                    network,
                     "-e",
                     "SECRET=hunter2",
                     "--id-file",
@@ -86,15 +94,17 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
 /// The finisher may die as well; the next one goes on.
 #[test]
 fn a_finisher_that_dies_is_followed_by_another() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["-n", "twice", "--network", "private"], "exec sleep 1000");
+    on_native_and_docker(|engine, home| {
+        let network = if engine.is_native() { "none" } else { "private" };
+        let client = home.start(engine, &["-n", "twice", "--network", network], "exec sleep 1000");
         client.signal(KILL);
         client.output();
         let mut stop = home.cmd(["stop", "--grace", "0", "twice"]);
         stop.env("FOSSE_FAILPOINT", "finish-recorded");
         assert_eq!(crate::support::finish(stop).status.code(), None);
         assert_eq!(home.newest()["reason"], "orphaned");
-        assert_eq!(home.objects(Engine::Docker).len(), 2, "it died before it removed anything");
+        let objects = if engine.is_native() { 0 } else { 2 };
+        assert_eq!(home.objects(engine).len(), objects, "it died before it removed anything");
         assert_eq!(code(&home.fosse(["clean"])), 0);
         home.assert_nothing_left();
     });

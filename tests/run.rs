@@ -6,7 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Carrier, Client, Engine, IMAGE, code, on_docker, on_each_engine, repeat, stderr, stdout};
+use crate::support::{
+    Carrier, Client, Engine, IMAGE, code, on_docker, on_each_engine, on_each_real_engine, on_native,
+    on_native_and_docker, repeat, stderr, stdout,
+};
 
 /// The command's exit code is the client's, the record's and `wait`'s, 16 runs at a time.
 #[test]
@@ -111,7 +114,10 @@ fn files_made_in_the_workspace_belong_to_the_caller() {
 #[test]
 fn the_user_is_who_was_asked_for() {
     on_each_engine(|engine, home| {
-        for (user, wanted) in [("1234:77", "1234:77"), ("5", "5:5"), ("root", "0:0"), ("image", "0:0")] {
+        // Where there is no image, there is nobody else than the caller.
+        let callers = fosse::sys::process::effective_ids();
+        let images = if engine.is_native() { format!("{}:{}", callers.0, callers.1) } else { "0:0".into() };
+        for (user, wanted) in [("1234:77", "1234:77"), ("5", "5:5"), ("root", "0:0"), ("image", &images)] {
             let output = home.run(engine, &["--no-workspace", "--user", user], &["sh", "-c", "echo $(id -u):$(id -g)"]);
             assert_eq!(stdout(&output).trim(), wanted, "{engine:?} {output:?}");
         }
@@ -203,10 +209,13 @@ fn mounts_show_what_they_should_and_read_only_means_it() {
 
 #[test]
 fn everything_from_the_command_on_belongs_to_it() {
-    on_docker(|home| {
-        let output = home.fosse(["run", "--image", IMAGE, "echo", "--image", "-n", "--", "x"]);
+    on_native_and_docker(|engine, home| {
+        // The default runtime is the one that this is about.
+        let image: &[&str] = if engine.is_native() { &[] } else { &["--image", IMAGE] };
+        let output = home.fosse([&["run"], image, &["echo", "--image", "-n", "--", "x"]].concat());
         assert_eq!(stdout(&output), "--image -n -- x\n", "{output:?}");
-        let output = home.run(Engine::Docker, &[], &["sh", "-c", "printf '[%s]' \"$@\"", "sh", "", "a b", "-x"]);
+        assert_eq!(home.newest()["runtime"], engine.name());
+        let output = home.run(engine, &[], &["sh", "-c", "printf '[%s]' \"$@\"", "sh", "", "a b", "-x"]);
         assert_eq!(stdout(&output), "[][a b][-x]");
     });
 }
@@ -258,15 +267,17 @@ fn limits_are_kept() {
 fn a_command_killed_for_memory_says_so() {
     on_each_engine(|engine, home| {
         let hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
-        let output = home.run(engine, &["--memory", "16m", "--no-workspace", "--keep"], &hog);
+        let mut options = vec!["--memory", "16m", "--no-workspace"];
+        // For the engine to be asked afterwards.
+        options.extend((!engine.is_native()).then_some("--keep"));
+        let output = home.run(engine, &options, &hog);
         assert_eq!(code(&output), 137, "{engine:?} {output:?}");
         let record = home.newest();
         // fosse's own init counts for itself. What an engine does not know is not claimed: podman on cgroup v1 never does, and docker loses the event
         // when the exit overtakes it.
         let container = format!("fosse-{}", home.newest_id());
-        let known =
-            engine.says(["container", "inspect", "--format", "{{.State.OOMKilled}}", &container]).trim() == "true";
-        let wanted = if known || home.carrier == Carrier::Init { "oom" } else { "exited" };
+        let known = || engine.says(["container", "inspect", "--format", "{{.State.OOMKilled}}", &container]) == "true";
+        let wanted = if home.carrier == Carrier::Init || known() { "oom" } else { "exited" };
         assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some(wanted)), "{record}");
         assert_eq!(code(&home.fosse(["destroy", &home.newest_id()])), 0);
     });
@@ -274,12 +285,12 @@ fn a_command_killed_for_memory_says_so() {
 
 #[test]
 fn the_id_file_is_written_before_the_command_starts_and_never_overwritten() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let file = home.workspace().join("id");
         let options = ["--id-file", file.to_str().unwrap()];
-        let output = home.run(Engine::Docker, &options, &["cat", "/workspace/id"]);
+        let output = home.run(engine, &options, &["cat", "/workspace/id"]);
         assert_eq!(stdout(&output).trim(), home.newest_id(), "{output:?}");
-        let again = home.run(Engine::Docker, &options, &["true"]);
+        let again = home.run(engine, &options, &["true"]);
         assert_eq!(code(&again), 125);
         assert_eq!(home.list().len(), 1, "nothing was created");
     });
@@ -287,15 +298,15 @@ fn the_id_file_is_written_before_the_command_starts_and_never_overwritten() {
 
 #[test]
 fn a_name_belongs_to_one_live_run_and_is_free_again_at_its_end() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["--name", "web"], "read x; exec sleep 1000");
-        let second = home.run(Engine::Docker, &["--name", "web"], &["true"]);
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["--name", "web"], "read x; exec sleep 1000");
+        let second = home.run(engine, &["--name", "web"], &["true"]);
         assert_eq!(code(&second), 125);
         assert!(stderr(&second).contains("in use"), "{second:?}");
         assert_eq!(home.list().len(), 1);
         assert_eq!(code(&home.fosse(["stop", "web"])), 0);
         client.output();
-        assert_eq!(code(&home.run(Engine::Docker, &["--name", "web"], &["true"])), 0);
+        assert_eq!(code(&home.run(engine, &["--name", "web"], &["true"])), 0);
         let newest = home.fosse(["inspect", "web"]);
         assert!(stdout(&newest).contains("\"exit_code\": 0"), "a name means the newest run: {newest:?}");
     });
@@ -303,7 +314,7 @@ fn a_name_belongs_to_one_live_run_and_is_free_again_at_its_end() {
 
 #[test]
 fn a_kept_container_stays_until_it_is_destroyed() {
-    on_each_engine(|engine, home| {
+    on_each_real_engine(|engine, home| {
         let options = ["--keep", "--network", "private"];
         assert_eq!(code(&home.run(engine, &options, &["true"])), 0);
         assert_eq!(home.objects(engine).len(), 2, "{engine:?}");
@@ -334,14 +345,33 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
     });
 }
 
+/// What it would do to the host is all there, in the order of doing, for people and for programs.
+#[test]
+fn a_dry_run_of_a_native_run_prints_the_steps_and_touches_nothing() {
+    on_native(|home| {
+        let output = home.run(Engine::Native, &["--dry-run", "-e", "TOKEN=hunter2", "--network", "none"], &["true"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        let plan = stdout(&output);
+        let place = |words: &str| plan.find(words).unwrap_or_else(|| panic!("no {words:?} in {plan}"));
+        let order =
+            ["unshare user", "unshare mount,pid,ipc,uts,cgroup,net", "loopback", "/workspace", "enter", "seccomp"];
+        assert!(order.map(place).is_sorted(), "{plan}");
+        assert!(!plan.contains("hunter2"), "{plan}");
+        let json = home.run(Engine::Native, &["--dry-run", "--json", "-e", "TOKEN=hunter2"], &["true"]);
+        let plan: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!((plan["schema"].as_i64(), plan["runtime"].as_str()), (Some(1), Some("native")));
+        assert!(!plan.to_string().contains("hunter2"));
+        assert!(!home.state().exists() && !home.dir.join("run").exists(), "nothing was made");
+    });
+}
+
 /// X10: the words on stderr come in their order, and a script sees none of them.
 #[test]
 fn x10_started_is_said_before_the_first_byte_and_only_when_asked() {
-    on_docker(|home| {
-        let quiet = home.run(Engine::Docker, &[], &["echo", "x"]);
+    on_native_and_docker(|engine, home| {
+        let quiet = home.run(engine, &[], &["echo", "x"]);
         assert_eq!((stdout(&quiet).as_str(), stderr(&quiet).as_str()), ("x\n", ""));
-        let mut command =
-            home.run_cmd(Engine::Docker, &["-v", "--name", "told"], &["sh", "-c", "echo first >&2; exit 4"]);
+        let mut command = home.run_cmd(engine, &["-v", "--name", "told"], &["sh", "-c", "echo first >&2; exit 4"]);
         command.stdout(Stdio::null());
         let output = crate::support::finish(command);
         let id = home.newest_id();

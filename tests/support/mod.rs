@@ -76,6 +76,15 @@ impl Engine {
         }
     }
 
+    /// The options with which `fosse run` runs a command here. The built-in sandbox has the host's programs.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Engine::Native => &["--runtime", "native"],
+            Engine::Docker => &["--runtime", "docker", "--image", IMAGE],
+            Engine::Podman => &["--runtime", "podman", "--image", IMAGE],
+        }
+    }
+
     pub fn is_native(self) -> bool {
         self == Engine::Native
     }
@@ -144,25 +153,45 @@ impl Carrier {
 
 /// Runs the body wherever runs can take place, with either carrier.
 pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
-    on_engines(Engine::ALL, &Carrier::BOTH, body);
+    on_all_of(Engine::ALL, &Carrier::BOTH, body);
 }
 
 /// Runs the body wherever runs can take place, with one carrier.
 pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
-    on_engines(Engine::ALL, &[carrier], body);
+    on_all_of(Engine::ALL, &[carrier], body);
 }
 
-/// Runs the body natively and on docker with either carrier: promises that depend little on where a run takes place.
+/// Runs the body on each real engine, with either carrier: promises about what an engine keeps.
+pub fn on_each_real_engine(body: impl Fn(Engine, &Home)) {
+    on_all_of(&[Engine::Docker, Engine::Podman], &Carrier::BOTH, body);
+}
+
+/// Runs the body on each real engine, with one carrier.
+pub fn on_each_real_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    on_all_of(&[Engine::Docker, Engine::Podman], &[carrier], body);
+}
+
+/// Runs the body natively, and on docker with either carrier: promises that do not depend on which engine it is.
 pub fn on_native_and_docker(body: impl Fn(Engine, &Home)) {
-    on_engines(&Engine::ALL[..Engine::ALL.len() - 1], &Carrier::BOTH, body);
+    for carrier in Carrier::BOTH {
+        on_native_and_docker_with(carrier, &body);
+    }
 }
 
 /// Runs the body natively and on docker, with one carrier.
 pub fn on_native_and_docker_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
-    on_engines(&Engine::ALL[..Engine::ALL.len() - 1], &[carrier], body);
+    let engines: Vec<Engine> = Engine::ALL.iter().copied().filter(|engine| *engine != Engine::Podman).collect();
+    on_all_of(&engines, &[carrier], body);
 }
 
-fn on_engines(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Home)) {
+/// Runs the body natively, if that is possible here.
+pub fn on_native(body: impl Fn(&Home)) {
+    if cfg!(target_os = "linux") && Engine::Native.available() {
+        body(&Home::new());
+    }
+}
+
+fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Home)) {
     for carrier in carriers {
         for engine in engines.iter().filter(|engine| engine.carriers().contains(carrier)) {
             if engine.available() {
@@ -265,12 +294,9 @@ impl Home {
         finish(self.cmd(args))
     }
 
-    /// `fosse run` of a command line on an engine, with options. The built-in sandbox has the host's programs.
+    /// `fosse run` of a command line on an engine, with options.
     pub fn run_cmd(&self, engine: Engine, options: &[&str], command: &[&str]) -> Command {
-        let mut args = vec!["run", "--runtime", engine.name()];
-        if !engine.is_native() {
-            args.extend(["--image", IMAGE]);
-        }
+        let mut args = [&["run"], engine.options()].concat();
         args.extend(options);
         args.push("--");
         args.extend(command);
@@ -313,6 +339,24 @@ impl Home {
 
     pub fn logs(&self, run: &str) -> Output {
         self.fosse(["logs", run])
+    }
+
+    /// The host's number of the owner of the newest run.
+    pub fn owner(&self) -> i32 {
+        let lock = self.state().join("runs").join(self.newest_id()).join("owner.lock");
+        let holder: Value = serde_json::from_slice(&fs::read(lock).unwrap()).unwrap();
+        holder["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("no pid: {holder}"))
+    }
+
+    /// The host's number of PID 1 in the place of the newest run, which lives.
+    pub fn init_of(&self, engine: Engine) -> i32 {
+        if engine.is_native() {
+            let children = processes::children(self.owner()).into_iter().map(|(pid, _)| pid);
+            let mut inits = children.filter(|pid| processes::status_field(*pid, "NSpid").ends_with("\t1"));
+            return inits.next().expect("the owner has no init");
+        }
+        let name = format!("fosse-{}", self.newest_id());
+        engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()
     }
 
     pub fn instance(&self) -> Option<String> {
@@ -516,6 +560,15 @@ fn collect(
             into.lock().unwrap().extend_from_slice(&buffer[..count]);
         }
     })
+}
+
+/// Freezes the place of the newest run, as a stranger may, or lets it go on. Of a sandbox that is its init.
+pub fn pause(home: &Home, engine: Engine, freeze: bool) {
+    if engine.is_native() {
+        return kill(home.init_of(engine), if freeze { STOP } else { CONT });
+    }
+    let verb = if freeze { "pause" } else { "unpause" };
+    assert!(engine.call([verb, &format!("fosse-{}", home.newest_id())]).status.success(), "{verb}");
 }
 
 /// Sends a signal to a process of this test.

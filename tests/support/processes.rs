@@ -43,7 +43,8 @@ pub fn inside(shown: &str, lines: &[String]) -> Vec<String> {
         variables.any(|variable| lines.iter().any(|line| line.as_bytes() == variable))
             || roots.any(|root| root.contains(shown) && !root.contains("own-engine"))
     };
-    all().filter(is_inside).map(|pid| format!("{pid} {}", name(pid))).collect()
+    let command = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+    all().filter(is_inside).map(|pid| format!("{pid} {}", command(pid))).collect()
 }
 
 /// The number in front of an entry of [`naming`].

@@ -3,10 +3,10 @@
 //!
 //! The builder enters the namespaces and forks PID 1. That one is the owner's child, not the builder's: the kernel
 //! kills it when its owner ends, and the builder is needed no more. Only where control groups are to be taken away
-//! at the end does the builder stay, as a guard that outlives both.
+//! at the end is there a guard in between, which outlives both.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -17,6 +17,7 @@ use super::root::Root;
 use crate::base::time::Deadline;
 use crate::sys::fd::pipe;
 use crate::sys::linux::epoll::{Epoll, Interest};
+use crate::sys::linux::init::reap;
 use crate::sys::linux::namespace::{self, Parent};
 use crate::sys::linux::{caps, seccomp};
 use crate::sys::process::{Pid, PidHandle, wait_unreaped};
@@ -32,26 +33,31 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let socket = namespace::take_stdin()?;
     let steps: Vec<Step> = report::read(&socket)?;
     let (outside, inside): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_outside);
-    let mut made = Made::default();
-    let built = each(&socket, &outside, |step| build(step, &mut made));
-    let Made { groups, doors, counter } = made;
-    if built.is_err() {
-        take_away(&groups);
+    let (groups, outside): (Vec<_>, Vec<_>) = outside.into_iter().partition(|step| matches!(step, Step::Group(_)));
+    let mut limits = Limits::default();
+    if !groups.is_empty() {
+        // What is made from here on is taken away also if the owner ends now.
+        namespace::outlive_parent()?;
     }
-    built?;
-    let parent = if groups.is_empty() { Parent::Grandparent } else { Parent::This };
+    let made = each(&socket, &groups, |step| limits.make(step));
+    if made.is_err() {
+        take_away(&limits.groups);
+    }
+    made?;
+    let guard = if limits.groups.is_empty() { None } else { Some(leave_a_guard(&socket, &limits.groups)?) };
+    each(&socket, &outside, build)?;
     let (wait, go) = pipe()?;
-    let Some(first) = namespace::fork(parent)? else {
+    let Some(first) = namespace::fork(Parent::Grandparent)? else {
         drop(go);
-        become_first(&socket, &wait, &doors, &inside)?;
-        return Ok((socket, counter));
+        become_first(&socket, &wait, &limits.doors, &inside)?;
+        return Ok((socket, limits.counter));
     };
     drop(wait);
+    if let Some(guard) = guard {
+        File::from(guard).write_all(&first.number().to_le_bytes())?;
+    }
     report::write(&socket, &Report::Begun(first.number()))?;
     drop(go);
-    if !groups.is_empty() {
-        guard(first, &socket, &groups)?;
-    }
     std::process::exit(0)
 }
 
@@ -70,24 +76,28 @@ fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
 
 /// The control groups, and their files that are needed when this process is somebody else.
 #[derive(Default)]
-struct Made {
+struct Limits {
     groups: Vec<Group>,
     /// Where PID 1 enters them.
     doors: Vec<File>,
     counter: Option<File>,
 }
 
+impl Limits {
+    fn make(&mut self, step: &Step) -> io::Result<()> {
+        let Step::Group(group) = step else { return Err(io::ErrorKind::InvalidInput.into()) };
+        cgroup::make(group)?;
+        self.groups.push(group.clone());
+        self.doors.push(cgroup::door(group)?);
+        let counter = cgroup::oom_counter(group).and_then(|path| File::open(path).ok());
+        self.counter = self.counter.take().or(counter);
+        Ok(())
+    }
+}
+
 /// A step of the builder's.
-fn build(step: &Step, made: &mut Made) -> io::Result<()> {
+fn build(step: &Step) -> io::Result<()> {
     match step {
-        Step::Group(group) => {
-            cgroup::make(group)?;
-            made.groups.push(group.clone());
-            made.doors.push(cgroup::door(group)?);
-            let counter = cgroup::oom_counter(group).and_then(|path| File::open(path).ok());
-            made.counter = made.counter.take().or(counter);
-            Ok(())
-        }
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
         Step::UserNamespace { uid, gid } => {
             namespace::leave_groups();
@@ -100,7 +110,7 @@ fn build(step: &Step, made: &mut Made) -> io::Result<()> {
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.
 fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step]) -> io::Result<()> {
-    io::Read::read(&mut File::from(wait.try_clone()?), &mut [0])?;
+    File::from(wait.try_clone()?).read(&mut [0]).map(drop)?;
     namespace::die_with_parent()?;
     // An owner that ended before that request will send no signal, and its end of the socket is closed.
     if socket::is_at_its_end(socket) {
@@ -135,9 +145,28 @@ fn settle(step: &Step, root: &mut Option<Root>) -> io::Result<()> {
     }
 }
 
-/// Waits for the end of PID 1, which it brings about if the owner ends, and takes the control groups away.
-fn guard(first: Pid, socket: &UnixStream, groups: &[Group]) -> io::Result<()> {
-    namespace::outlive_parent()?;
+/// Goes on as a child, and leaves a process behind that is nobody else and nowhere else than the owner is: it can
+/// take the control groups away. It is told the number of PID 1, whose parent it is, on the pipe.
+fn leave_a_guard(socket: &UnixStream, groups: &[Group]) -> io::Result<OwnedFd> {
+    let (told, tell) = pipe()?;
+    let Some(builder) = namespace::fork(Parent::This)? else {
+        namespace::die_with_parent()?;
+        return Ok(tell);
+    };
+    drop(tell);
+    let guarded = guard(builder, File::from(told), socket);
+    take_away(groups);
+    std::process::exit(i32::from(guarded.is_err()))
+}
+
+/// Waits for the end of PID 1, and brings it about if the owner ends.
+fn guard(builder: Pid, mut told: File, socket: &UnixStream) -> io::Result<()> {
+    let mut number = [0; 4];
+    let begun = told.read_exact(&mut number);
+    wait_unreaped(builder)?;
+    reap(builder)?;
+    begun?;
+    let first = Pid::new(i32::from_le_bytes(number)).ok_or(io::ErrorKind::InvalidData)?;
     let handle = PidHandle::open(first)?;
     let mut epoll = Epoll::new()?;
     epoll.add(&handle, 0, Interest::READ)?;
@@ -152,10 +181,7 @@ fn guard(first: Pid, socket: &UnixStream, groups: &[Group]) -> io::Result<()> {
             }
         }
     }
-    wait_unreaped(first)?;
-    crate::sys::linux::init::reap(first)?;
-    take_away(groups);
-    Ok(())
+    reap(first)
 }
 
 fn take_away(groups: &[Group]) {

@@ -2,7 +2,7 @@
 //! inside, where names are resolved. Everything is looked up here and nothing is changed.
 //!
 //! *Shown* is what the sandbox lays below its overlays: every directory at the root except those that it has of its
-//! own ([`OWN`]). A path in an answer is a real one: no part of it is a link.
+//! own (`OWN`). A path in an answer is a real one: no part of it is a link.
 //!
 //! Known limits. A network file system is not searched for what only root may read, since every look would be a
 //! question to a server. A socket that was bound with a relative name is not found by that name. A directory of
@@ -19,7 +19,6 @@ mod tests;
 mod tops;
 mod unreadable;
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -109,10 +108,12 @@ fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
     let mounts = Mounts::parse(&table);
     let names = root.list(Path::new("/")).map_err(|error| explain("/", &error))?;
     let hidden = hidden::find(root, asked, &names, &mounts)?;
-    let paths: HashSet<PathBuf> = hidden.iter().map(|hidden| hidden.path.clone()).collect();
-    let resolver = resolver(root, &hidden);
+    let tops = tops::find(root, names, &mounts, &hidden);
+    let resolver = resolver(root, &hidden, &tops);
+    // Where an empty directory stands there is nothing left to hide.
+    let hidden = hidden.into_iter().filter(|hidden| !tops::is_emptied(&tops, &hidden.path)).collect();
     let devices = DEVICES.into_iter().filter(|name| is_device(&root.at(&Path::new("/dev").join(name)))).collect();
-    Ok(Host { tops: tops::find(root, names, &mounts, &paths), hidden, resolver, devices })
+    Ok(Host { tops, hidden, resolver, devices })
 }
 
 /// Whether a path, a real one, is below a directory that the sandbox shows.
@@ -122,9 +123,10 @@ fn is_shown(path: &Path) -> bool {
 }
 
 /// Where names are resolved, if that file would be missing inside.
-fn resolver(root: &Root, hidden: &[Hidden]) -> Option<PathBuf> {
+fn resolver(root: &Root, hidden: &[Hidden], tops: &[Entry]) -> Option<PathBuf> {
     let real = root.real(Path::new("/etc/resolv.conf"))?;
-    let missing = !is_shown(&real) || hidden.iter().any(|hidden| real.starts_with(&hidden.path));
+    let is_hidden = hidden.iter().any(|hidden| real.starts_with(&hidden.path));
+    let missing = !is_shown(&real) || is_hidden || tops::is_emptied(tops, &real);
     (missing && root.at(&real).is_file()).then_some(real)
 }
 

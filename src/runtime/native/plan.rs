@@ -372,3 +372,6 @@ impl fmt::Display for Step {
         f.write_str(&crate::base::error::one_line(&words.join(" ")))
     }
 }
+
+#[cfg(test)]
+mod tests;

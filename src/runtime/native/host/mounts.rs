@@ -103,10 +103,11 @@ impl Mounts {
     /// Under which other, shown paths the same files are visible, because their file system or a directory of it is
     /// mounted there too: bind mounts, a volume with all its subvolumes, the other root of an image-based system.
     pub fn mirrors<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
-        let mut by_device: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        // By what is mounted, so that each path asks for its ancestors only, however many mounts there are.
+        let mut by_root: HashMap<(&[u8], &[u8]), Vec<usize>> = HashMap::new();
         for (index, mount) in self.all.iter().enumerate() {
             if (is_shown(&mount.point) || mount.point == Path::new("/")) && !mount.is_pseudo() {
-                by_device.entry(&mount.device).or_default().push(index);
+                by_root.entry((&mount.device, mount.root.as_os_str().as_bytes())).or_default().push(index);
             }
         }
         let mut found = Vec::new();
@@ -114,10 +115,12 @@ impl Mounts {
             let Some(index) = self.of(path) else { continue };
             let own = &self.all[index];
             let inside = own.root.join(path.strip_prefix(&own.point).unwrap_or(path));
-            for other in by_device.get(own.device.as_slice()).into_iter().flatten().filter(|other| **other != index) {
-                let other = &self.all[*other];
-                if let Ok(rest) = inside.strip_prefix(&other.root) {
-                    let mirror = if rest.as_os_str().is_empty() { other.point.clone() } else { other.point.join(rest) };
+            for above in inside.ancestors() {
+                let others = by_root.get(&(own.device.as_slice(), above.as_os_str().as_bytes()));
+                for other in others.into_iter().flatten().filter(|other| **other != index) {
+                    // Joining nothing would add a slash, which is a path's last byte nowhere else.
+                    let rest = inside.strip_prefix(above).unwrap_or(Path::new(""));
+                    let mirror: PathBuf = self.all[*other].point.iter().chain(rest.iter()).collect();
                     found.extend((mirror != path).then_some(mirror));
                 }
             }
@@ -246,7 +249,8 @@ mod tests {
         };
         assert_eq!(found("/home"), ["/mnt/all/@home"]);
         assert_eq!(found("/home/u"), ["/data/u"]);
-        assert_eq!(found("/etc/keys"), ["/mnt/all/@/etc/keys", "/srv/keys"]);
+        // The mount that holds least comes first.
+        assert_eq!(found("/etc/keys"), ["/srv/keys", "/mnt/all/@/etc/keys"]);
         assert_eq!(found("/etc/shadow"), ["/mnt/all/@/etc/shadow"]);
         // A neighbour whose name only begins like it is another.
         assert_eq!(found("/etc/keys2"), ["/mnt/all/@/etc/keys2"]);

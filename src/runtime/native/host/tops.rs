@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::mounts::{Mounts, ancestors};
 use super::real::Root;
-use super::{Entry, Kind, OWN, is_shown};
+use super::{Entry, Hidden, Kind, OWN, is_shown};
 
 /// At most so many entries come from directories that are taken apart: each is a mount of its own.
 pub const ENTRIES_MAX: usize = 1500;
@@ -19,7 +19,8 @@ pub const DEPTH_MAX: usize = 6;
 type Names = Vec<(OsString, FileType)>;
 
 /// The root's entries, of its `names`.
-pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &HashSet<PathBuf>) -> Vec<Entry> {
+pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &[Hidden]) -> Vec<Entry> {
+    let hidden = hidden.iter().map(|hidden| hidden.path.as_os_str().as_bytes()).collect();
     let names: Names = names.into_iter().filter(|(name, _)| !OWN.iter().any(|own| name == *own)).collect();
     let mut tops = Tops { root, mounts, hidden, above: HashSet::new(), apart: HashMap::new() };
     tops.mark();
@@ -27,10 +28,25 @@ pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &HashSet<PathBuf
     tops.entries(Path::new("/"), &names)
 }
 
+/// Whether an empty directory stands for one that a path leads through, so that the path is not there inside.
+pub fn is_emptied(tops: &[Entry], path: &Path) -> bool {
+    let mut entries = tops;
+    let mut parts = path.iter().skip(1);
+    while let Some(part) = parts.next() {
+        let Ok(at) = entries.binary_search_by(|entry| entry.name.as_os_str().cmp(part)) else { return false };
+        match &entries[at].kind {
+            Kind::Split(below) => entries = below,
+            Kind::Empty => return parts.next().is_some(),
+            Kind::Directory | Kind::ReadOnly | Kind::Link(_) | Kind::File => return false,
+        }
+    }
+    false
+}
+
 struct Tops<'h> {
     root: &'h Root,
     mounts: &'h Mounts,
-    hidden: &'h HashSet<PathBuf>,
+    hidden: HashSet<&'h [u8]>,
     /// The directories that have a mount somewhere below.
     above: HashSet<&'h [u8]>,
     /// What those hold that are taken apart; nothing if this user cannot read it.
@@ -44,6 +60,9 @@ impl<'h> Tops<'h> {
     fn mark(&mut self) {
         for point in self.mounts.points().filter(|point| is_shown(point)) {
             for above in ancestors(point) {
+                if self.above.contains(above) {
+                    continue;
+                }
                 if self.is_empty_anyway(above) {
                     break;
                 }
@@ -53,7 +72,7 @@ impl<'h> Tops<'h> {
     }
 
     fn is_empty_anyway(&self, path: &[u8]) -> bool {
-        self.mounts.is_pseudo(path) || self.hidden.contains(Path::new(std::ffi::OsStr::from_bytes(path)))
+        self.mounts.is_pseudo(path) || self.hidden.contains(path)
     }
 
     fn is_above(&self, path: &Path) -> bool {
@@ -117,6 +136,33 @@ impl<'h> Tops<'h> {
                 entries if entries.is_empty() => Some(Kind::Empty),
                 entries => Some(Kind::Split(entries)),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_an_empty_directory_is_not_there() {
+        let entry = |name: &str, kind: Kind| Entry { name: name.into(), kind };
+        let below = vec![entry("e", Kind::Empty), entry("f", Kind::File)];
+        let tops = [entry("a", Kind::Directory), entry("b", Kind::Empty), entry("c", Kind::Split(below))];
+        for (path, wanted) in [
+            ("/a/x", false),
+            ("/b", false),
+            ("/b/x", true),
+            ("/b/x/y", true),
+            ("/c", false),
+            ("/c/e", false),
+            ("/c/e/x", true),
+            ("/c/f", false),
+            ("/c/g/x", false),
+            ("/d/x", false),
+            ("/", false),
+        ] {
+            assert_eq!(is_emptied(&tops, Path::new(path)), wanted, "{path}");
         }
     }
 }

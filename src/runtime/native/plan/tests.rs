@@ -1,0 +1,160 @@
+use super::*;
+use crate::base::id::RunId;
+use crate::runtime::native::host::Hidden;
+use crate::runtime::spec::Cover;
+
+fn spec() -> Spec {
+    Spec {
+        id: RunId::parse("0123456789ab").unwrap(),
+        instance: String::new(),
+        image: String::new(),
+        command: vec!["true".into()],
+        interactive: false,
+        workdir: Some("/workspace".into()),
+        user: User::Ids { uid: 7, gid: 8, host_ids: false },
+        env: Vec::new(),
+        env_file: PathBuf::new(),
+        mounts: vec![mount("/src/ws", "/workspace")],
+        covers: Vec::new(),
+        memory: None,
+        cpus_milli: None,
+        pids: None,
+        network: Network::Open,
+        log_max: 0,
+        allow_userns: false,
+        keep: false,
+        own_init: None,
+    }
+}
+
+fn mount(source: &str, target: &str) -> Mount {
+    Mount { source: source.into(), target: target.into(), read_only: false }
+}
+
+fn host() -> Host {
+    let entry = |name: &str, kind| Entry { name: name.into(), kind };
+    let lib = Kind::Split(vec![entry("lib", Kind::Directory), entry("big", Kind::ReadOnly), entry("f", Kind::File)]);
+    let tops = vec![
+        entry("bin", Kind::Link("usr/bin".into())),
+        entry("media", Kind::Empty),
+        entry("usr", Kind::Directory),
+        entry("var", lib),
+    ];
+    let hidden = vec![Hidden { path: "/usr/secret".into(), directory: false }];
+    Host { tops, hidden, resolver: None, devices: vec!["null"] }
+}
+
+fn wanted() -> Wanted {
+    Wanted { groups: Vec::new(), processes: None, caller: (7, 8), allow_namespaces: false }
+}
+
+fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(ToString::to_string).collect()
+}
+
+fn at(lines: &[String], line: &str) -> usize {
+    lines.iter().position(|known| known == line).unwrap_or_else(|| panic!("no {line:?} in {lines:#?}"))
+}
+
+#[test]
+fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
+    let spec = Spec { covers: vec![Cover { target: "/workspace/state".into() }], ..spec() };
+    let steps = plan(&spec, &host(), &wanted());
+    let lines = lines(&steps);
+    let order = [
+        "unshare user 7:8",
+        "unshare mount,pid,ipc,uts,cgroup",
+        "tmpfs /",
+        "overlay /usr",
+        "private /var/tmp",
+        "mount proc /proc",
+        "no-namespaces",
+        "read-only /proc/sys",
+        "hide /usr/secret",
+        "bind /src/ws /workspace",
+        "hide /workspace/state",
+        "enter",
+        "workdir /workspace",
+        "no-privileges",
+        "seccomp",
+    ];
+    let places: Vec<usize> = order.iter().map(|line| at(&lines, line)).collect();
+    assert!(places.is_sorted(), "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "seccomp");
+    // The builder's steps come first, and it has all of its own.
+    let outside = steps.iter().take_while(|step| step.is_outside()).count();
+    assert_eq!((outside, steps.iter().filter(|step| step.is_outside()).count()), (2, 2));
+}
+
+#[test]
+fn what_the_root_holds_is_shown_each_in_its_way() {
+    let lines = lines(&plan(&spec(), &host(), &wanted()));
+    let wanted = [
+        "link usr/bin /bin",
+        "directory 0755 /media",
+        "overlay /usr",
+        "directory as-is /var",
+        "overlay /var/lib",
+        "overlay /var/big",
+        "bind-read-only /var/f /var/f",
+    ];
+    let from = at(&lines, wanted[0]);
+    assert_eq!(lines[from..from + wanted.len()], wanted);
+}
+
+#[test]
+fn who_the_command_is() {
+    let ids = |uid, gid| User::Ids { uid, gid, host_ids: false };
+    for (user, caller, expected) in [
+        (ids(7, 8), (7, 8), vec!["unshare user 7:8"]),
+        (User::Image, (7, 8), vec!["unshare user 7:8"]),
+        // Another number inside is the caller outside.
+        (ids(0, 0), (7, 8), vec!["unshare user 0:0"]),
+        (ids(0, 0), (0, 0), vec!["unshare user 0:0"]),
+        // Only root can be somebody else.
+        (ids(7, 8), (0, 0), vec!["become 7:8", "unshare user 7:8"]),
+    ] {
+        assert_eq!(lines(&identity(user, caller)), expected, "{user:?} {caller:?}");
+    }
+}
+
+#[test]
+fn a_network_of_its_own_has_a_loopback_interface() {
+    let none = lines(&plan(&Spec { network: Network::None, ..spec() }, &host(), &wanted()));
+    assert!(at(&none, "unshare mount,pid,ipc,uts,cgroup,net") < at(&none, "loopback"));
+    assert!(!lines(&plan(&spec(), &host(), &wanted())).contains(&"loopback".to_owned()));
+}
+
+#[test]
+fn mounts_are_put_into_those_that_hold_them_and_nothing_is_made_there() {
+    let mounts = [mount("/a", "/workspace/x/y"), mount("/b", "/other"), mount("/c", "/workspace")];
+    let binds = self::mounts(&mounts);
+    let places: Vec<_> = binds.iter().map(|bind| (bind.path.to_str().unwrap(), bind.make)).collect();
+    assert_eq!(places, [("/other", true), ("/workspace", true), ("/workspace/x/y", false)]);
+}
+
+#[test]
+fn a_directory_is_made_for_the_command_except_in_what_is_shared() {
+    let make = |workdir: &str| {
+        let steps = plan(&Spec { workdir: Some(workdir.into()), ..spec() }, &host(), &wanted());
+        steps.iter().find_map(|step| if let Step::Workdir { make, .. } = step { Some(*make) } else { None })
+    };
+    assert_eq!((make("/new"), make("/workspace/new")), (Some(true), Some(false)));
+}
+
+#[test]
+fn user_namespaces_can_be_allowed() {
+    let lines = lines(&plan(&spec(), &host(), &Wanted { allow_namespaces: true, ..wanted() }));
+    assert!(!lines.contains(&"no-namespaces".to_owned()));
+    assert_eq!(lines.last().unwrap(), "seccomp allow-namespaces");
+}
+
+#[test]
+fn a_plan_can_be_sent() {
+    let spec = Spec { mounts: vec![mount("/a\n b", "/c")], ..spec() };
+    let steps = plan(&spec, &host(), &wanted());
+    let text = serde_json::to_string(&steps).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Step>>(&text).unwrap(), steps);
+    // On one line, whatever the names.
+    assert!(lines(&steps).iter().all(|line| !line.contains('\n')));
+}

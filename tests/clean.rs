@@ -36,7 +36,7 @@ fn ended_runs_go_and_live_ones_stay() {
 #[test]
 fn two_state_directories_on_one_engine_do_not_know_each_other() {
     on_each_engine(|engine, home| {
-        let other = Home::new();
+        let other = home.another();
         // The built-in sandbox keeps no objects, and has no network that it could keep.
         let network = if engine.is_native() { "none" } else { "private" };
         let client = other.start(engine, &["--network", network], "exec sleep 1000");

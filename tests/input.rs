@@ -114,6 +114,11 @@ fn what_an_engine_cannot_carry_is_refused_and_not_changed() {
         let args = [OsStr::new("run"), OsStr::new("--image"), OsStr::new(IMAGE), OsStr::new("echo"), odd];
         assert_refused(home, &home.fosse(args), 125, "an argument that is not UTF-8");
     });
+    on_native(|home| {
+        let output =
+            home.cmd(["run", "--runtime", "native", "printf", "%s"]).arg(OsStr::from_bytes(b"\xff\xfe")).output();
+        assert_eq!(output.unwrap().stdout, b"\xff\xfe", "where no engine is in between, nothing is lost");
+    });
 }
 
 #[test]

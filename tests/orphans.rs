@@ -48,7 +48,7 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
                 verbs = vec![verbs[(at + usize::from(engine == Engine::Podman)) % 3]];
             }
             for verb in verbs {
-                let home = Home::with(place.carrier);
+                let home = place.another();
                 let file = home.dir.join("id");
                 let options = [
                     "--name",
@@ -114,7 +114,7 @@ fn a_finisher_that_dies_is_followed_by_another() {
 fn killed_at_random_the_output_so_far_is_kept_and_nothing_stays() {
     on_each_engine(|engine, place| {
         for round in 0..repeat(20) {
-            let home = &Home::with(place.carrier);
+            let home = &place.another();
             let mut command = home.run_cmd(
                 engine,
                 &["--network", "none"],

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    CONT, Client, Engine, HUP, INT, QUIT, TERM, TSTP, USR1, code, fosse, on_docker, on_each_engine, on_native,
+    CONT, Client, Engine, HUP, INT, QUIT, TERM, TSTP, USR1, code, on_docker, on_each_engine, on_native,
     on_native_and_docker, process_state, repeat, stdout, wait_until,
 };
 
@@ -89,7 +89,8 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     on_native_and_docker(|engine, home| {
         let command = home.run_cmd(engine, &[], &["sh", "-c", "echo ready; exec sleep 1000"]);
         let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh", fosse()]).args(command.get_args());
+        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(home.program()).args(command.get_args());
+        home.belongs(&mut shell);
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),

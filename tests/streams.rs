@@ -72,7 +72,8 @@ fn a_closed_stdout_does_not_disturb_the_command() {
     on_native_and_docker(|engine, home| {
         let script = format!(r#""$0" run {} -- sh -c 'echo lost; exit 3' >&-"#, engine.options().join(" "));
         let mut command = Command::new("sh");
-        command.args(["-c", &script, crate::support::fosse()]).current_dir(home.workspace());
+        command.args(["-c", &script]).arg(home.program()).current_dir(home.workspace());
+        home.belongs(&mut command);
         for (name, value) in home.cmd([""; 0]).get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -190,6 +191,7 @@ fn a_full_disk_under_the_log_never_ends_the_run() {
         let state = home.state();
         fs::create_dir(&state).unwrap();
         let Some(_mount) = TinyDisk::mount(&state, "1m") else { return };
+        home.give(&state);
         let output = home.run(engine, &[], &["sh", "-c", "dd if=/dev/zero bs=64k count=64; exit 5"]);
         assert_eq!((code(&output), output.stdout.len()), (5, 64 << 16), "{}", stderr(&output));
         assert!(stderr(&output).contains("fosse: recording the output failed: No space left"), "{output:?}");

@@ -186,8 +186,8 @@ pub fn on_native_and_docker_with(carrier: Carrier, body: impl Fn(Engine, &Home))
 
 /// Runs the body natively, if that is possible here.
 pub fn on_native(body: impl Fn(&Home)) {
-    if cfg!(target_os = "linux") && Engine::Native.available() {
-        body(&Home::new());
+    if cfg!(target_os = "linux") {
+        on_all_of(&[Engine::Native], &[Carrier::Init], |_, home| body(home));
     }
 }
 
@@ -197,8 +197,28 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
             if engine.available() {
                 body(*engine, &Home::with(*carrier));
             }
+            if engine.is_native() && unprivileged() {
+                body(*engine, &Home::of_user(Some(USER)));
+            }
         }
     }
+}
+
+/// A user without any rights, whom nobody knows.
+const USER: u32 = 54_321;
+
+/// Whether native runs are to be tested as that user, too: where these tests are root's.
+fn unprivileged() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    if fosse::sys::process::effective_ids().0 != 0 || std::env::var_os("FOSSE_TEST_NATIVE").is_some_and(|v| v == "0") {
+        return false;
+    }
+    let try_it = || Home::of_user(Some(USER)).run(Engine::Native, &[], &["true"]).status.success();
+    let possible = *POSSIBLE.get_or_init(try_it);
+    if !possible {
+        left_out("a user without rights cannot make a native sandbox here");
+    }
+    possible
 }
 
 /// Runs the body on docker, if it is there, with either carrier.
@@ -220,12 +240,20 @@ pub fn fosse() -> &'static str {
     env!("CARGO_BIN_EXE_fosse")
 }
 
+/// Whether everybody can execute a file, as far as modes say.
+fn others_can_execute(file: &Path) -> bool {
+    let mut way = file.ancestors().filter(|path| !path.as_os_str().is_empty());
+    way.all(|path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
+}
+
 /// Directories of one test's own. Dropping it finishes and removes its runs, and fails the test if something of
 /// them is left.
 pub struct Home {
     pub dir: PathBuf,
     /// What carries its runs.
     pub carrier: Carrier,
+    /// Whose runs these are; those of the user whose test this is if nobody is named.
+    pub user: Option<u32>,
 }
 
 impl Home {
@@ -234,13 +262,59 @@ impl Home {
     }
 
     pub fn with(carrier: Carrier) -> Self {
+        Home::make(carrier, None)
+    }
+
+    /// Of another user's, which only root can make.
+    pub fn of_user(user: Option<u32>) -> Self {
+        Home::make(Carrier::Init, user)
+    }
+
+    /// One more of the same kind.
+    pub fn another(&self) -> Self {
+        Home::make(self.carrier, self.user)
+    }
+
+    fn make(carrier: Carrier, user: Option<u32>) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
-        let home = Home { dir, carrier };
+        let home = Home { dir, carrier, user };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+            home.give(&dir);
+        }
+        if user.is_some() && !others_can_execute(Path::new(fosse())) {
+            let program = home.dir.join("fosse");
+            fs::hard_link(fosse(), &program).or_else(|_| fs::copy(fosse(), &program).map(drop)).unwrap();
         }
         home
+    }
+
+    /// Whose runs these are: user and group.
+    pub fn ids(&self) -> (u32, u32) {
+        self.user.map_or_else(fosse::sys::process::effective_ids, |user| (user, user))
+    }
+
+    /// Makes what is below the home, and everything on the way to it, belong to its user.
+    pub fn give(&self, path: &Path) {
+        let ours = path.ancestors().take_while(|path| path.starts_with(&self.dir));
+        for path in ours.filter(|_| self.user.is_some()) {
+            std::os::unix::fs::lchown(path, self.user, self.user).unwrap();
+        }
+    }
+
+    /// Makes a command its user's.
+    pub fn belongs<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        use std::os::unix::process::CommandExt;
+        match self.user {
+            Some(user) => command.uid(user).gid(user),
+            None => command,
+        }
+    }
+
+    /// The program under test, where this home's user can execute it.
+    pub fn program(&self) -> PathBuf {
+        Some(self.dir.join("fosse")).filter(|file| file.exists()).unwrap_or_else(|| fosse().into())
     }
 
     pub fn state(&self) -> PathBuf {
@@ -260,6 +334,7 @@ impl Home {
         let path = self.dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
+        self.give(&path);
         path
     }
 
@@ -272,7 +347,8 @@ impl Home {
 
     /// The program with arguments, in this home: nothing of the caller's settings reaches it.
     pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(fosse());
+        let mut command = Command::new(self.program());
+        self.belongs(&mut command);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FOSSE_") || name.to_string_lossy().starts_with("XDG_") {
                 command.env_remove(&name);

@@ -9,7 +9,7 @@
 //! | [`process`] | child programs under a deadline: the only place that starts one |
 //! | [`wire`] | the shapes that are stored or sent: the record, the owner's requests and replies |
 //! | [`http`] | the server side of HTTP/1.1 as values: bytes to requests, responses to bytes, who may ask |
-//! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, docker and podman |
+//! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, the native sandbox, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
 //! | `init` | PID 1 for a container (Linux): one thread that starts, signals, reaps, and executes commands for who asks |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |

@@ -519,7 +519,27 @@ fn the_manual_is_well_formed() {
 
 #[test]
 fn the_manual_refers_to_pages_that_exist() {
-    let others = ["docker", "podman", "head", "jq", "machine-id", "nohup"];
+    let others = [
+        "cgroups",
+        "chroot",
+        "clone3",
+        "docker",
+        "getrlimit",
+        "head",
+        "jq",
+        "machine-id",
+        "namespaces",
+        "nohup",
+        "open_by_handle_at",
+        "podman",
+        "prctl",
+        "seccomp",
+        "su",
+        "sudo",
+        "tmpfs",
+        "unshare",
+        "user_namespaces",
+    ];
     let pages = all_pages();
     for page in &pages {
         for line in read(page).lines() {

@@ -247,7 +247,7 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__run)
-            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --timeout --grace --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
+            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --allow-userns --timeout --grace --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -43,12 +43,12 @@ complete -c fosse -n "__fish_fosse_needs_command" -f -a "init" -d 'Be PID 1: sta
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s n -l name -d 'Name of the run, unique among live ones [default: generated]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s w -l workspace -d 'Directory mounted read-write at /workspace [default: the current one]' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l workdir -d 'Working directory inside [default: /workspace]' -r
-complete -c fosse -n "__fish_fosse_using_subcommand run" -l runtime -d 'What provides the place: auto, native, docker, podman, apple' -r
-complete -c fosse -n "__fish_fosse_using_subcommand run" -l image -d 'Image to run in; a missing one is pulled' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l runtime -d 'What provides the place: auto, native, docker, podman, apple [default: auto]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l image -d 'Image to run in; a missing one is pulled [default: none, the host\'s own programs]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s e -l env -d 'Set a variable inside; KEY alone copies the caller\'s' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l env-file -d 'Read variables from a file, one KEY[=VALUE] a line' -r -F
-complete -c fosse -n "__fish_fosse_using_subcommand run" -s m -l mount -d 'Make a file or directory of the host visible' -r
-complete -c fosse -n "__fish_fosse_using_subcommand run" -l user -d 'User inside: caller, image, root, UID[:GID] [default: caller with a workspace, else image]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -s m -l mount -d 'Make a file or directory of the host visible at a path inside' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l user -d 'User inside: caller, image, root, UID[:GID] [default: caller; in an image without a workspace: image]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l memory -d 'Limit of memory, swap included' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l cpus -d 'Limit of processors, such as 1.5' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l pids -d 'Limit of processes and threads' -r
@@ -60,7 +60,8 @@ complete -c fosse -n "__fish_fosse_using_subcommand run" -l label -d 'Attach a l
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l id-file -d 'Write the run\'s id to this new file before the command starts' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l no-workspace -d 'Mount no workspace'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s i -l interactive -d 'Give the command this program\'s stdin'
-complete -c fosse -n "__fish_fosse_using_subcommand run" -l keep -d 'Let container and network stay, stopped, until destroy or clean'
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l allow-userns -d 'Let the command make user namespaces, in the native runtime'
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l keep -d 'Let an engine\'s container and network stay, stopped, until destroy or clean'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l dry-run -d 'Print the plan and touch nothing'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l json -d 'With --dry-run: print the plan as JSON'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'

@@ -83,10 +83,10 @@ pub struct Run {
     /// Give the command this program's stdin
     #[arg(short, long)]
     pub interactive: bool,
-    /// What provides the place: auto, native, docker, podman, apple
+    /// What provides the place: auto, native, docker, podman, apple [default: auto]
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<String>,
-    /// Image to run in; a missing one is pulled
+    /// Image to run in; a missing one is pulled [default: none, the host's own programs]
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// Set a variable inside; KEY alone copies the caller's
@@ -95,10 +95,10 @@ pub struct Run {
     /// Read variables from a file, one KEY[=VALUE] a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Make a file or directory of the host visible
+    /// Make a file or directory of the host visible at a path inside
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub mount: Vec<OsString>,
-    /// User inside: caller, image, root, UID[:GID] [default: caller with a workspace, else image]
+    /// User inside: caller, image, root, UID[:GID] [default: caller; in an image without a workspace: image]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// Limit of memory, swap included
@@ -128,7 +128,7 @@ pub struct Run {
     /// Attach a label to the record
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-    /// Let container and network stay, stopped, until destroy or clean
+    /// Let an engine's container and network stay, stopped, until destroy or clean
     #[arg(long)]
     pub keep: bool,
     /// Write the run's id to this new file before the command starts

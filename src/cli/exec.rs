@@ -22,7 +22,7 @@ use crate::base::time::Deadline;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View};
 use crate::run::{control, owner};
-use crate::runtime::{Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
+use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
@@ -76,8 +76,10 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, pat
             return patience.start_another(stream, start, runtime.limits().change);
         }
     }
-    let channel =
-        runtime.exec(exec).map_err(|error| failed(&error).hint("fosse doctor tells whether the engine works"))?;
+    let channel = runtime.exec(exec).map_err(|error| match &error {
+        runtime::Error::Forbidden { hint, .. } => failed(&error).hint(hint.clone()),
+        _ => failed(&error).hint("fosse doctor tells whether the engine works"),
+    })?;
     Ok(Begun::Started(Arc::from(channel)))
 }
 
@@ -204,7 +206,8 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
 fn user_of(text: &str, record: &Record, runtime: &dyn Runtime, container: &str) -> Result<Option<String>> {
     let choice = user::parse(text).map_err(Error::Usage)?;
     let user = user::resolve(choice, runtime)?;
-    if user.describe() == record.user {
+    // Without an image it means the run's own user.
+    if user.describe() == record.user || (user == User::Image && record.image.is_none()) {
         return Ok(None);
     }
     match user {

@@ -57,6 +57,10 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         None if kind == Kind::Native => String::new(),
         None => return Err(mistake("no image is given").hint("--image IMAGE says what to run in")),
     };
+    if args.allow_userns && kind != Kind::Native {
+        let why = format!("--allow-userns is not for {}: its engine decides about user namespaces", kind.as_str());
+        return Err(mistake(why).hint("leave it out, or --runtime native without an image"));
+    }
     let mut mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
     let (pins, covers) = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
     mounts.extend(pins);

@@ -40,6 +40,13 @@ pub fn effective_ids() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
+/// Names this process for who lists processes (PR_SET_NAME, prctl(2)); 15 bytes of it are kept.
+#[cfg(target_os = "linux")]
+pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: a string that ends in NUL, and is copied.
+    cerr(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
 /// Blocks until the child has ended, and leaves it a zombie: its number stays taken, so a signal sent before
 /// it is reaped cannot hit a stranger (waitid(2), WNOWAIT).
 pub fn wait_unreaped(pid: Pid) -> io::Result<()> {

@@ -20,7 +20,7 @@ use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::reap;
 use crate::sys::linux::namespace::{self, Parent};
 use crate::sys::linux::{caps, seccomp};
-use crate::sys::process::{Pid, PidHandle, wait_unreaped};
+use crate::sys::process::{Pid, PidHandle, set_name, wait_unreaped};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
 
@@ -31,6 +31,7 @@ const REMOVAL: std::time::Duration = std::time::Duration::from_secs(5);
 /// file that counts kills for memory; an error was told to the owner.
 pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let socket = namespace::take_stdin()?;
+    set_name(c"fosse-init")?;
     let steps: Vec<Step> = report::read(&socket)?;
     let (outside, inside): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_outside);
     let (groups, outside): (Vec<_>, Vec<_>) = outside.into_iter().partition(|step| matches!(step, Step::Group(_)));

@@ -158,6 +158,9 @@ impl Runtime for Native {
             let why = "the native runtime has nothing that could be kept: a sandbox ends with its command";
             return unfit(why, "what is to stay belongs in the workspace");
         }
+        if spec.pids.is_some_and(|pids| pids < 2) {
+            return unfit("--pids 1 leaves no room for a command beside its init", "--pids 2 or more");
+        }
         self.limiting(spec).map(drop)
     }
 
@@ -197,7 +200,10 @@ impl Runtime for Native {
     }
 
     fn exec(&self, _exec: &Exec) -> Result<Box<dyn Channel>> {
-        Err(Native::refused("the owner of the run does not answer"))
+        Err(Error::Forbidden {
+            why: "the owner of the run does not answer, and there is no other way in".into(),
+            hint: "fosse stop ends a run whose owner is frozen".into(),
+        })
     }
 
     fn image_user(&self, _container: &str, _deadline: Deadline) -> Result<String> {

@@ -71,6 +71,9 @@ pub enum Step {
         /// The path, outside and inside.
         #[serde(with = "path")]
         path: PathBuf,
+        /// What is put into it later and may be made there. In what the overlay shows, only the host's owner of a
+        /// directory could make something; what keeps the changes is the caller's.
+        holds: Vec<Bind>,
     },
     /// Shows something of the host.
     Bind(Bind),
@@ -174,15 +177,18 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     steps.extend(wanted.processes.map(|most| Step::Processes { most }));
     steps.extend(network.then_some(Step::Loopback));
     steps.push(Step::Root);
+    let binds = mounts(&spec.mounts);
     for entry in &host.tops {
-        show(Path::new("/"), entry, &mut steps);
+        show(Path::new("/"), entry, &binds, &mut steps);
     }
     own_directories(&mut steps);
     devices(host, &mut steps);
     kernel_views(wanted.allow_namespaces, &mut steps);
     steps.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
     steps.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
-    steps.extend(mounts(&spec.mounts).into_iter().map(Step::Bind));
+    // Its parent is the host's, so it is put over what is there, or over what hides that.
+    steps.push(Step::Private { path: "/var/tmp".into() });
+    steps.extend(binds.into_iter().map(Step::Bind));
     steps.extend(spec.covers.iter().map(|cover| Step::Hide { path: cover.target.clone() }));
     steps.push(Step::Enter);
     let workdir = PathBuf::from(spec.workdir.as_deref().unwrap_or("/"));
@@ -205,16 +211,19 @@ fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
 }
 
 /// What the host's root holds.
-fn show(parent: &Path, entry: &Entry, steps: &mut Vec<Step>) {
+fn show(parent: &Path, entry: &Entry, binds: &[Bind], steps: &mut Vec<Step>) {
     let path = parent.join(&entry.name);
     match &entry.kind {
         // The kernel says whether what is too large to be taken apart can be written.
-        Kind::Directory | Kind::ReadOnly => steps.push(Step::Overlay { path }),
+        Kind::Directory | Kind::ReadOnly => {
+            let holds = binds.iter().filter(|bind| bind.make && bind.path.starts_with(&path)).cloned().collect();
+            steps.push(Step::Overlay { path, holds });
+        }
         Kind::Empty => steps.push(directory(path, 0o755)),
         Kind::Split(entries) => {
             steps.push(Step::Directory { path: path.clone(), mode: None });
             for entry in entries {
-                show(&path, entry, steps);
+                show(&path, entry, binds, steps);
             }
         }
         Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
@@ -240,8 +249,6 @@ fn own_directories(steps: &mut Vec<Step>) {
     ] {
         steps.push(directory(path, mode));
     }
-    // Its parent is the host's, so it is put over what is there.
-    steps.push(Step::Private { path: "/var/tmp".into() });
 }
 
 fn devices(host: &Host, steps: &mut Vec<Step>) {
@@ -333,7 +340,7 @@ impl Step {
             Step::Directory { path, mode: Some(mode) } => list(&[&"directory", &format!("{mode:04o}"), path]),
             Step::Directory { path, mode: None } => list(&[&"directory", &"as-is", path]),
             Step::Link { path, target } => list(&[&"link", target, path]),
-            Step::Overlay { path } => list(&[&"overlay", path]),
+            Step::Overlay { path, .. } => list(&[&"overlay", path]),
             Step::Bind(bind) if bind.read_only => list(&[&"bind-read-only", &bind.source, &bind.path]),
             Step::Bind(bind) => list(&[&"bind", &bind.source, &bind.path]),
             Step::Private { path } => list(&[&"private", path]),

@@ -59,7 +59,10 @@ pub fn pieces(caller: (u32, u32), deadline: Deadline) -> Vec<Piece> {
     let mut pieces = vec![tried("user namespaces", &with(&[]), "this user can make namespaces")];
     if pieces[0].result.is_ok() {
         pieces.push(tried("sandbox", &basic(caller), "root directory, /proc, no privileges, system call filter"));
-        pieces.push(overlay(&with(&[Step::Root, Step::Overlay { path: "/usr".into() }, Step::Enter]), deadline));
+        pieces.push(overlay(
+            &with(&[Step::Root, Step::Overlay { path: "/usr".into(), holds: Vec::new() }, Step::Enter]),
+            deadline,
+        ));
         let network = [namespaces(caller, true), vec![Step::Loopback]].concat();
         pieces.push(tried("network namespace", &network, "--network none works"));
     }

@@ -70,8 +70,8 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path } => {
-                if !work.overlay(path)? {
+            Step::Overlay { path, holds } => {
+                if !work.overlay(path, holds)? {
                     self.read_only.push(path.clone());
                 }
                 Ok(())
@@ -119,13 +119,15 @@ impl Work {
     }
 
     /// Whether an overlay could be had.
-    fn overlay(&mut self, path: &Path) -> io::Result<bool> {
+    fn overlay(&mut self, path: &Path, holds: &[Bind]) -> io::Result<bool> {
         let place = look_up(self.host.as_fd(), path, Links::Refused)?;
         self.uppers += 1;
         let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
         // The root of an overlay has the mode of its upper directory.
         mount::make_directory(self.scratch.as_fd(), Path::new(&upper), permissions(place.as_fd())?)?;
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
+        let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
+        holds.iter().try_for_each(|bind| self.prepare(bind, path, place.as_fd(), kept.as_fd()))?;
         let lower = escaped(&Path::new("/old").join(path.strip_prefix("/").unwrap_or(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
@@ -137,6 +139,36 @@ impl Work {
         let tree = Tree::copy_of(place.as_fd())?;
         tree.restrict(Attributes { read_only: true, ..OPEN })?;
         tree.attach(target.as_fd()).map(|()| false)
+    }
+
+    /// Makes, in what keeps the changes of an overlay, what something is mounted on later and the host does not have.
+    fn prepare(&self, bind: &Bind, top: &Path, lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> io::Result<()> {
+        let below = bind.path.strip_prefix(top).unwrap_or(Path::new(""));
+        // What is there is taken as it is, and what is no directory, or a link, leads where it leads.
+        let is_missing = |path: &Path| match look_up(lower, path, Links::Refused) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        let Some(source) = existing(look_up(self.host.as_fd(), &bind.source, Links::Refused))? else { return Ok(()) };
+        if below.as_os_str().is_empty() || !is_missing(below) {
+            return Ok(());
+        }
+        let mut way: Vec<&Path> = below.ancestors().filter(|way| !way.as_os_str().is_empty()).collect();
+        way.reverse();
+        for part in way {
+            let mode = look_up(lower, part, Links::Refused).and_then(|part| permissions(part.as_fd())).unwrap_or(0o755);
+            let made = if part == below && !mount::is_directory(mount::mode_of(source.as_fd())?) {
+                mount::make_file(upper, part, 0o644)
+            } else {
+                mount::make_directory(upper, part, mode)
+            };
+            match made {
+                // Another mount has needed it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     fn bind(&self, bind: &Bind) -> io::Result<()> {

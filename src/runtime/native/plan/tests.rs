@@ -1,3 +1,5 @@
+//! Plans of a made-up host, as values.
+
 use super::*;
 use crate::base::id::RunId;
 use crate::runtime::native::host::Hidden;
@@ -66,11 +68,11 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
         "unshare mount,pid,ipc,uts,cgroup",
         "tmpfs /",
         "overlay /usr",
-        "private /var/tmp",
         "mount proc /proc",
         "no-namespaces",
         "read-only /proc/sys",
         "hide /usr/secret",
+        "private /var/tmp",
         "bind /src/ws /workspace",
         "hide /workspace/state",
         "enter",

@@ -362,6 +362,10 @@ impl Home {
             .env("HOME", self.dir.join("home"))
             .current_dir(self.workspace())
             .stdin(Stdio::null());
+        if self.user.is_some() {
+            // Whoever has no rights has no engine: podman would start one in the home, and leave it there.
+            command.env("FOSSE_DOCKER", self.dir.join("none")).env("FOSSE_PODMAN", self.dir.join("none"));
+        }
         command
     }
 
@@ -427,9 +431,11 @@ impl Home {
     /// The host's number of PID 1 in the place of the newest run, which lives.
     pub fn init_of(&self, engine: Engine) -> i32 {
         if engine.is_native() {
-            let children = processes::children(self.owner()).into_iter().map(|(pid, _)| pid);
-            let mut inits = children.filter(|pid| processes::status_field(*pid, "NSpid").ends_with("\t1"));
-            return inits.next().expect("the owner has no init");
+            // Its parent is the owner, or whoever takes the control groups away.
+            let children = |of: i32| processes::children(of).into_iter().map(|(pid, _)| pid);
+            let below = children(self.owner()).flat_map(|child| children(child).chain([child]));
+            let is_first = |pid: &i32| processes::status_field(*pid, "NSpid").ends_with("\t1");
+            return below.filter(is_first).last().expect("the place has no init");
         }
         let name = format!("fosse-{}", self.newest_id());
         engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()

@@ -46,46 +46,37 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
         for (at, moment) in MOMENTS.iter().filter(passed).enumerate() {
             // Every moment meets every verb, somewhere.
             let turn = at + usize::from(engine == Engine::Podman) + 2 * usize::from(place.user.is_some());
-            for verb in [verbs[turn % 3]] {
-                let home = place.another();
-                let file = home.dir.join("id");
-                let options = [
-                    "--name",
-                    "dies",
-                    "--network",
-                    network,
-                    "-e",
-                    "SECRET=hunter2",
-                    "--id-file",
-                    file.to_str().unwrap(),
-                ];
-                let mut command = home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]);
-                command.env("FOSSE_FAILPOINT", moment);
-                let output = crate::support::finish(command);
-                assert_eq!(output.status.code(), None, "{moment}: it was not killed: {output:?}");
-                for record in home.list() {
-                    let late = matches!(*moment, "final" | "cleaned");
-                    assert_eq!(record["reason"], if late { "exited" } else { "orphaned" }, "{moment} {record}");
-                    assert_eq!(record["state"], "failed");
-                    let waited = home.fosse(["wait", "dies"]);
-                    assert_eq!(code(&waited), if late { 3 } else { 125 }, "{moment} {waited:?}");
-                }
-                finish_by(&home, verb);
-                if matches!(*moment, "output-synced" | "final" | "cleaned") && verb == "stop" {
-                    assert_eq!(stdout(&home.logs("dies")), "said\n", "{moment}");
-                }
-                if matches!(*moment, "named" | "filled") {
-                    // Before there was a run: only a file of the name and a directory in the making can be left.
-                    assert_eq!(code(&home.fosse(["clean"])), 0);
-                    assert_eq!(home.temporary_files(), Vec::<std::path::PathBuf>::new(), "{moment}");
-                }
-                // Its name is free again.
-                assert_eq!(code(&home.run(engine, &["--name", "dies"], &["true"])), 0, "{moment} {verb}");
-                if matches!(*moment, "final" | "cleaned") {
-                    assert_eq!(code(&home.fosse(["clean"])), 0);
-                }
-                home.assert_nothing_left();
+            let verb = verbs[turn % 3];
+            let home = place.another();
+            let file = home.dir.join("id");
+            let options =
+                ["--name", "dies", "--network", network, "-e", "SECRET=hunter2", "--id-file", file.to_str().unwrap()];
+            let mut command = home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]);
+            command.env("FOSSE_FAILPOINT", moment);
+            let output = crate::support::finish(command);
+            assert_eq!(output.status.code(), None, "{moment}: it was not killed: {output:?}");
+            for record in home.list() {
+                let late = matches!(*moment, "final" | "cleaned");
+                assert_eq!(record["reason"], if late { "exited" } else { "orphaned" }, "{moment} {record}");
+                assert_eq!(record["state"], "failed");
+                let waited = home.fosse(["wait", "dies"]);
+                assert_eq!(code(&waited), if late { 3 } else { 125 }, "{moment} {waited:?}");
             }
+            finish_by(&home, verb);
+            if matches!(*moment, "output-synced" | "final" | "cleaned") && verb == "stop" {
+                assert_eq!(stdout(&home.logs("dies")), "said\n", "{moment}");
+            }
+            if matches!(*moment, "named" | "filled") {
+                // Before there was a run: only a file of the name and a directory in the making can be left.
+                assert_eq!(code(&home.fosse(["clean"])), 0);
+                assert_eq!(home.temporary_files(), Vec::<std::path::PathBuf>::new(), "{moment}");
+            }
+            // Its name is free again.
+            assert_eq!(code(&home.run(engine, &["--name", "dies"], &["true"])), 0, "{moment} {verb}");
+            if matches!(*moment, "final" | "cleaned") {
+                assert_eq!(code(&home.fosse(["clean"])), 0);
+            }
+            home.assert_nothing_left();
         }
     });
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, code, on_docker, on_each_engine, on_each_real_engine, on_native,
+    Carrier, Client, Engine, Home, IMAGE, KILL, TERM, code, on_docker, on_each_engine, on_each_real_engine, on_native,
     on_native_and_docker, repeat, stderr, stdout,
 };
 
@@ -267,29 +267,38 @@ fn limits_are_kept() {
 #[test]
 fn limits_of_a_sandbox_are_kept_by_a_control_group_that_goes_with_it() {
     on_native(|home| {
-        let options = ["--memory", "64m", "--cpus", "0.5", "--pids", "33", "--network", "none"];
         if refuses_limits(home) {
             return;
         }
-        let client = home.start(Engine::Native, &options, "exec sleep 1000");
-        let groups = control_groups(home.init_of(Engine::Native));
-        let read = |file: &str| groups.iter().find_map(|dir| fs::read_to_string(dir.join(file)).ok());
-        let either = |file: &str, older: &str| read(file).or_else(|| read(older)).unwrap_or_default().trim().to_owned();
-        assert_eq!(either("memory.max", "memory.limit_in_bytes"), "67108864", "{groups:?}");
-        assert_eq!(either("pids.max", "pids.max"), "33", "{groups:?}");
-        let quota = read("cpu.max").unwrap_or_else(|| {
-            let older = |file: &str| read(file).unwrap_or_default().trim().to_owned();
-            format!("{} {}", older("cpu.cfs_quota_us"), older("cpu.cfs_period_us"))
-        });
-        let numbers: Vec<u64> = quota.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        assert_eq!(numbers[0] * 2, numbers[1], "{quota}");
-        assert_eq!(code(&home.fosse(["stop", &home.newest_id()])), 0);
-        client.output();
-        let own = groups.iter().filter(|dir| dir.to_string_lossy().contains("fosse"));
-        let left: Vec<_> = own.clone().filter(|dir| dir.exists()).collect();
-        assert!(own.count() > 0 && left.is_empty(), "{left:?} of {groups:?}");
-        home.assert_nothing_left();
+        for ending in [TERM, KILL] {
+            limited(home, ending);
+        }
     });
+}
+
+fn limited(home: &Home, ending: i32) {
+    let options = ["--memory", "64m", "--cpus", "0.5", "--pids", "33", "--network", "none"];
+    let client = home.start(Engine::Native, &options, "exec sleep 1000");
+    let groups = control_groups(home.init_of(Engine::Native));
+    let read = |file: &str| groups.iter().find_map(|dir| fs::read_to_string(dir.join(file)).ok());
+    let either = |file: &str, older: &str| read(file).or_else(|| read(older)).unwrap_or_default().trim().to_owned();
+    assert_eq!(either("memory.max", "memory.limit_in_bytes"), "67108864", "{groups:?}");
+    assert_eq!(either("pids.max", "pids.max"), "33", "{groups:?}");
+    let quota = read("cpu.max").unwrap_or_else(|| {
+        let older = |file: &str| read(file).unwrap_or_default().trim().to_owned();
+        format!("{} {}", older("cpu.cfs_quota_us"), older("cpu.cfs_period_us"))
+    });
+    let numbers: Vec<u64> = quota.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert_eq!(numbers[0] * 2, numbers[1], "{quota}");
+    client.signal(ending);
+    client.output();
+    if ending == KILL {
+        assert_eq!(code(&home.fosse(["stop", &home.newest_id()])), 0);
+    }
+    let own = groups.iter().filter(|dir| dir.to_string_lossy().contains("fosse"));
+    let left: Vec<_> = own.clone().filter(|dir| dir.exists()).collect();
+    assert!(own.count() > 0 && left.is_empty(), "{left:?} of {groups:?}");
+    home.assert_nothing_left();
 }
 
 /// Who may make no control group is told so, and nothing runs without the limit that was asked for.

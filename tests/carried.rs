@@ -166,6 +166,7 @@ fn a_killed_clients_command_is_gone_within_two_seconds() {
                 "trap '' TERM HUP; (setsid sleep 1000 &); while :; do sleep 1; done",
             );
             let init = home.init_of(engine);
+            assert!(!home.insiders().is_empty(), "who looks for what is left inside sees nothing");
             client.signal(KILL);
             let since = Instant::now();
             wait_until("its place is gone", || !fs::exists(format!("/proc/{init}")).unwrap_or(false));

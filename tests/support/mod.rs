@@ -433,9 +433,9 @@ impl Home {
         if engine.is_native() {
             // Its parent is the owner, or whoever takes the control groups away.
             let children = |of: i32| processes::children(of).into_iter().map(|(pid, _)| pid);
-            let below = children(self.owner()).flat_map(|child| children(child).chain([child]));
+            let mut below = children(self.owner()).flat_map(|child| children(child).chain([child]));
             let is_first = |pid: &i32| processes::status_field(*pid, "NSpid").ends_with("\t1");
-            return below.filter(is_first).last().expect("the place has no init");
+            return below.find(is_first).expect("the place has no init");
         }
         let name = format!("fosse-{}", self.newest_id());
         engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()

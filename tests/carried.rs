@@ -6,18 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::own_engine::OwnEngine;
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, KILL, code, kill, on_docker_with, on_each_engine_with, repeat, stderr,
-    stdout, wait_until,
+    Carrier, Client, Engine, Home, IMAGE, KILL, code, kill, on_docker_with, on_each_engine_with,
+    on_each_real_engine_with, on_native, on_native_and_docker_with, pause, repeat, stderr, stdout, wait_until,
 };
 
 fn on_engines(body: impl Fn(Engine, &Home)) {
     on_each_engine_with(Carrier::Init, body);
-}
-
-/// The host's number of the init in the place of the newest run.
-fn init_of(home: &Home, engine: Engine) -> i32 {
-    let name = format!("fosse-{}", home.newest_id());
-    engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()
 }
 
 fn io(home: &Home) -> String {
@@ -78,7 +72,7 @@ fn a_command_can_neither_speak_as_init_nor_reach_into_it() {
         for signal in KILL STOP SEGV ABRT BUS FPE ILL TRAP SYS; do kill -$signal 1; done
         exit 42"#;
     let tool = with_program_of_the_host("curl");
-    on_engines(|engine, home| {
+    on_each_real_engine_with(Carrier::Init, |engine, home| {
         for user in ["root", "1234:1234", "image"] {
             let mut options = vec!["--user", user, "--no-workspace"];
             options.extend(tool.iter().map(String::as_str));
@@ -91,14 +85,34 @@ fn a_command_can_neither_speak_as_init_nor_reach_into_it() {
     });
 }
 
+/// The same where no file of fosse's is inside: the connection is nowhere, and nothing of init can be had.
+#[test]
+fn a_command_in_a_sandbox_can_neither_find_the_channel_nor_reach_into_init() {
+    let script = r#"
+        ls -A /.fosse 2>/dev/null && echo a directory of its own
+        for file in environ maps mem stack auxv; do cat /proc/1/$file >/dev/null 2>&1 && echo "read $file"; done
+        for fd in /proc/1/fd/* /proc/1/exe /proc/1/ns/*; do readlink $fd && echo "$fd"; done 2>/dev/null
+        for dir in root cwd map_files task/1/root; do ls /proc/1/$dir/ 2>/dev/null; done
+        for signal in KILL STOP SEGV ABRT BUS FPE ILL TRAP SYS; do kill -$signal 1; done
+        exit 42"#;
+    on_native(|home| {
+        for user in ["caller", "root", "1234:1234"] {
+            let output = home.run(Engine::Native, &["--user", user], &["sh", "-c", script]);
+            assert_eq!((code(&output), stdout(&output).as_str()), (42, ""), "{user}: {output:?}");
+            assert_eq!(io(home), "init");
+        }
+        home.assert_nothing_left();
+    });
+}
+
 /// A command may lower the limits of who has its user; init lives on and tells the end.
 #[test]
 fn a_command_that_lowers_inits_limits_gains_nothing() {
     let tool = with_program_of_the_host("prlimit");
     on_engines(|engine, home| {
-        let mut options = vec!["--no-workspace"];
-        options.extend(tool.iter().map(String::as_str));
-        let script = "/prlimit --pid 1 --nofile=0:0 --nproc=0:0 --fsize=0:0 --core=0:0 --stack=0:0 || exit 9
+        let mut options = vec!["--no-workspace", "-e", "PATH=/bin:/usr/bin:/"];
+        options.extend(tool.iter().map(String::as_str).filter(|_| !engine.is_native()));
+        let script = "prlimit --pid 1 --nofile=0:0 --nproc=0:0 --fsize=0:0 --core=0:0 --stack=0:0 || exit 9
             sleep 0.2; echo said; exit 42";
         let output = home.run(engine, &options, &["sh", "-c", script]);
         assert_eq!((code(&output), stdout(&output).as_str()), (42, "said\n"), "{engine:?} {output:?}");
@@ -111,10 +125,13 @@ fn a_command_that_lowers_inits_limits_gains_nothing() {
 #[test]
 fn a_command_that_fills_every_limit_can_be_stopped() {
     on_engines(|engine, home| {
-        let script =
-            "trap '' TERM; i=3; while [ $i -lt 60 ]; do eval \"exec $i</dev/null\"; i=$((i+1)); done 2>/dev/null
-            (while :; do sleep 1000 & done) 2>/dev/null; while :; do sleep 1; done";
-        let client = home.start(engine, &["--pids", "20", "--no-workspace"], script);
+        // The host's shell may know descriptors of one digit only.
+        let most = if engine.is_native() { 10 } else { 60 };
+        let script = format!(
+            "ulimit -n {most}; trap '' TERM; i=3; while [ $i -lt {most} ]; do eval \"exec $i</dev/null\"; i=$((i+1)); done
+            (while :; do sleep 1000 & done) 2>/dev/null; while :; do sleep 1; done"
+        );
+        let client = home.start(engine, &["--pids", "20", "--no-workspace"], &script);
         assert_eq!(code(&home.fosse(["stop", "--grace", "1", &home.newest_id()])), 0);
         assert_eq!(code(&client.output()), 137, "{engine:?}");
         let record = home.newest();
@@ -148,7 +165,8 @@ fn a_killed_clients_command_is_gone_within_two_seconds() {
                 &["--no-workspace"],
                 "trap '' TERM HUP; (setsid sleep 1000 &); while :; do sleep 1; done",
             );
-            let init = init_of(home, engine);
+            let init = home.init_of(engine);
+            assert!(!home.insiders().is_empty(), "who looks for what is left inside sees nothing");
             client.signal(KILL);
             let since = Instant::now();
             wait_until("its place is gone", || !fs::exists(format!("/proc/{init}")).unwrap_or(false));
@@ -211,7 +229,7 @@ fn a_lost_owner_loses_no_exit_code() {
 fn an_init_that_is_killed_from_the_host_is_137() {
     on_engines(|engine, home| {
         let client = home.start(engine, &[], "exec sleep 1000");
-        kill(init_of(home, engine), KILL);
+        kill(home.init_of(engine), KILL);
         assert_eq!(code(&client.output()), 137, "{engine:?}");
         let record = home.newest();
         assert_eq!(
@@ -226,10 +244,9 @@ fn an_init_that_is_killed_from_the_host_is_137() {
 /// A place that a stranger froze does not hold a stop up.
 #[test]
 fn a_paused_place_can_be_stopped() {
-    on_docker_with(Carrier::Init, |home| {
-        let client = home.start(Engine::Docker, &[], "exec sleep 1000");
-        let name = format!("fosse-{}", home.newest_id());
-        assert!(Engine::Docker.call(["pause", &name]).status.success());
+    on_native_and_docker_with(Carrier::Init, |engine, home| {
+        let client = home.start(engine, &[], "exec sleep 1000");
+        pause(home, engine, true);
         assert_eq!(code(&home.fosse(["stop", "--grace", "0", &home.newest_id()])), 0);
         assert_eq!(code(&client.output()), 137);
         assert_eq!(home.newest()["reason"], "stopped");
@@ -279,6 +296,9 @@ fn a_run_outlives_its_dockerd() {
 #[test]
 fn a_child_killed_for_memory_is_not_the_command() {
     on_engines(|engine, home| {
+        if engine.is_native() && crate::run::refuses_limits(home) {
+            return;
+        }
         let eat = "tail /dev/zero";
         let output = home.run(engine, &["--memory", "32m", "--no-workspace"], &["sh", "-c", &format!("{eat}; exit 4")]);
         assert_eq!((code(&output), home.newest()["reason"].as_str()), (4, Some("exited")), "{engine:?} {output:?}");
@@ -318,7 +338,7 @@ fn it_serves_where_the_engine_maps_users() {
 /// A root file system that cannot be written, no capability, and no new privileges.
 #[test]
 fn it_serves_in_a_place_that_may_do_nothing() {
-    on_engines(|engine, home| {
+    on_each_real_engine_with(Carrier::Init, |engine, home| {
         let tool = home.script(
             "bin/tool",
             &format!("case $1 in run) shift; exec {0} run --read-only --cap-drop ALL --security-opt no-new-privileges \"$@\";; esac; exec {0} \"$@\"", engine.name()),

@@ -1,14 +1,16 @@
 //! `fosse clean` and `destroy`: what is over goes, what is alive stays, and strangers are never touched.
 
-use crate::support::{Client, Engine, Home, IMAGE, code, on_docker, on_each_engine, stderr, stdout};
+use crate::support::{
+    Client, Engine, Home, IMAGE, code, on_docker, on_each_engine, on_native_and_docker, stderr, stdout,
+};
 
 #[test]
 fn ended_runs_go_and_live_ones_stay() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for name in ["one", "two"] {
-            home.run(Engine::Docker, &["-n", name], &["true"]);
+            home.run(engine, &["-n", name], &["true"]);
         }
-        let client = home.start(Engine::Docker, &["-n", "alive"], "exec sleep 1000");
+        let client = home.start(engine, &["-n", "alive"], "exec sleep 1000");
         let dry = home.fosse(["clean", "--dry-run"]);
         assert_eq!((code(&dry), stdout(&dry).lines().count(), home.list().len()), (0, 2, 3), "{dry:?}");
         let none = home.fosse(["clean", "--older-than", "1h"]);
@@ -34,22 +36,22 @@ fn ended_runs_go_and_live_ones_stay() {
 #[test]
 fn two_state_directories_on_one_engine_do_not_know_each_other() {
     on_each_engine(|engine, home| {
-        let other = Home::new();
-        let client = other.start(engine, &["--network", "private"], "exec sleep 1000");
-        other.run(engine, &["--keep"], &["true"]);
+        let other = home.another();
+        // The built-in sandbox keeps no objects, and has no network that it could keep.
+        let network = if engine.is_native() { "none" } else { "private" };
+        let client = other.start(engine, &["--network", network], "exec sleep 1000");
+        other.run(engine, if engine.is_native() { &[] } else { &["--keep"] }, &["true"]);
         let before = other.objects(engine);
-        assert_eq!(before.len(), 3, "{engine:?}");
+        assert_eq!(before.len(), if engine.is_native() { 0 } else { 3 }, "{engine:?}");
         home.run(engine, &[], &["true"]);
         for what in ["runs", "networks", "all"] {
             assert_eq!(code(&home.fosse(["clean", what])), 0);
         }
         assert_eq!(other.objects(engine), before, "{engine:?}");
         assert_eq!(code(&other.fosse(["stop", &other.newest_id()])), 0);
-        let running = other.list().into_iter().find(|run| run["state"] == "running");
-        if let Some(run) = running {
-            assert_eq!(code(&other.fosse(["stop", run["id"].as_str().unwrap()])), 0);
-        }
-        client.output();
+        let running = other.list().into_iter().find(|run| run["state"] == "running").expect("it runs on");
+        assert_eq!(code(&other.fosse(["stop", running["id"].as_str().unwrap()])), 0);
+        assert_eq!(code(&client.output()), 143, "{engine:?}");
     });
 }
 
@@ -101,11 +103,11 @@ fn a_run_that_does_not_exist_is_an_error_unless_forced() {
 
 #[test]
 fn several_cleans_at_once_agree() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for _ in 0..4 {
-            home.run(Engine::Docker, &[], &["true"]);
+            home.run(engine, &[], &["true"]);
         }
-        let client = home.start(Engine::Docker, &[], "exec sleep 1000");
+        let client = home.start(engine, &[], "exec sleep 1000");
         client.signal(crate::support::KILL);
         client.output();
         let cleans: Vec<Client> = (0..4).map(|_| Client::spawn(home.cmd(["clean"]))).collect();

@@ -1,6 +1,6 @@
 //! Configuration: user < workspace < environment < options; mistakes name file and key.
 
-use crate::support::{Engine, Home, IMAGE, code, finish, on_docker, stderr, stdout};
+use crate::support::{Home, code, finish, on_docker, on_native_and_docker, stderr, stdout};
 
 fn user(home: &Home, text: &str) {
     home.write("home/.config/fosse/config.json", text);
@@ -56,11 +56,10 @@ fn a_higher_layer_wins() {
 
 #[test]
 fn variables_and_labels_of_all_layers_are_merged() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         user(home, r#"{"env": {"A": "user", "B": "user"}, "label": {"l": "user", "m": "user"}}"#);
         workspace(home, r#"{"env": {"B": "workspace", "C": "workspace"}, "label": {"m": "workspace"}}"#);
-        let output =
-            home.run(Engine::Docker, &["-e", "C=option", "--label", "n=option"], &["sh", "-c", "echo $A $B $C"]);
+        let output = home.run(engine, &["-e", "C=option", "--label", "n=option"], &["sh", "-c", "echo $A $B $C"]);
         assert_eq!(stdout(&output), "user workspace option\n", "{output:?}");
         assert_eq!(home.newest()["labels"], serde_json::json!({"l": "user", "m": "workspace", "n": "option"}));
     });
@@ -68,7 +67,7 @@ fn variables_and_labels_of_all_layers_are_merged() {
 
 #[test]
 fn mistakes_name_file_key_and_what_is_allowed_and_never_a_value() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let cases = [
             (r#"{"imagge": "x"}"#, "key \"imagge\" is unknown; allowed are runtime, image"),
             (r#"{"memory": "hunter2"}"#, "key \"memory\" must be a size"),
@@ -80,7 +79,7 @@ fn mistakes_name_file_key_and_what_is_allowed_and_never_a_value() {
         ];
         for (text, words) in cases {
             user(home, text);
-            for (args, wanted) in [(&["run", "--image", IMAGE, "--", "true"][..], 125), (&["clean"], 1)] {
+            for (args, wanted) in [([&["run"], engine.options(), &["true"]].concat(), 125), (vec!["clean"], 1)] {
                 let output = home.fosse(args);
                 assert_eq!(code(&output), wanted, "{text} {output:?}");
                 let said = stderr(&output);
@@ -94,7 +93,7 @@ fn mistakes_name_file_key_and_what_is_allowed_and_never_a_value() {
             std::fs::remove_file(home.user_config()).unwrap();
             if text.contains("hunter2") || text.contains("imagge") {
                 workspace(home, text);
-                let output = home.fosse(["run", "--image", IMAGE, "--", "true"]);
+                let output = home.run(engine, &[], &["true"]);
                 assert!(
                     code(&output) == 125
                         && stderr(&output).contains("fosse.json")
@@ -104,7 +103,7 @@ fn mistakes_name_file_key_and_what_is_allowed_and_never_a_value() {
                 std::fs::remove_file(home.workspace().join("fosse.json")).unwrap();
             }
         }
-        let mut command = home.cmd(["run", "--image", IMAGE, "--", "true"]);
+        let mut command = home.run_cmd(engine, &[], &["true"]);
         command.env("FOSSE_CPUS", "plenty");
         let output = finish(command);
         assert!(
@@ -117,7 +116,7 @@ fn mistakes_name_file_key_and_what_is_allowed_and_never_a_value() {
 /// The workspace is untrusted: its file can neither reach further nor be something else than a file.
 #[test]
 fn a_workspaces_file_cannot_widen_what_a_command_reaches() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for key in [
             "runtime",
             "workspace",
@@ -132,7 +131,7 @@ fn a_workspaces_file_cannot_widen_what_a_command_reaches() {
             "change_timeout",
         ] {
             workspace(home, &format!("{{\"{key}\": \"1\"}}"));
-            let output = home.fosse(["run", "--image", IMAGE, "--", "true"]);
+            let output = home.run(engine, &[], &["true"]);
             assert_eq!(code(&output), 125, "{key}");
             assert!(stderr(&output).contains("may not be set by a workspace"), "{key} {output:?}");
         }
@@ -144,14 +143,14 @@ fn a_workspaces_file_cannot_widen_what_a_command_reaches() {
         std::fs::remove_file(&file).unwrap();
         home.write("elsewhere.json", r#"{"image": "x"}"#);
         std::os::unix::fs::symlink(home.dir.join("elsewhere.json"), &file).unwrap();
-        let output = home.fosse(["run", "--image", IMAGE, "--", "true"]);
+        let output = home.run(engine, &[], &["true"]);
         assert!(code(&output) == 125 && stderr(&output).contains("it is a link"), "{output:?}");
         std::fs::remove_file(&file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
-        let output = home.fosse(["run", "--image", IMAGE, "--", "true"]);
+        let output = home.run(engine, &[], &["true"]);
         assert!(code(&output) == 125 && stderr(&output).contains("not a regular file"), "{output:?}");
         std::fs::remove_file(&file).unwrap();
         std::fs::write(&file, vec![b' '; 300_000]).unwrap();
-        assert_eq!(code(&home.fosse(["run", "--image", IMAGE, "--", "true"])), 125);
+        assert_eq!(code(&home.run(engine, &[], &["true"])), 125);
     });
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, code, finish, on_docker, on_docker_with, snapshot, stderr, stdout, wait_until,
+    Carrier, Client, Engine, Home, IMAGE, code, finish, on_docker, on_docker_with, on_native, on_native_and_docker,
+    snapshot, stderr, stdout, wait_until,
 };
 
 /// A tool that hangs, ignores TERM, and has a child that holds its pipes.
@@ -252,9 +253,9 @@ fn d5_a_thousand_records_cost_no_engine_call_to_list_and_a_few_for_status() {
 /// `list inspect logs wait status doctor` change no byte on disk.
 #[test]
 fn readers_change_no_byte_on_disk() {
-    on_docker(|home| {
-        home.run(Engine::Docker, &["-n", "over"], &["echo", "x"]);
-        let client = home.start(Engine::Docker, &["-n", "live"], "exec sleep 1000");
+    on_native_and_docker(|engine, home| {
+        home.run(engine, &["-n", "over"], &["echo", "x"]);
+        let client = home.start(engine, &["-n", "live"], "exec sleep 1000");
         let before = snapshot(&home.dir);
         for args in [
             &["list"][..],
@@ -340,4 +341,25 @@ fn auto_takes_docker_then_podman_whichever_answers() {
     command.env("DOCKER_HOST", "unix:///nonexistent.sock");
     assert_eq!(code(&finish(command)), 0);
     assert_eq!(home.newest()["runtime"], "podman");
+}
+
+/// Without an image no engine is asked, be there one or not, and nothing of one is in the record.
+#[test]
+fn auto_without_an_image_is_native_and_asks_no_engine() {
+    on_native(|home| {
+        let counting = home.script("counting", "echo \"$1\" >>\"$0.calls\"; exit 1");
+        let output = fosse_with(home, &counting, &["run", "--", "echo", "x"]);
+        assert_eq!((code(&output), stdout(&output).as_str()), (0, "x\n"), "{output:?}");
+        let record = home.newest();
+        assert_eq!((record["runtime"].as_str(), record["io"].as_str()), (Some("native"), Some("init")), "{record}");
+        for key in ["engine", "image", "container_id", "network_id"] {
+            assert!(record.get(key).is_some_and(serde_json::Value::is_null), "{key}: {record}");
+        }
+        for args in [&["stop"][..], &["destroy"]] {
+            let output = fosse_with(home, &counting, &[args, &[&home.newest_id()]].concat());
+            assert_eq!(code(&output), 0, "{args:?} {output:?}");
+        }
+        assert!(!home.dir.join("counting.calls").exists(), "an engine was asked");
+        home.assert_nothing_left();
+    });
 }

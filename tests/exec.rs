@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::own_engine::OwnEngine;
 use crate::support::{
     CONT, Carrier, Client, Engine, Home, IMAGE, STOP, code, finish, kill, on_docker, on_docker_with, on_each_engine,
-    snapshot, stderr, stdout,
+    on_each_real_engine, on_native, on_native_and_docker, snapshot, stderr, stdout,
 };
 
 /// Starts a run called `box` that does nothing.
@@ -193,7 +193,7 @@ fn variables_arrive_and_are_in_no_argument_vector_record_or_file() {
 
 #[test]
 fn user_and_directory_are_the_runs_unless_said_otherwise() {
-    on_each_engine(|engine, home| {
+    on_each_real_engine(|engine, home| {
         let _run = start_box(engine, home, &["--user", "1234", "--workdir", "/tmp"]);
         let show = "echo $(id -u):$(id -g) $(pwd)";
         for (options, wanted) in [
@@ -209,6 +209,28 @@ fn user_and_directory_are_the_runs_unless_said_otherwise() {
         assert_eq!(code(&output), 0, "{output:?}");
         let made = fs::metadata(home.workspace().join("made")).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), fosse::sys::process::effective_ids().0);
+    });
+}
+
+/// A sandbox knows one user: another one is an error, and not somebody else.
+#[test]
+fn a_sandbox_has_no_other_user_than_the_runs() {
+    on_native(|home| {
+        let _run = start_box(Engine::Native, home, &["--user", "1234", "--workdir", "/tmp"]);
+        let show = ["sh", "-c", "echo $(id -u):$(id -g) $(pwd)"];
+        for (options, wanted) in [
+            (&[][..], "1234:1234 /tmp"),
+            (&["--user", "1234"], "1234:1234 /tmp"),
+            // There is no image that could mean somebody else.
+            (&["--user", "image"], "1234:1234 /tmp"),
+            (&["--user", "1234:1234", "--workdir", "/etc"], "1234:1234 /etc"),
+        ] {
+            let output = exec(home, options, &show);
+            assert_eq!((stdout(&output).trim(), code(&output)), (wanted, 0), "{output:?}");
+        }
+        for user in ["root", "7:8", "1234:8"] {
+            assert_refused(&exec(home, &["--user", user], &show), 125, "no other user than the run's");
+        }
     });
 }
 
@@ -230,14 +252,14 @@ fn nothing_is_recorded() {
 
 #[test]
 fn a_run_that_is_not_live_is_refused_with_its_state() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         assert_refused(&exec(home, &[], &["true"]), 125, "no run is called \"box\"");
-        home.run(Engine::Docker, &["-n", "box"], &["false"]);
+        home.run(engine, &["-n", "box"], &["false"]);
         let output = exec(home, &[], &["true"]);
         assert_refused(&output, 125, "failed");
         assert!(stderr(&output).contains("\nhint: "), "{output:?}");
         // One whose owner died.
-        let mut run = home.start(Engine::Docker, &["-n", "lost"], "exec sleep 1000");
+        let mut run = home.start(engine, &["-n", "lost"], "exec sleep 1000");
         kill(run.pid(), 9);
         run.wait();
         assert_refused(&home.fosse(["exec", "lost", "true"]), 125, "lost its owner");
@@ -279,8 +301,8 @@ fn wrong_usage_gives_125() {
         assert_eq!(code(&output), 125, "{args:?} {output:?}");
         assert!(stderr(&output).starts_with("fosse: "), "{output:?}");
     }
-    on_docker(|home| {
-        let _run = start_box(Engine::Docker, home, &[]);
+    on_native_and_docker(|engine, home| {
+        let _run = start_box(engine, home, &[]);
         for options in [&["--user", "bob"][..], &["-e", "=x"], &["-e", "A B=x"]] {
             assert_refused(&exec(home, options, &["true"]), 125, "understanding the options");
         }
@@ -289,8 +311,8 @@ fn wrong_usage_gives_125() {
 
 #[test]
 fn everything_from_the_command_on_is_the_commands() {
-    on_docker(|home| {
-        let _run = start_box(Engine::Docker, home, &[]);
+    on_native_and_docker(|engine, home| {
+        let _run = start_box(engine, home, &[]);
         for args in [
             &["box", "echo", "-i", "--user", "x", "--", "-e"][..],
             &["box", "--", "echo", "-i", "--user", "x", "--", "-e"],
@@ -308,6 +330,12 @@ fn no_owner_is_needed() {
         kill(run.pid(), STOP);
         let output = exec(home, &[], &["echo", "still here"]);
         kill(run.pid(), CONT);
+        if engine.is_native() {
+            // There is no other way in than by the owner: that is said, in bounded time, and hurts nobody.
+            assert_refused(&output, 125, "the owner of the run does not answer");
+            assert_eq!(stdout(&exec(home, &[], &["echo", "still here"])), "still here\n");
+            return;
+        }
         assert_eq!((code(&output), stdout(&output).as_str()), (0, "still here\n"), "{engine:?} {output:?}");
     });
 }

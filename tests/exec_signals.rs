@@ -6,15 +6,23 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
-    Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out, on_docker,
-    on_docker_with, on_each_engine, on_each_engine_with, process_state, processes, repeat, stderr, stdout, wait_until,
+    Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out,
+    on_docker_with, on_each_engine, on_each_engine_with, on_native_and_docker, on_native_and_docker_with, pause,
+    process_state, processes, repeat, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
 fn others(engine: Engine, home: &Home) -> String {
+    let ours = |line: &&str| {
+        !line.is_empty() && !line.contains("init") && !line.contains("sleep 1000") && !line.starts_with("ps ")
+    };
+    if engine.is_native() {
+        let processes = home.insiders();
+        let commands = processes.iter().filter_map(|process| Some(process.split_once(' ')?.1.trim()));
+        return commands.filter(ours).collect::<Vec<_>>().join("\n");
+    }
     let name = format!("fosse-{}", home.newest_id());
     let listed = engine.says(["exec", &name, "ps", "-o", "args"]);
-    let ours = |line: &&str| !line.contains("init") && !line.contains("sleep 1000") && !line.starts_with("ps ");
     listed.lines().skip(1).filter(ours).collect::<Vec<_>>().join("\n")
 }
 
@@ -174,10 +182,9 @@ fn a_killed_exec_takes_its_command_along() {
 /// An init that somebody has paused holds no exec up, and starts nothing that nobody waits for any more.
 #[test]
 fn a_paused_run_holds_no_exec_up() {
-    on_docker_with(Carrier::Init, |home| {
-        let _run = start_box(Engine::Docker, home, &["--no-workspace"]);
-        let name = format!("fosse-{}", home.newest_id());
-        assert!(Engine::Docker.call(["pause", &name]).status.success());
+    on_native_and_docker_with(Carrier::Init, |engine, home| {
+        let _run = start_box(engine, home, &["--no-workspace"]);
+        pause(home, engine, true);
         let touch = ["touch", "/tmp/ran"];
         assert_eq!(code(&exec(home, &["--timeout", "500ms"], &touch)), 124);
         let client = Client::spawn(exec_cmd(home, &[], &touch));
@@ -188,7 +195,7 @@ fn a_paused_run_holds_no_exec_up() {
             process_state(client.pid()).is_none_or(|state| state == 'Z')
         });
         assert!(matches!(client.output().status.code(), Some(143) | None));
-        assert!(Engine::Docker.call(["unpause", &name]).status.success());
+        pause(home, engine, false);
         assert_eq!(code(&exec(home, &[], &["test", "-e", "/tmp/ran"])), 1, "something ran that nobody waited for");
     });
 }
@@ -196,15 +203,15 @@ fn a_paused_run_holds_no_exec_up() {
 /// Fifty at once, each with its own code, and nothing of any of them left.
 #[test]
 fn many_at_once_have_each_its_own_code() {
-    on_docker_with(Carrier::Init, |home| {
-        let _run = start_box(Engine::Docker, home, &[]);
+    on_native_and_docker_with(Carrier::Init, |engine, home| {
+        let _run = start_box(engine, home, &[]);
         let clients: Vec<Client> = (0..50)
             .map(|n| Client::spawn(exec_cmd(home, &[], &["sh", "-c", &format!("(sleep 100 &); exit {n}")])))
             .collect();
         for (n, client) in (0..).zip(clients) {
             assert_eq!(code(&client.output()), n);
         }
-        assert_eq!(others(Engine::Docker, home), "");
+        assert_eq!(others(engine, home), "");
     });
 }
 
@@ -226,15 +233,15 @@ fn a_reader_that_goes_away_ends_the_command_by_sigpipe() {
 /// A caller who reads nothing holds up no kill.
 #[test]
 fn a_caller_who_does_not_read_delays_no_time_out() {
-    on_docker(|home| {
-        let _run = start_box(Engine::Docker, home, &["--grace", "1s"]);
+    on_native_and_docker(|engine, home| {
+        let _run = start_box(engine, home, &["--grace", "1s"]);
         let mut command = exec_cmd(home, &["--timeout", "1s"], &["yes"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let unread = child.stdout.take().unwrap();
         let output = child.wait_with_output().unwrap();
         drop(unread);
         assert_eq!(code(&output), 124, "{output:?}");
-        assert_eq!(others(Engine::Docker, home), "");
+        assert_eq!(others(engine, home), "");
     });
 }
 

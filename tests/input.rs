@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Home, IMAGE, code, on_docker, stderr};
+use crate::support::{Engine, Home, IMAGE, code, on_docker, on_native, on_native_and_docker, stderr};
 
 /// One error line, at most one hint, and no run.
 fn assert_refused(home: &Home, output: &std::process::Output, wanted: i32, what: &str) {
@@ -22,7 +22,7 @@ fn assert_refused(home: &Home, output: &std::process::Output, wanted: i32, what:
 
 #[test]
 fn every_wrong_option_of_run_is_125_and_creates_nothing() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let file = home.write("a-file", "");
         let existing = file.to_str().unwrap();
         let cases: &[&[&str]] = &[
@@ -73,20 +73,37 @@ fn every_wrong_option_of_run_is_125_and_creates_nothing() {
         ];
         for case in cases {
             let mut args = vec!["run"];
-            if !case.contains(&"--image") {
-                args.extend(["--image", IMAGE]);
-            }
+            // What is given twice would be the mistake.
+            let given = |option: &&[&str]| !case.contains(&option[0]);
+            args.extend(engine.options().chunks(2).filter(given).flatten());
             args.extend(*case);
             args.extend(["--", "true"]);
             assert_refused(home, &home.fosse(&args), 125, &case.join(" "));
         }
-        assert_refused(home, &home.fosse(["run", "--image", IMAGE]), 125, "no command");
-        assert_refused(home, &home.fosse(["run", "--image", IMAGE, ""]), 125, "an empty command");
-        assert_refused(home, &home.fosse(["run", "true"]), 125, "no image");
-        for runtime in ["native", "apple"] {
-            assert_refused(home, &home.fosse(["run", "--runtime", runtime, "true"]), 125, runtime);
+        let with_command = |command: &[&str]| home.fosse([&["run"], engine.options(), command].concat());
+        assert_refused(home, &with_command(&[]), 125, "no command");
+        assert_refused(home, &with_command(&[""]), 125, "an empty command");
+        for (runtime, why) in [("docker", "no image"), ("podman", "no image"), ("apple", "not part of this version")] {
+            assert_refused(home, &home.fosse(["run", "--runtime", runtime, "true"]), 125, why);
         }
-        assert_eq!(home.objects(crate::support::Engine::Docker), Vec::<String>::new());
+        assert_eq!(home.objects(engine), Vec::<String>::new());
+    });
+}
+
+/// What the built-in sandbox cannot give is an error with a way out, and never something less.
+#[test]
+fn what_a_sandbox_cannot_give_is_refused() {
+    on_native(|home| {
+        for (options, why) in [
+            (&["--image", IMAGE][..], "no image"),
+            (&["--keep"], "kept"),
+            (&["--network", "private"], "private network"),
+        ] {
+            let output = home.run(Engine::Native, options, &["true"]);
+            assert_refused(home, &output, 125, why);
+            assert!(stderr(&output).contains(why) && stderr(&output).contains("\nhint: "), "{output:?}");
+        }
+        home.assert_nothing_left();
     });
 }
 
@@ -96,6 +113,11 @@ fn what_an_engine_cannot_carry_is_refused_and_not_changed() {
         let odd = OsStr::from_bytes(b"\xff\xfe");
         let args = [OsStr::new("run"), OsStr::new("--image"), OsStr::new(IMAGE), OsStr::new("echo"), odd];
         assert_refused(home, &home.fosse(args), 125, "an argument that is not UTF-8");
+    });
+    on_native(|home| {
+        let output =
+            home.cmd(["run", "--runtime", "native", "printf", "%s"]).arg(OsStr::from_bytes(b"\xff\xfe")).output();
+        assert_eq!(output.unwrap().stdout, b"\xff\xfe", "where no engine is in between, nothing is lost");
     });
 }
 
@@ -157,15 +179,15 @@ fn a_prefix_of_several_ids_names_the_candidates() {
 
 #[test]
 fn the_default_workspace_is_refused_for_home_and_above() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for dir in [home.dir.join("home"), home.dir.clone(), "/".into()] {
-            let mut command = home.cmd(["run", "--image", IMAGE, "--", "true"]);
+            let mut command = home.run_cmd(engine, &[], &["true"]);
             command.current_dir(&dir);
             let output = crate::support::finish(command);
             assert_refused(home, &output, 125, &dir.display().to_string());
         }
         // Asked for by name, home is a workspace like any other; its own directories are covered.
-        let mut command = home.cmd(["run", "--image", IMAGE, "-w", ".", "--", "true"]);
+        let mut command = home.run_cmd(engine, &["-w", "."], &["true"]);
         command.current_dir(home.dir.join("home"));
         assert_eq!(code(&crate::support::finish(command)), 0);
     });
@@ -187,13 +209,13 @@ fn without_a_home_the_error_says_what_to_set() {
 
 #[test]
 fn a_state_directory_that_cannot_be_written_is_said() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let file = home.write("in-the-way", "");
-        let mut command = home.cmd(["run", "--image", IMAGE, "--", "true"]);
+        let mut command = home.run_cmd(engine, &[], &["true"]);
         command.env("FOSSE_STATE_DIR", file.join("state"));
         let output = crate::support::finish(command);
         assert_refused(home, &output, 125, "a file in the way");
-        let mut command = home.cmd(["run", "--image", IMAGE, "--", "true"]);
+        let mut command = home.run_cmd(engine, &[], &["true"]);
         command.env("FOSSE_STATE_DIR", "/proc/fosse");
         assert_refused(home, &crate::support::finish(command), 125, "a directory that takes no files");
     });

@@ -218,7 +218,7 @@ fn the_callers_terminal_cannot_be_reached() {
         let terminal =
             ["sh", "-c", "exec script --quiet --return --command \"$0\" /dev/null", script.to_str().unwrap()];
         let mut command = wrapped(&inner, &terminal);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         let output = finish(command);
         let text = stdout(&output).replace('\r', "");
         assert!(text.starts_with("outside\n"), "{output:?}");
@@ -236,7 +236,7 @@ fn inherited_descriptors_do_not_reach_the_command() {
         assert_eq!(said(&outside(home, &format!("{open} cat <&7"))), "SECRET");
         let inner = run_cmd(home, &[], &["ls", "/proc/self/fd"]);
         let mut command = wrapped(&inner, &["sh", "-c", &format!("{open} exec \"$@\""), "sh"]);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         let text = said(&finish(command));
         // The fourth is the directory that is listed.
         assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);

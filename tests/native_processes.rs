@@ -14,7 +14,7 @@ fn stranger(home: &Home) -> Client {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "echo ready; read line", "stranger-outside"]).env("WORD", "hunter2").stdin(Stdio::piped());
     command.env("MARK", &home.dir).current_dir("/");
-    home.as_its_user(&mut command);
+    home.belongs(&mut command);
     let client = Client::spawn(command);
     client.wait_for_output("ready\n");
     client

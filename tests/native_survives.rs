@@ -302,7 +302,7 @@ fn a_caller_that_goes_away_leaves_nothing() {
         // The shell that started it is killed; fosse is not, and its command meets a closed pipe.
         let inner = run_cmd(home, &["--id-file", "id"], &["sh", "-c", "while echo y; do :; done"]);
         let mut command = crate::support::init::wrapped(&inner, &["sh", "-c", "\"$@\" | head -n 1", "sh"]);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         let output = finish(command);
         assert_eq!(stdout(&output), "y\n", "{output:?}");
         wait_until("nothing is left", || alive(home).is_empty());

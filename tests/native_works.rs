@@ -29,11 +29,11 @@ fn a_small_stack_and_few_descriptors_are_enough() {
         let stack = if cfg!(debug_assertions) { 512 } else { 256 };
         let limit = format!("ulimit -s {stack}; ulimit -n 64; exec \"$@\"");
         let mut command = wrapped(&inner, &["sh", "-c", &limit, "sh"]);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         assert_eq!(said(&finish(command)), format!("{stack}\n64\nx"));
         let inner = run_cmd(home, &[], &["sh", "-c", "umask; touch made"]);
         let mut command = wrapped(&inner, &["sh", "-c", "umask 027; exec \"$@\"", "sh"]);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         assert_eq!(said(&finish(command)), "0027");
     });
 }
@@ -301,7 +301,7 @@ fn where_namespaces_are_forbidden_it_fails_closed_and_says_which_switch() {
             let forbid = format!("echo 0 >/proc/sys/user/{limit} || exit 99; exec \"$@\"");
             let wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c", &forbid, "sh"];
             let mut command = wrapped(&inner, &wrapper);
-            home.as_its_user(&mut command);
+            home.belongs(&mut command);
             let output = finish(command);
             assert_eq!((code(&output), stdout(&output).as_str()), (125, ""), "{limit} {output:?}");
             let text = stderr(&output);
@@ -312,7 +312,7 @@ fn where_namespaces_are_forbidden_it_fails_closed_and_says_which_switch() {
         }
         // The same wrapper without the limit works: nesting is not what is refused.
         let mut command = wrapped(&inner, &["unshare", "--user", "--map-root-user", "sh", "-c", "exec \"$@\"", "sh"]);
-        home.as_its_user(&mut command);
+        home.belongs(&mut command);
         assert_eq!(said(&finish(command)), "ran");
     });
 }

@@ -1,27 +1,53 @@
 //! `--network`: the default needs none of its own, `none` has loopback alone, `private` has one that always goes.
 
 use crate::support::own_engine::OwnEngine;
-use crate::support::{Engine, code, on_docker, on_each_engine, stderr, stdout};
+use crate::support::{Engine, code, on_docker, on_each_engine, on_each_real_engine, stderr, stdout};
 
 #[test]
 fn none_has_loopback_only_and_open_needs_no_network_of_its_own() {
     on_each_engine(|engine, home| {
-        let script = "ls /sys/class/net | tr '\\n' ' '";
-        let none = home.run(engine, &["--network", "none"], &["sh", "-c", script]);
-        assert_eq!(stdout(&none).trim(), "lo", "{engine:?} {none:?}");
-        let open = home.run(engine, &[], &["sh", "-c", script]);
-        assert!(stdout(&open).contains("eth0"), "{engine:?} {open:?}");
+        let none = home.run(engine, &["--network", "none"], &["cat", "/proc/net/dev"]);
+        assert_eq!(interfaces(&stdout(&none)), ["lo"], "{engine:?} {none:?}");
+        let open = home.run(engine, &[], &["cat", "/proc/net/dev"]);
+        if engine.is_native() {
+            let hosts = interfaces(&std::fs::read_to_string("/proc/self/net/dev").unwrap());
+            assert!(hosts.len() > 1, "there is nothing that could be missing: {hosts:?}");
+            assert!(interfaces(&stdout(&open)).iter().all(|name| hosts.contains(name)), "{open:?}");
+            assert!(interfaces(&stdout(&open)).len() > 1, "{open:?}");
+        } else {
+            assert!(interfaces(&stdout(&open)).contains(&"eth0".into()), "{engine:?} {open:?}");
+        }
         assert!(home.list().iter().all(|run| run["network_id"].is_null()));
         let client = home.start(engine, &[], "exec sleep 1000");
-        assert_eq!(home.objects(engine).len(), 1, "the container and no network");
+        assert_eq!(home.objects(engine).len(), usize::from(!engine.is_native()), "the container and no network");
         assert_eq!(code(&home.fosse(["stop", &home.newest_id()])), 0);
         client.output();
     });
 }
 
+/// The names in what /proc/net/dev says (proc_pid_net(5)).
+fn interfaces(table: &str) -> Vec<String> {
+    table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// The loopback interface is up, and what listens on it inside is nowhere else.
+#[test]
+fn loopback_works_and_is_the_runs_own() {
+    on_each_engine(|engine, home| {
+        let _run = home.start(engine, &["-n", "alone", "--network", "none"], "exec sleep 1000");
+        // Nobody listens, which the kernel says at once; without an interface that is up there would be no way there.
+        let output = home.fosse(["exec", "alone", "sh", "-c", "cat /proc/net/route /proc/net/fib_trie"]);
+        assert!(stdout(&output).contains("127.0.0.1"), "{engine:?} {output:?}");
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = format!("{:04X} ", listener.local_addr().unwrap().port());
+        let output = home.fosse(["exec", "alone", "cat", "/proc/net/tcp"]);
+        assert!(code(&output) == 0 && !stdout(&output).contains(&port), "{engine:?} {output:?}");
+    });
+}
+
 #[test]
 fn a_private_network_lives_as_long_as_its_run() {
-    on_each_engine(|engine, home| {
+    on_each_real_engine(|engine, home| {
         let client = home.start(engine, &["--network", "private"], "exec sleep 1000");
         assert_eq!(home.objects(engine).len(), 2, "{engine:?}");
         assert!(!home.newest()["network_id"].is_null());

@@ -2,7 +2,10 @@
 
 use std::process::Stdio;
 
-use crate::support::{Client, Engine, Home, KILL, code, on_docker, on_each_engine, repeat, stderr, stdout, wait_until};
+use crate::support::{
+    Client, Engine, Home, KILL, code, on_docker, on_each_engine, on_native_and_docker, repeat, stderr, stdout,
+    wait_until,
+};
 
 /// Every moment between two steps of a run, as `run::failpoint` names them.
 const MOMENTS: [&str; 12] = [
@@ -38,47 +41,42 @@ fn finish_by(home: &Home, verb: &str) {
 fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothing() {
     on_each_engine(|engine, place| {
         let verbs = ["stop", "clean", "destroy"];
-        for (at, moment) in MOMENTS.iter().enumerate() {
-            for verb in [verbs[(at + usize::from(engine == Engine::Podman)) % 3]] {
-                let home = Home::with(place.carrier);
-                let file = home.dir.join("id");
-                let options = [
-                    "--name",
-                    "dies",
-                    "--network",
-                    "private",
-                    "-e",
-                    "SECRET=hunter2",
-                    "--id-file",
-                    file.to_str().unwrap(),
-                ];
-                let mut command = home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]);
-                command.env("FOSSE_FAILPOINT", moment);
-                let output = crate::support::finish(command);
-                assert_eq!(output.status.code(), None, "{moment}: it was not killed: {output:?}");
-                for record in home.list() {
-                    let late = matches!(*moment, "final" | "cleaned");
-                    assert_eq!(record["reason"], if late { "exited" } else { "orphaned" }, "{moment} {record}");
-                    assert_eq!(record["state"], "failed");
-                    let waited = home.fosse(["wait", "dies"]);
-                    assert_eq!(code(&waited), if late { 3 } else { 125 }, "{moment} {waited:?}");
-                }
-                finish_by(&home, verb);
-                if matches!(*moment, "output-synced" | "final" | "cleaned") && verb == "stop" {
-                    assert_eq!(stdout(&home.logs("dies")), "said\n", "{moment}");
-                }
-                if matches!(*moment, "named" | "filled") {
-                    // Before there was a run: only a file of the name and a directory in the making can be left.
-                    assert_eq!(code(&home.fosse(["clean"])), 0);
-                    assert_eq!(home.temporary_files(), Vec::<std::path::PathBuf>::new(), "{moment}");
-                }
-                // Its name is free again.
-                assert_eq!(code(&home.run(engine, &["--name", "dies"], &["true"])), 0, "{moment} {verb}");
-                if matches!(*moment, "final" | "cleaned") {
-                    assert_eq!(code(&home.fosse(["clean"])), 0);
-                }
-                home.assert_nothing_left();
+        let network = if engine.is_native() { "none" } else { "private" };
+        let passed = |moment: &&&str| !engine.is_native() || !moment.starts_with("network");
+        for (at, moment) in MOMENTS.iter().filter(passed).enumerate() {
+            // Every moment meets every verb, somewhere.
+            let turn = at + usize::from(engine == Engine::Podman) + 2 * usize::from(place.user.is_some());
+            let verb = verbs[turn % 3];
+            let home = place.another();
+            let file = home.dir.join("id");
+            let options =
+                ["--name", "dies", "--network", network, "-e", "SECRET=hunter2", "--id-file", file.to_str().unwrap()];
+            let mut command = home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]);
+            command.env("FOSSE_FAILPOINT", moment);
+            let output = crate::support::finish(command);
+            assert_eq!(output.status.code(), None, "{moment}: it was not killed: {output:?}");
+            for record in home.list() {
+                let late = matches!(*moment, "final" | "cleaned");
+                assert_eq!(record["reason"], if late { "exited" } else { "orphaned" }, "{moment} {record}");
+                assert_eq!(record["state"], "failed");
+                let waited = home.fosse(["wait", "dies"]);
+                assert_eq!(code(&waited), if late { 3 } else { 125 }, "{moment} {waited:?}");
             }
+            finish_by(&home, verb);
+            if matches!(*moment, "output-synced" | "final" | "cleaned") && verb == "stop" {
+                assert_eq!(stdout(&home.logs("dies")), "said\n", "{moment}");
+            }
+            if matches!(*moment, "named" | "filled") {
+                // Before there was a run: only a file of the name and a directory in the making can be left.
+                assert_eq!(code(&home.fosse(["clean"])), 0);
+                assert_eq!(home.temporary_files(), Vec::<std::path::PathBuf>::new(), "{moment}");
+            }
+            // Its name is free again.
+            assert_eq!(code(&home.run(engine, &["--name", "dies"], &["true"])), 0, "{moment} {verb}");
+            if matches!(*moment, "final" | "cleaned") {
+                assert_eq!(code(&home.fosse(["clean"])), 0);
+            }
+            home.assert_nothing_left();
         }
     });
 }
@@ -86,15 +84,17 @@ fn killed_between_any_two_steps_the_next_verb_finishes_the_run_and_leaves_nothin
 /// The finisher may die as well; the next one goes on.
 #[test]
 fn a_finisher_that_dies_is_followed_by_another() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["-n", "twice", "--network", "private"], "exec sleep 1000");
+    on_native_and_docker(|engine, home| {
+        let network = if engine.is_native() { "none" } else { "private" };
+        let client = home.start(engine, &["-n", "twice", "--network", network], "exec sleep 1000");
         client.signal(KILL);
         client.output();
         let mut stop = home.cmd(["stop", "--grace", "0", "twice"]);
         stop.env("FOSSE_FAILPOINT", "finish-recorded");
         assert_eq!(crate::support::finish(stop).status.code(), None);
         assert_eq!(home.newest()["reason"], "orphaned");
-        assert_eq!(home.objects(Engine::Docker).len(), 2, "it died before it removed anything");
+        let objects = if engine.is_native() { 0 } else { 2 };
+        assert_eq!(home.objects(engine).len(), objects, "it died before it removed anything");
         assert_eq!(code(&home.fosse(["clean"])), 0);
         home.assert_nothing_left();
     });
@@ -104,7 +104,7 @@ fn a_finisher_that_dies_is_followed_by_another() {
 fn killed_at_random_the_output_so_far_is_kept_and_nothing_stays() {
     on_each_engine(|engine, place| {
         for round in 0..repeat(20) {
-            let home = &Home::with(place.carrier);
+            let home = &place.another();
             let mut command = home.run_cmd(
                 engine,
                 &["--network", "none"],

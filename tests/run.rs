@@ -6,7 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Carrier, Client, Engine, IMAGE, code, on_docker, on_each_engine, repeat, stderr, stdout};
+use crate::support::{
+    Carrier, Client, Engine, Home, IMAGE, KILL, TERM, code, on_docker, on_each_engine, on_each_real_engine, on_native,
+    on_native_and_docker, repeat, stderr, stdout,
+};
 
 /// The command's exit code is the client's, the record's and `wait`'s, 16 runs at a time.
 #[test]
@@ -111,7 +114,10 @@ fn files_made_in_the_workspace_belong_to_the_caller() {
 #[test]
 fn the_user_is_who_was_asked_for() {
     on_each_engine(|engine, home| {
-        for (user, wanted) in [("1234:77", "1234:77"), ("5", "5:5"), ("root", "0:0"), ("image", "0:0")] {
+        // Where there is no image, there is nobody else than the caller.
+        let callers = home.ids();
+        let images = if engine.is_native() { format!("{}:{}", callers.0, callers.1) } else { "0:0".into() };
+        for (user, wanted) in [("1234:77", "1234:77"), ("5", "5:5"), ("root", "0:0"), ("image", &images)] {
             let output = home.run(engine, &["--no-workspace", "--user", user], &["sh", "-c", "echo $(id -u):$(id -g)"]);
             assert_eq!(stdout(&output).trim(), wanted, "{engine:?} {output:?}");
         }
@@ -203,10 +209,13 @@ fn mounts_show_what_they_should_and_read_only_means_it() {
 
 #[test]
 fn everything_from_the_command_on_belongs_to_it() {
-    on_docker(|home| {
-        let output = home.fosse(["run", "--image", IMAGE, "echo", "--image", "-n", "--", "x"]);
+    on_native_and_docker(|engine, home| {
+        // The default runtime is the one that this is about.
+        let image: &[&str] = if engine.is_native() { &[] } else { &["--image", IMAGE] };
+        let output = home.fosse([&["run"], image, &["echo", "--image", "-n", "--", "x"]].concat());
         assert_eq!(stdout(&output), "--image -n -- x\n", "{output:?}");
-        let output = home.run(Engine::Docker, &[], &["sh", "-c", "printf '[%s]' \"$@\"", "sh", "", "a b", "-x"]);
+        assert_eq!(home.newest()["runtime"], engine.name());
+        let output = home.run(engine, &[], &["sh", "-c", "printf '[%s]' \"$@\"", "sh", "", "a b", "-x"]);
         assert_eq!(stdout(&output), "[][a b][-x]");
     });
 }
@@ -244,7 +253,7 @@ fn ten_megabytes_go_in_and_come_out_unchanged() {
 
 #[test]
 fn limits_are_kept() {
-    on_each_engine(|engine, home| {
+    on_each_real_engine(|engine, home| {
         let read = |file: &str, also: &str| format!("cat /sys/fs/cgroup/{file} /sys/fs/cgroup/{also} 2>/dev/null");
         let memory = read("memory/memory.limit_in_bytes", "memory.max");
         let pids = read("pids/pids.max", "pids.max");
@@ -254,19 +263,92 @@ fn limits_are_kept() {
     });
 }
 
+/// A sandbox shows no control group inside: the host's view of it is looked at, and it goes with the run.
+#[test]
+fn limits_of_a_sandbox_are_kept_by_a_control_group_that_goes_with_it() {
+    on_native(|home| {
+        if refuses_limits(home) {
+            return;
+        }
+        for ending in [TERM, KILL] {
+            limited(home, ending);
+        }
+    });
+}
+
+fn limited(home: &Home, ending: i32) {
+    let options = ["--memory", "64m", "--cpus", "0.5", "--pids", "33", "--network", "none"];
+    let client = home.start(Engine::Native, &options, "exec sleep 1000");
+    let groups = control_groups(home.init_of(Engine::Native));
+    let read = |file: &str| groups.iter().find_map(|dir| fs::read_to_string(dir.join(file)).ok());
+    let either = |file: &str, older: &str| read(file).or_else(|| read(older)).unwrap_or_default().trim().to_owned();
+    assert_eq!(either("memory.max", "memory.limit_in_bytes"), "67108864", "{groups:?}");
+    assert_eq!(either("pids.max", "pids.max"), "33", "{groups:?}");
+    let quota = read("cpu.max").unwrap_or_else(|| {
+        let older = |file: &str| read(file).unwrap_or_default().trim().to_owned();
+        format!("{} {}", older("cpu.cfs_quota_us"), older("cpu.cfs_period_us"))
+    });
+    let numbers: Vec<u64> = quota.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert_eq!(numbers[0] * 2, numbers[1], "{quota}");
+    client.signal(ending);
+    client.output();
+    if ending == KILL {
+        assert_eq!(code(&home.fosse(["stop", &home.newest_id()])), 0);
+    }
+    let own = groups.iter().filter(|dir| dir.to_string_lossy().contains("fosse"));
+    let left: Vec<_> = own.clone().filter(|dir| dir.exists()).collect();
+    assert!(own.count() > 0 && left.is_empty(), "{left:?} of {groups:?}");
+    home.assert_nothing_left();
+}
+
+/// Who may make no control group is told so, and nothing runs without the limit that was asked for.
+pub fn refuses_limits(home: &Home) -> bool {
+    let ran = home.workspace().join("ran");
+    let mut refused = Vec::new();
+    for limit in [["--memory", "64m"], ["--cpus", "0.5"]] {
+        let output = home.run(Engine::Native, &limit, &["touch", "/workspace/ran"]);
+        refused.push(code(&output) != 0);
+        if code(&output) != 0 {
+            assert_eq!(code(&output), 125, "{output:?}");
+            let said = stderr(&output);
+            assert!(said.contains("cannot be limited: ") && said.contains("\nhint: "), "{said}");
+            assert!(!ran.exists() && home.list().is_empty());
+        }
+    }
+    // Root always may, and somebody else where a session has groups of its own.
+    assert!(refused[0] == refused[1] && !(refused[0] && home.ids().0 == 0), "{refused:?}");
+    refused[0]
+}
+
+/// The directories of a process's control groups (cgroups(7)), of either version.
+fn control_groups(pid: i32) -> Vec<std::path::PathBuf> {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let parts = lines.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+    let places = parts.flat_map(|parts| {
+        let hierarchies = [format!("/sys/fs/cgroup/{}", parts[1]), "/sys/fs/cgroup/unified".into()];
+        hierarchies.map(|hierarchy| std::path::PathBuf::from(format!("{hierarchy}{}", parts[2])))
+    });
+    places.collect()
+}
+
 #[test]
 fn a_command_killed_for_memory_says_so() {
     on_each_engine(|engine, home| {
         let hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
-        let output = home.run(engine, &["--memory", "16m", "--no-workspace", "--keep"], &hog);
+        if engine.is_native() && refuses_limits(home) {
+            return;
+        }
+        let mut options = vec!["--memory", "16m", "--no-workspace"];
+        // For the engine to be asked afterwards.
+        options.extend((!engine.is_native()).then_some("--keep"));
+        let output = home.run(engine, &options, &hog);
         assert_eq!(code(&output), 137, "{engine:?} {output:?}");
         let record = home.newest();
         // fosse's own init counts for itself. What an engine does not know is not claimed: podman on cgroup v1 never does, and docker loses the event
         // when the exit overtakes it.
         let container = format!("fosse-{}", home.newest_id());
-        let known =
-            engine.says(["container", "inspect", "--format", "{{.State.OOMKilled}}", &container]).trim() == "true";
-        let wanted = if known || home.carrier == Carrier::Init { "oom" } else { "exited" };
+        let known = || engine.says(["container", "inspect", "--format", "{{.State.OOMKilled}}", &container]) == "true";
+        let wanted = if home.carrier == Carrier::Init || known() { "oom" } else { "exited" };
         assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some(wanted)), "{record}");
         assert_eq!(code(&home.fosse(["destroy", &home.newest_id()])), 0);
     });
@@ -274,12 +356,12 @@ fn a_command_killed_for_memory_says_so() {
 
 #[test]
 fn the_id_file_is_written_before_the_command_starts_and_never_overwritten() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let file = home.workspace().join("id");
         let options = ["--id-file", file.to_str().unwrap()];
-        let output = home.run(Engine::Docker, &options, &["cat", "/workspace/id"]);
+        let output = home.run(engine, &options, &["cat", "/workspace/id"]);
         assert_eq!(stdout(&output).trim(), home.newest_id(), "{output:?}");
-        let again = home.run(Engine::Docker, &options, &["true"]);
+        let again = home.run(engine, &options, &["true"]);
         assert_eq!(code(&again), 125);
         assert_eq!(home.list().len(), 1, "nothing was created");
     });
@@ -287,15 +369,15 @@ fn the_id_file_is_written_before_the_command_starts_and_never_overwritten() {
 
 #[test]
 fn a_name_belongs_to_one_live_run_and_is_free_again_at_its_end() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["--name", "web"], "read x; exec sleep 1000");
-        let second = home.run(Engine::Docker, &["--name", "web"], &["true"]);
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["--name", "web"], "read x; exec sleep 1000");
+        let second = home.run(engine, &["--name", "web"], &["true"]);
         assert_eq!(code(&second), 125);
         assert!(stderr(&second).contains("in use"), "{second:?}");
         assert_eq!(home.list().len(), 1);
         assert_eq!(code(&home.fosse(["stop", "web"])), 0);
         client.output();
-        assert_eq!(code(&home.run(Engine::Docker, &["--name", "web"], &["true"])), 0);
+        assert_eq!(code(&home.run(engine, &["--name", "web"], &["true"])), 0);
         let newest = home.fosse(["inspect", "web"]);
         assert!(stdout(&newest).contains("\"exit_code\": 0"), "a name means the newest run: {newest:?}");
     });
@@ -303,7 +385,7 @@ fn a_name_belongs_to_one_live_run_and_is_free_again_at_its_end() {
 
 #[test]
 fn a_kept_container_stays_until_it_is_destroyed() {
-    on_each_engine(|engine, home| {
+    on_each_real_engine(|engine, home| {
         let options = ["--keep", "--network", "private"];
         assert_eq!(code(&home.run(engine, &options, &["true"])), 0);
         assert_eq!(home.objects(engine).len(), 2, "{engine:?}");
@@ -334,14 +416,33 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
     });
 }
 
+/// What it would do to the host is all there, in the order of doing, for people and for programs.
+#[test]
+fn a_dry_run_of_a_native_run_prints_the_steps_and_touches_nothing() {
+    on_native(|home| {
+        let output = home.run(Engine::Native, &["--dry-run", "-e", "TOKEN=hunter2", "--network", "none"], &["true"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        let plan = stdout(&output);
+        let place = |words: &str| plan.find(words).unwrap_or_else(|| panic!("no {words:?} in {plan}"));
+        let order =
+            ["unshare user", "unshare mount,pid,ipc,uts,cgroup,net", "loopback", "/workspace", "enter", "seccomp"];
+        assert!(order.map(place).is_sorted(), "{plan}");
+        assert!(!plan.contains("hunter2"), "{plan}");
+        let json = home.run(Engine::Native, &["--dry-run", "--json", "-e", "TOKEN=hunter2"], &["true"]);
+        let plan: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!((plan["schema"].as_i64(), plan["runtime"].as_str()), (Some(1), Some("native")));
+        assert!(!plan.to_string().contains("hunter2"));
+        assert!(!home.state().exists() && !home.dir.join("run").exists(), "nothing was made");
+    });
+}
+
 /// X10: the words on stderr come in their order, and a script sees none of them.
 #[test]
 fn x10_started_is_said_before_the_first_byte_and_only_when_asked() {
-    on_docker(|home| {
-        let quiet = home.run(Engine::Docker, &[], &["echo", "x"]);
+    on_native_and_docker(|engine, home| {
+        let quiet = home.run(engine, &[], &["echo", "x"]);
         assert_eq!((stdout(&quiet).as_str(), stderr(&quiet).as_str()), ("x\n", ""));
-        let mut command =
-            home.run_cmd(Engine::Docker, &["-v", "--name", "told"], &["sh", "-c", "echo first >&2; exit 4"]);
+        let mut command = home.run_cmd(engine, &["-v", "--name", "told"], &["sh", "-c", "echo first >&2; exit 4"]);
         command.stdout(Stdio::null());
         let output = crate::support::finish(command);
         let id = home.newest_id();

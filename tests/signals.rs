@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    CONT, Client, Engine, HUP, INT, QUIT, TERM, TSTP, USR1, code, fosse, on_docker, on_each_engine, process_state,
-    stdout, wait_until,
+    CONT, Client, Engine, HUP, INT, QUIT, TERM, TSTP, USR1, code, on_docker, on_each_engine, on_native,
+    on_native_and_docker, process_state, repeat, stdout, wait_until,
 };
 
 /// X3 X9: a signal to the client is passed on, ends as `stopped`, and the exit code is the command's own.
@@ -86,10 +86,11 @@ fn a_second_interrupt_kills_at_once() {
 
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
-    on_docker(|home| {
-        let command = home.run_cmd(Engine::Docker, &[], &["sh", "-c", "echo ready; exec sleep 1000"]);
+    on_native_and_docker(|engine, home| {
+        let command = home.run_cmd(engine, &[], &["sh", "-c", "echo ready; exec sleep 1000"]);
         let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh", fosse()]).args(command.get_args());
+        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(home.program()).args(command.get_args());
+        home.belongs(&mut shell);
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),
@@ -151,6 +152,29 @@ fn a_signal_before_the_start_gives_128_and_its_number_and_leaves_nothing() {
             let record = home.newest();
             assert_eq!((record["state"].as_str(), record["exit_code"].is_null()), (Some("stopped"), true), "{record}");
             assert!(!home.workspace().join("ran").exists());
+            home.assert_nothing_left();
+        }
+    });
+}
+
+/// However early: the run ends at once, nothing of it stays, and the record says what the caller was told.
+#[test]
+fn a_signal_while_a_sandbox_is_made_ends_the_run_and_leaves_nothing() {
+    on_native(|home| {
+        for round in 0..repeat(100) {
+            let client = Client::spawn(home.run_cmd(Engine::Native, &["--network", "none"], &["sleep", "1000"]));
+            let runs = || std::fs::read_dir(home.state().join("runs")).into_iter().flatten().flatten();
+            let is_run = |name: std::ffi::OsString| !name.to_string_lossy().starts_with('.');
+            wait_until("there is a run", || runs().filter(|run| is_run(run.file_name())).count() > round);
+            // From before the first step to after the last.
+            std::thread::sleep(std::time::Duration::from_millis(round as u64 % 25));
+            client.signal(TERM);
+            let output = client.output();
+            assert_eq!((code(&output), stdout(&output).as_str()), (143, ""), "round {round}: {output:?}");
+            let record = home.newest();
+            assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("stopped"), Some("stopped")));
+            let wanted = if record["started_at"].is_null() { None } else { Some(143) };
+            assert_eq!(record["exit_code"].as_i64(), wanted, "{record}");
             home.assert_nothing_left();
         }
     });

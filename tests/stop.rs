@@ -1,8 +1,8 @@
 //! Ending a run from another process, by its time limit, with a frozen owner, and at the same time as its own end.
 
 use crate::support::{
-    CONT, Carrier, Client, Engine, KILL, STOP, code, on_docker, on_each_engine, process_state, repeat, stderr, stdout,
-    wait_until,
+    CONT, Carrier, Client, KILL, STOP, code, on_each_engine, on_native_and_docker, process_state, repeat, stderr,
+    stdout, wait_until,
 };
 
 /// X7: the client is unblocked at once, and both agree on what happened.
@@ -30,11 +30,11 @@ fn x7_stop_from_another_process_ends_the_run_and_its_client() {
 
 #[test]
 fn several_are_stopped_in_parallel_and_by_several_at_once() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let names: Vec<String> = (0..6).map(|n| format!("r{n}")).collect();
         let clients: Vec<Client> = names
             .iter()
-            .map(|name| home.start(Engine::Docker, &["-n", name], "trap '' TERM; while :; do sleep 0.1; done"))
+            .map(|name| home.start(engine, &["-n", name], "trap '' TERM; while :; do sleep 0.1; done"))
             .collect();
         let mut args = vec!["stop", "--grace", "500ms"];
         args.extend(names.iter().map(String::as_str));
@@ -53,8 +53,8 @@ fn several_are_stopped_in_parallel_and_by_several_at_once() {
 
 #[test]
 fn a_later_stop_can_shorten_the_grace() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["-n", "slow"], "trap 'echo asked' TERM; while :; do sleep 0.1; done");
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["-n", "slow"], "trap 'echo asked' TERM; while :; do sleep 0.1; done");
         let patient = Client::spawn(home.cmd(["stop", "--grace", "1h", "slow"]));
         client.wait_for_output("asked");
         assert_eq!(code(&home.fosse(["stop", "--grace", "0", "slow"])), 0);
@@ -66,12 +66,11 @@ fn a_later_stop_can_shorten_the_grace() {
 /// X5: a stop that races the command's own end never makes a failed run look well, and both sides agree.
 #[test]
 fn x5_a_stop_that_races_the_natural_end_has_one_truth() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for round in 0..repeat(40) {
             let name = format!("race-{round}");
             let delay = format!("{:.3}", 0.01 * f64::from(u32::try_from(round % 20).unwrap()));
-            let client =
-                home.start(Engine::Docker, &["-n", &name, "--no-workspace"], &format!("sleep {delay}; exit 3"));
+            let client = home.start(engine, &["-n", &name, "--no-workspace"], &format!("sleep {delay}; exit 3"));
             assert_eq!(code(&home.fosse(["stop", &name])), 0);
             let own = code(&client.output());
             let record = home.newest();
@@ -140,8 +139,8 @@ fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
 /// The identity is proved first: a reused process id is a stranger, who lives.
 #[test]
 fn a_stranger_with_the_owners_process_id_is_not_harmed() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["-n", "reused"], "exec sleep 1000");
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["-n", "reused"], "exec sleep 1000");
         let id = home.newest_id();
         client.signal(STOP);
         wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
@@ -169,8 +168,8 @@ fn a_stranger_with_the_owners_process_id_is_not_harmed() {
 
 #[test]
 fn a_run_that_is_live_is_not_destroyed_without_force() {
-    on_docker(|home| {
-        let client = home.start(Engine::Docker, &["-n", "live"], "exec sleep 1000");
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["-n", "live"], "exec sleep 1000");
         let refused = home.fosse(["destroy", "live"]);
         assert_eq!(code(&refused), 1);
         assert!(stderr(&refused).contains("hint: "), "{refused:?}");
@@ -184,9 +183,9 @@ fn a_run_that_is_live_is_not_destroyed_without_force() {
 /// X13: `wait` of one run is not held up by another, and several waiters all learn the same.
 #[test]
 fn x13_waiters_wait_for_their_own_run_only() {
-    on_docker(|home| {
-        let long = home.start(Engine::Docker, &["-n", "long"], "exec sleep 1000");
-        let short = home.start(Engine::Docker, &["-n", "short"], "exit 5");
+    on_native_and_docker(|engine, home| {
+        let long = home.start(engine, &["-n", "long"], "exec sleep 1000");
+        let short = home.start(engine, &["-n", "short"], "exit 5");
         let waiters: Vec<Client> = (0..4).map(|_| Client::spawn(home.cmd(["wait", "short"]))).collect();
         for waiter in waiters {
             let output = waiter.output();

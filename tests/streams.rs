@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    Client, Engine, Home, IMAGE, TERM, code, finish, on_docker, on_each_engine, repeat, stderr, stdout, wait_until,
+    Client, Engine, TERM, code, finish, on_each_engine, on_native_and_docker, repeat, stderr, stdout, wait_until,
 };
 
 /// X4: the output of the fastest command is complete, and written once.
@@ -69,10 +69,11 @@ fn a_reader_that_goes_away_ends_the_command_by_sigpipe() {
 
 #[test]
 fn a_closed_stdout_does_not_disturb_the_command() {
-    on_docker(|home| {
-        let script = format!(r#""$0" run --image {IMAGE} -- sh -c 'echo lost; exit 3' >&-"#);
+    on_native_and_docker(|engine, home| {
+        let script = format!(r#""$0" run {} -- sh -c 'echo lost; exit 3' >&-"#, engine.options().join(" "));
         let mut command = Command::new("sh");
-        command.args(["-c", &script, crate::support::fosse()]).current_dir(home.workspace());
+        command.args(["-c", &script]).arg(home.program()).current_dir(home.workspace());
+        home.belongs(&mut command);
         for (name, value) in home.cmd([""; 0]).get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -91,14 +92,14 @@ fn finish_raw(mut command: Command) -> std::process::Output {
 
 #[test]
 fn output_that_cannot_be_delivered_is_said_and_is_in_the_record() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
         // Its end may be known before the write has failed, or after.
         for _ in 0..repeat(10) {
-            let mut command = home.run_cmd(Engine::Docker, &[], &["echo", "kept"]);
+            let mut command = home.run_cmd(engine, &[], &["echo", "kept"]);
             assert_eq!(command.stdout(full()).stderr(Stdio::null()).status().unwrap().code(), Some(125));
         }
-        let mut command = home.run_cmd(Engine::Docker, &[], &["echo", "kept"]);
+        let mut command = home.run_cmd(engine, &[], &["echo", "kept"]);
         let output = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         assert_eq!(code(&output), 125, "lost output is no success");
         assert!(stderr(&output).starts_with("fosse: writing the command's stdout failed: No space left"), "{output:?}");
@@ -132,8 +133,8 @@ fn a_caller_that_does_not_read_delays_neither_timeout_nor_stop_nor_record() {
 
 #[test]
 fn a_reader_that_is_slow_gets_everything() {
-    on_docker(|home| {
-        let mut command = home.run_cmd(Engine::Docker, &[], &["seq", "40000"]);
+    on_native_and_docker(|engine, home| {
+        let mut command = home.run_cmd(engine, &[], &["seq", "40000"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut pipe = child.stdout.take().unwrap();
         // The run is over long before its output has been read: it is more than the caller's pipe holds.
@@ -148,10 +149,10 @@ fn a_reader_that_is_slow_gets_everything() {
 
 #[test]
 fn a_non_blocking_stdout_of_somebody_elses_making_loses_nothing() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let (reader, writer) = fosse::sys::fd::pipe().unwrap();
         assert!(make_nonblocking(&writer), "the pipe could not be made non-blocking");
-        let mut command = home.run_cmd(Engine::Docker, &[], &["seq", "100000"]);
+        let mut command = home.run_cmd(engine, &[], &["seq", "100000"]);
         let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
         drop(command);
         let mut text = String::new();
@@ -186,11 +187,12 @@ fn the_record_of_output_is_bounded_and_says_so() {
 /// A full disk under the record: the run is unharmed, and its end is recorded all the same.
 #[test]
 fn a_full_disk_under_the_log_never_ends_the_run() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let state = home.state();
         fs::create_dir(&state).unwrap();
         let Some(_mount) = TinyDisk::mount(&state, "1m") else { return };
-        let output = home.run(Engine::Docker, &[], &["sh", "-c", "dd if=/dev/zero bs=64k count=64; exit 5"]);
+        home.give(&state);
+        let output = home.run(engine, &[], &["sh", "-c", "dd if=/dev/zero bs=64k count=64; exit 5"]);
         assert_eq!((code(&output), output.stdout.len()), (5, 64 << 16), "{}", stderr(&output));
         assert!(stderr(&output).contains("fosse: recording the output failed: No space left"), "{output:?}");
         let record = home.newest();
@@ -201,7 +203,7 @@ fn a_full_disk_under_the_log_never_ends_the_run() {
         );
         // And one that is full before the run even starts is an error in words.
         fs::write(state.join("filler"), vec![0; 1 << 20]).unwrap_or_default();
-        let output = home.run(Engine::Docker, &[], &["true"]);
+        let output = home.run(engine, &[], &["true"]);
         assert_eq!(code(&output), 125);
         assert!(stderr(&output).contains("No space left"), "{output:?}");
         fs::remove_file(state.join("filler")).unwrap();
@@ -269,10 +271,10 @@ impl Drop for Killed {
 
 #[test]
 fn a_stderr_that_nobody_reads_does_not_delay_a_stop() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         for script in ["yes >&2", "yes"] {
             let (_reader, writer) = unread_pipe();
-            let mut command = home.run_cmd(Engine::Docker, &["--grace", "1s"], &["sh", "-c", script]);
+            let mut command = home.run_cmd(engine, &["--grace", "1s"], &["sh", "-c", script]);
             // The second has both streams in the same pipe.
             let stdout = if script == "yes" { writer.try_clone().unwrap().into() } else { Stdio::null() };
             let mut child = Killed(command.stdout(stdout).stderr(writer).spawn().unwrap());
@@ -289,8 +291,8 @@ fn a_stderr_that_nobody_reads_does_not_delay_a_stop() {
 /// The order of the record is the order of arrival: the caller can stop reading and read later.
 #[test]
 fn what_the_caller_has_seen_is_in_the_record() {
-    on_docker(|home: &Home| {
-        let client = home.start(Engine::Docker, &[], "sleep 1000");
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &[], "sleep 1000");
         assert_eq!(stdout(&home.logs(&home.newest_id())), "ready\n");
         client.signal(TERM);
         finish(home.cmd(["wait", &home.newest_id()]));

@@ -33,6 +33,8 @@ mod init_signals;
 mod input;
 mod layers;
 #[cfg(target_os = "linux")]
+mod native;
+#[cfg(target_os = "linux")]
 mod native_calls;
 #[cfg(target_os = "linux")]
 mod native_escapes;

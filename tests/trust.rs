@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, KILL, code, on_docker, on_docker_with, on_each_engine, stderr, stdout,
+    Carrier, Client, Engine, Home, KILL, code, on_docker_with, on_each_engine, on_native_and_docker, stderr, stdout,
     wait_until,
 };
 
@@ -117,14 +117,14 @@ fn fosses_own_directories_are_not_visible_inside() {
 
 #[test]
 fn a_mount_of_fosses_own_directories_is_refused() {
-    on_docker(|home| {
-        home.run(Engine::Docker, &["--no-workspace"], &["true"]);
+    on_native_and_docker(|engine, home| {
+        home.run(engine, &["--no-workspace"], &["true"]);
         let runs = home.state().join("runs");
         let link = home.dir.join("link");
         std::os::unix::fs::symlink(home.state(), &link).unwrap();
         for source in [home.state(), runs, link] {
             let mount = format!("{}:/x", source.display());
-            let output = home.run(Engine::Docker, &["-m", &mount], &["ls", "/x"]);
+            let output = home.run(engine, &["-m", &mount], &["ls", "/x"]);
             assert_eq!((code(&output), stdout(&output).as_str()), (125, ""), "{output:?}");
             assert!(stderr(&output).contains("fosse's own"), "{output:?}");
         }
@@ -134,14 +134,14 @@ fn a_mount_of_fosses_own_directories_is_refused() {
 /// A runtime directory in a shared place must be the user's own.
 #[test]
 fn a_runtime_directory_of_somebody_elses_making_is_refused() {
-    on_docker(|home| {
+    on_native_and_docker(|engine, home| {
         let elsewhere = home.dir.join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         let shared = home.dir.join("shared");
         fs::create_dir(&shared).unwrap();
         fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
         std::os::unix::fs::symlink(&elsewhere, shared.join("run")).unwrap();
-        let mut command = home.cmd(["run", "--image", IMAGE, "--", "true"]);
+        let mut command = home.run_cmd(engine, &[], &["true"]);
         command.env("FOSSE_RUNTIME_DIR", shared.join("run"));
         let output = crate::support::finish(command);
         assert_eq!(code(&output), 125, "{output:?}");

@@ -1,6 +1,7 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
+pub mod engines;
 #[cfg(target_os = "linux")]
 pub mod http;
 #[cfg(target_os = "linux")]
@@ -14,13 +15,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub use engines::*;
 
 /// How long anything may take before a test calls it a hang. Generous: a low limit only buys flakes.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -56,103 +57,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A real engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    Docker,
-    Podman,
-}
-
-impl Engine {
-    pub const ALL: [Engine; 2] = [Engine::Docker, Engine::Podman];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Engine::Docker => "docker",
-            Engine::Podman => "podman",
-        }
-    }
-
-    /// Whether it is there; a test that needs it is left out, or fails in strict mode.
-    pub fn available(self) -> bool {
-        static FOUND: OnceLock<[bool; 2]> = OnceLock::new();
-        let found = FOUND.get_or_init(|| Engine::ALL.map(Engine::probe))[self as usize];
-        assert!(found || !strict(), "{} is not available, which strict mode does not allow", self.name());
-        if !found {
-            left_out(&format!("{} is not available, or has no image {IMAGE}", self.name()));
-        }
-        found
-    }
-
-    fn probe(self) -> bool {
-        let variable = format!("FOSSE_TEST_{}", self.name().to_uppercase());
-        match std::env::var(variable).as_deref() {
-            Ok("0") => false,
-            Ok(_) => true,
-            Err(_) => self.call(["image", "inspect", IMAGE]).status.success(),
-        }
-    }
-
-    /// Calls the engine's tool.
-    pub fn call<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Output {
-        match Command::new(self.name()).args(args).stdin(Stdio::null()).output() {
-            Ok(output) => output,
-            Err(_) => Output { status: std::process::ExitStatus::from_raw(127 << 8), stdout: vec![], stderr: vec![] },
-        }
-    }
-
-    /// What the tool prints, trimmed.
-    pub fn says<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> String {
-        String::from_utf8_lossy(&self.call(args).stdout).trim().to_owned()
-    }
-}
-
-/// What carries a run's bytes, signals and exit code: the same promises hold on both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// fosse's own PID 1.
-    Init,
-    /// The engine's attached client.
-    Client,
-}
-
-impl Carrier {
-    pub const BOTH: [Carrier; 2] = [Carrier::Init, Carrier::Client];
-}
-
-/// Runs the body on each engine that is there, with either carrier.
-pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
-    for carrier in Carrier::BOTH {
-        on_each_engine_with(carrier, &body);
-    }
-}
-
-/// Runs the body on each engine that is there, with one carrier.
-pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
-    for engine in Engine::ALL {
-        if engine.available() {
-            body(engine, &Home::with(carrier));
-        }
-    }
-}
-
-/// Runs the body on docker, if it is there, with either carrier.
-pub fn on_docker(body: impl Fn(&Home)) {
-    for carrier in Carrier::BOTH {
-        on_docker_with(carrier, &body);
-    }
-}
-
-/// Runs the body on docker, if it is there, with one carrier.
-pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
-    if Engine::Docker.available() {
-        body(&Home::with(carrier));
-    }
-}
-
 /// The program under test.
 pub fn fosse() -> &'static str {
     env!("CARGO_BIN_EXE_fosse")
+}
+
+/// Whether everybody can execute a file, as far as modes say.
+fn others_can_execute(file: &Path) -> bool {
+    let mut way = file.ancestors().filter(|path| !path.as_os_str().is_empty());
+    way.all(|path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
 }
 
 /// Directories of one test's own. Dropping it finishes and removes its runs, and fails the test if something of
@@ -161,7 +74,7 @@ pub struct Home {
     pub dir: PathBuf,
     /// What carries its runs.
     pub carrier: Carrier,
-    /// The user and group that start the program and own the directories, if they are not this process's.
+    /// Whose runs these are; those of the user whose test this is if nobody is named.
     pub user: Option<u32>,
 }
 
@@ -171,18 +84,60 @@ impl Home {
     }
 
     pub fn with(carrier: Carrier) -> Self {
-        Home::of(carrier, None)
+        Home::make(carrier, None)
     }
 
-    pub fn of(carrier: Carrier, user: Option<u32>) -> Self {
+    /// Of another user's, which only root can make.
+    pub fn of_user(user: Option<u32>) -> Self {
+        Home::make(Carrier::Init, user)
+    }
+
+    /// One more of the same kind.
+    pub fn another(&self) -> Self {
+        Home::make(self.carrier, self.user)
+    }
+
+    fn make(carrier: Carrier, user: Option<u32>) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
         let home = Home { dir, carrier, user };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(&dir, user, user).unwrap();
+            home.give(&dir);
+        }
+        if user.is_some() && !others_can_execute(Path::new(fosse())) {
+            let program = home.dir.join("fosse");
+            fs::hard_link(fosse(), &program).or_else(|_| fs::copy(fosse(), &program).map(drop)).unwrap();
         }
         home
+    }
+
+    /// Whose runs these are: user and group.
+    pub fn ids(&self) -> (u32, u32) {
+        self.user.map_or_else(fosse::sys::process::effective_ids, |user| (user, user))
+    }
+
+    /// Makes what is below the home, and everything on the way to it, belong to its user.
+    pub fn give(&self, path: &Path) {
+        let ours = path.ancestors().take_while(|path| path.starts_with(&self.dir));
+        for path in ours.filter(|_| self.user.is_some()) {
+            std::os::unix::fs::lchown(path, self.user, self.user).unwrap();
+        }
+    }
+
+    /// Makes a command its user's.
+    pub fn belongs<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        use std::os::unix::process::CommandExt;
+        match self.user {
+            Some(user) => command.uid(user).gid(user),
+            None => command,
+        }
+    }
+
+    /// The program under test, or the copy of it that this home's user can execute.
+    pub fn program(&self) -> PathBuf {
+        let copies = ["fosse", "bin/fosse"].map(|name| self.dir.join(name));
+        copies.into_iter().find(|file| file.is_file()).unwrap_or_else(|| fosse().into())
     }
 
     pub fn state(&self) -> PathBuf {
@@ -202,9 +157,7 @@ impl Home {
         let path = self.dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
-        for made in path.ancestors().take_while(|made| self.user.is_some() && *made != self.dir) {
-            std::os::unix::fs::lchown(made, self.user, self.user).unwrap();
-        }
+        self.give(&path);
         path
     }
 
@@ -218,6 +171,7 @@ impl Home {
     /// The program with arguments, in this home: nothing of the caller's settings reaches it.
     pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.program());
+        self.belongs(&mut command);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FOSSE_") || name.to_string_lossy().starts_with("XDG_") {
                 command.env_remove(&name);
@@ -232,24 +186,10 @@ impl Home {
             .current_dir(self.workspace())
             .stdin(Stdio::null());
         if self.user.is_some() {
-            // A podman of its own would begin to serve this user, and go on when the test is over.
-            command.env("FOSSE_PODMAN", "/nowhere/podman").env("FOSSE_DOCKER", "/nowhere/docker");
+            // Whoever has no rights has no engine: podman would start one in the home, and leave it there.
+            command.env("FOSSE_DOCKER", self.dir.join("none")).env("FOSSE_PODMAN", self.dir.join("none"));
         }
-        self.as_its_user(&mut command);
         command
-    }
-
-    /// The program, or the copy that a test has put into this home.
-    fn program(&self) -> PathBuf {
-        let copy = self.dir.join("bin/fosse");
-        if copy.exists() { copy } else { fosse().into() }
-    }
-
-    /// Makes a command run as the user of this home, without other groups.
-    pub fn as_its_user(&self, command: &mut Command) {
-        if let Some(user) = self.user {
-            command.uid(user).gid(user);
-        }
     }
 
     /// Runs the program to its end.
@@ -257,9 +197,9 @@ impl Home {
         finish(self.cmd(args))
     }
 
-    /// `fosse run` of a command line in an engine, with options.
+    /// `fosse run` of a command line on an engine, with options.
     pub fn run_cmd(&self, engine: Engine, options: &[&str], command: &[&str]) -> Command {
-        let mut args = vec!["run", "--runtime", engine.name(), "--image", IMAGE];
+        let mut args = [&["run"], engine.options()].concat();
         args.extend(options);
         args.push("--");
         args.extend(command);
@@ -304,12 +244,35 @@ impl Home {
         self.fosse(["logs", run])
     }
 
+    /// The host's number of the owner of the newest run.
+    pub fn owner(&self) -> i32 {
+        let lock = self.state().join("runs").join(self.newest_id()).join("owner.lock");
+        let holder: Value = serde_json::from_slice(&fs::read(lock).unwrap()).unwrap();
+        holder["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("no pid: {holder}"))
+    }
+
+    /// The host's number of PID 1 in the place of the newest run, which lives.
+    pub fn init_of(&self, engine: Engine) -> i32 {
+        if engine.is_native() {
+            // Its parent is the owner, or whoever takes the control groups away.
+            let children = |of: i32| processes::children(of).into_iter().map(|(pid, _)| pid);
+            let mut below = children(self.owner()).flat_map(|child| children(child).chain([child]));
+            let is_first = |pid: &i32| processes::status_field(*pid, "NSpid").ends_with("\t1");
+            return below.find(is_first).expect("the place has no init");
+        }
+        let name = format!("fosse-{}", self.newest_id());
+        engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()
+    }
+
     pub fn instance(&self) -> Option<String> {
         Some(fs::read_to_string(self.state().join("instance")).ok()?.trim().to_owned())
     }
 
-    /// The ids of everything in an engine that is this home's.
+    /// The ids of everything in an engine that is this home's. The built-in sandbox keeps nothing anywhere.
     pub fn objects(&self, engine: Engine) -> Vec<String> {
+        if engine.is_native() {
+            return Vec::new();
+        }
         let Some(instance) = self.instance() else { return Vec::new() };
         let label = format!("label=fosse.instance={instance}");
         let containers = engine.says(["ps", "--all", "--quiet", "--filter", &label]);
@@ -325,7 +288,7 @@ impl Home {
             if run.file_name().to_string_lossy().starts_with('.') {
                 left.push(run.path());
             }
-            for name in ["env", "engine", "exit", "reserve", ".record.json.new"] {
+            for name in ["env", "engine", "exit", "groups", "reserve", ".record.json.new"] {
                 left.extend(Some(run.path().join(name)).filter(|path| path.exists()));
             }
         }
@@ -340,9 +303,16 @@ impl Home {
         processes::naming(&self.dir.to_string_lossy())
     }
 
+    /// Processes inside of the places of this home's runs: they name the run, or are shown this home's directories.
+    pub fn insiders(&self) -> Vec<String> {
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let ids = runs.map(|run| format!("FOSSE_RUN_ID={}", run.file_name().to_string_lossy()));
+        processes::inside(&self.dir.to_string_lossy(), &ids.collect::<Vec<_>>())
+    }
+
     /// Fails unless everything is gone that only a live run may have.
     pub fn assert_nothing_left(&self) {
-        for engine in Engine::ALL {
+        for engine in Engine::ALL.iter().copied() {
             if engine.available() {
                 if self.carrier == Carrier::Init {
                     // The engine removes them by itself, and may still be at it.
@@ -353,6 +323,7 @@ impl Home {
         }
         assert_eq!(self.temporary_files(), Vec::<PathBuf>::new(), "files left");
         wait_until("no process is left", || self.processes().is_empty());
+        wait_until("no process is left inside", || self.insiders().is_empty());
     }
 }
 
@@ -363,7 +334,7 @@ impl Drop for Home {
                 let id = run.file_name().to_string_lossy().into_owned();
                 finish(self.cmd(["destroy", "-q", "-f", &id]));
             }
-            for engine in Engine::ALL {
+            for engine in Engine::ALL.iter().copied() {
                 for object in self.objects(engine) {
                     engine.call(["rm", "--force", "--volumes", &object]);
                     engine.call(["network", "rm", &object]);
@@ -371,6 +342,10 @@ impl Drop for Home {
             }
         }
         let left = self.processes();
+        if !std::thread::panicking() {
+            // An engine removes them by itself, and may still be at it.
+            wait_until("no process is left inside", || self.insiders().is_empty());
+        }
         fs::remove_dir_all(&self.dir).unwrap_or_default();
         if !std::thread::panicking() {
             assert_eq!(left, Vec::<String>::new(), "processes of this test are left");
@@ -490,6 +465,15 @@ fn collect(
             into.lock().unwrap().extend_from_slice(&buffer[..count]);
         }
     })
+}
+
+/// Freezes the place of the newest run, as a stranger may, or lets it go on. Of a sandbox that is its init.
+pub fn pause(home: &Home, engine: Engine, freeze: bool) {
+    if engine.is_native() {
+        return kill(home.init_of(engine), if freeze { STOP } else { CONT });
+    }
+    let verb = if freeze { "pause" } else { "unpause" };
+    assert!(engine.call([verb, &format!("fosse-{}", home.newest_id())]).status.success(), "{verb}");
 }
 
 /// Sends a signal to a process of this test.

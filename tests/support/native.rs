@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use super::{Carrier, Client, Home, code, finish, fosse, left_out, processes, stdout, wait_until};
+use super::{Client, Home, code, finish, fosse, left_out, processes, stdout, wait_until};
 
 /// The user without rights, and its group: nobody has this number.
 pub const USER: u32 = 4321;
@@ -25,12 +25,7 @@ pub enum Caller {
 impl Caller {
     /// A home whose owner is this caller, with a program that it can execute.
     pub fn home(self) -> Home {
-        let home = Home::of(Carrier::Init, (self == Caller::User && is_root()).then_some(USER));
-        let open = |dir: &Path| fs::metadata(dir).is_ok_and(|about| about.permissions().mode() & 1 != 0);
-        if home.user.is_some() && !Path::new(fosse()).ancestors().all(open) {
-            own_program(&home);
-        }
-        home
+        Home::of_user((self == Caller::User && is_root()).then_some(USER))
     }
 
     /// The number of this caller's user.
@@ -131,7 +126,7 @@ pub fn start(home: &Home, options: &[&str], script: &str) -> Client {
 pub fn outside(home: &Home, script: &str) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", script]).current_dir(home.workspace()).env("HOME", home.dir.join("home")).stdin(Stdio::null());
-    home.as_its_user(&mut command);
+    home.belongs(&mut command);
     finish(command)
 }
 

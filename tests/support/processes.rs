@@ -25,6 +25,28 @@ pub fn naming(needle: &str) -> Vec<String> {
     found
 }
 
+/// Processes in a place of its own (another mount namespace) that is shown a directory, or whose environment has one of
+/// the lines, each with its number first.
+pub fn inside(shown: &str, lines: &[String]) -> Vec<String> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = namespace("self");
+    let is_inside = |pid: &i32| {
+        let there = namespace(&pid.to_string());
+        if there.is_none() || there == own {
+            return false;
+        }
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let mut roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+        // An engine of the test's own is not what is looked for.
+        variables.any(|variable| lines.iter().any(|line| line.as_bytes() == variable))
+            || roots.any(|root| root.contains(shown) && !root.contains("own-engine"))
+    };
+    let command = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+    all().filter(is_inside).map(|pid| format!("{pid} {}", command(pid))).collect()
+}
+
 /// The number in front of an entry of [`naming`].
 pub fn number(entry: &str) -> i32 {
     entry.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number: {entry}"))

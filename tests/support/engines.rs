@@ -1,0 +1,189 @@
+//! Where runs take place in tests: the built-in sandbox and real engines, what carries a run there, and whose it is.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use super::{Home, IMAGE, left_out};
+
+/// Where a run can take place: a real engine, or the built-in sandbox, which is no engine and keeps no objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Native,
+    Docker,
+    Podman,
+}
+
+impl Engine {
+    #[cfg(target_os = "linux")]
+    pub const ALL: &'static [Engine] = &[Engine::Native, Engine::Docker, Engine::Podman];
+    #[cfg(not(target_os = "linux"))]
+    pub const ALL: &'static [Engine] = &[Engine::Docker, Engine::Podman];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Native => "native",
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        }
+    }
+
+    /// The options with which `fosse run` runs a command here. The built-in sandbox has the host's programs.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Engine::Native => &["--runtime", "native"],
+            Engine::Docker => &["--runtime", "docker", "--image", IMAGE],
+            Engine::Podman => &["--runtime", "podman", "--image", IMAGE],
+        }
+    }
+
+    pub fn is_native(self) -> bool {
+        self == Engine::Native
+    }
+
+    /// Whether it is there; a test that needs it is left out, or fails in strict mode.
+    pub fn available(self) -> bool {
+        static FOUND: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
+        let found = *FOUND[self as usize].get_or_init(|| self.probe());
+        if !found {
+            left_out(&match self {
+                Engine::Native => "a native sandbox cannot be made here".into(),
+                Engine::Docker | Engine::Podman => {
+                    format!("{} is not available, or has no image {IMAGE}", self.name())
+                }
+            });
+        }
+        found
+    }
+
+    fn probe(self) -> bool {
+        let variable = format!("FOSSE_TEST_{}", self.name().to_uppercase());
+        match (std::env::var(variable).as_deref(), self) {
+            (Ok("0"), _) => false,
+            (Ok(_), _) => true,
+            (Err(_), Engine::Native) => Home::new().run(self, &[], &["true"]).status.success(),
+            (Err(_), _) => self.call(["image", "inspect", IMAGE]).status.success(),
+        }
+    }
+
+    /// What carries a run here.
+    fn carriers(self) -> &'static [Carrier] {
+        match self {
+            // There is no engine whose client could.
+            Engine::Native => &[Carrier::Init],
+            Engine::Docker | Engine::Podman => &Carrier::BOTH,
+        }
+    }
+
+    /// Calls the engine's tool. There is none of the built-in sandbox's.
+    pub fn call<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Output {
+        assert!(!self.is_native(), "the built-in sandbox has no tool");
+        match Command::new(self.name()).args(args).stdin(Stdio::null()).output() {
+            Ok(output) => output,
+            Err(_) => Output { status: std::process::ExitStatus::from_raw(127 << 8), stdout: vec![], stderr: vec![] },
+        }
+    }
+
+    /// What the tool prints, trimmed.
+    pub fn says<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> String {
+        String::from_utf8_lossy(&self.call(args).stdout).trim().to_owned()
+    }
+}
+
+/// What carries a run's bytes, signals and exit code: the same promises hold on both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// fosse's own PID 1.
+    Init,
+    /// The engine's attached client.
+    Client,
+}
+
+impl Carrier {
+    pub const BOTH: [Carrier; 2] = [Carrier::Init, Carrier::Client];
+}
+
+/// Runs the body wherever runs can take place, with either carrier.
+pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
+    on_all_of(Engine::ALL, &Carrier::BOTH, body);
+}
+
+/// Runs the body wherever runs can take place, with one carrier.
+pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    on_all_of(Engine::ALL, &[carrier], body);
+}
+
+/// Runs the body on each real engine, with either carrier: promises about what an engine keeps.
+pub fn on_each_real_engine(body: impl Fn(Engine, &Home)) {
+    on_all_of(&[Engine::Docker, Engine::Podman], &Carrier::BOTH, body);
+}
+
+/// Runs the body on each real engine, with one carrier.
+pub fn on_each_real_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    on_all_of(&[Engine::Docker, Engine::Podman], &[carrier], body);
+}
+
+/// Runs the body natively, and on docker with either carrier: promises that do not depend on which engine it is.
+pub fn on_native_and_docker(body: impl Fn(Engine, &Home)) {
+    for carrier in Carrier::BOTH {
+        on_native_and_docker_with(carrier, &body);
+    }
+}
+
+/// Runs the body natively and on docker, with one carrier.
+pub fn on_native_and_docker_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    let engines: Vec<Engine> = Engine::ALL.iter().copied().filter(|engine| *engine != Engine::Podman).collect();
+    on_all_of(&engines, &[carrier], body);
+}
+
+/// Runs the body natively, if that is possible here.
+pub fn on_native(body: impl Fn(&Home)) {
+    if cfg!(target_os = "linux") {
+        on_all_of(&[Engine::Native], &[Carrier::Init], |_, home| body(home));
+    }
+}
+
+fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Home)) {
+    for carrier in carriers {
+        for engine in engines.iter().filter(|engine| engine.carriers().contains(carrier)) {
+            if engine.available() {
+                body(*engine, &Home::with(*carrier));
+            }
+            if engine.is_native() && unprivileged() {
+                body(*engine, &Home::of_user(Some(USER)));
+            }
+        }
+    }
+}
+
+/// A user without any rights, whom nobody knows.
+const USER: u32 = 54_321;
+
+/// Whether native runs are to be tested as that user, too: where these tests are root's.
+fn unprivileged() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    if fosse::sys::process::effective_ids().0 != 0 || std::env::var_os("FOSSE_TEST_NATIVE").is_some_and(|v| v == "0") {
+        return false;
+    }
+    let try_it = || Home::of_user(Some(USER)).run(Engine::Native, &[], &["true"]).status.success();
+    let possible = *POSSIBLE.get_or_init(try_it);
+    if !possible {
+        left_out("a user without rights cannot make a native sandbox here");
+    }
+    possible
+}
+
+/// Runs the body on docker, if it is there, with either carrier.
+pub fn on_docker(body: impl Fn(&Home)) {
+    for carrier in Carrier::BOTH {
+        on_docker_with(carrier, &body);
+    }
+}
+
+/// Runs the body on docker, if it is there, with one carrier.
+pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
+    if Engine::Docker.available() {
+        body(&Home::with(carrier));
+    }
+}

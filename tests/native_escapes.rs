@@ -108,11 +108,12 @@ fn sockets_of_engines_and_agents_cannot_be_reached() {
         }
         for (path, variable) in [("/opt/d/engine.sock", "DOCKER_HOST=unix://"), ("/opt/agent", "SSH_AUTH_SOCK=")] {
             let client = connect(path);
+            let inside = format!("test -S {path} && echo there; {client}");
             let script = format!(
                 "mount -t tmpfs none /opt; mkdir -p /opt/d; chmod 755 /opt /opt/d; export {variable}{path}; \
                  perl -e \"$SERVE\" {path} sh -c '$BECOME sh -c \"$CONNECT\"; $BECOME \"$@\"' sh \"$@\""
             );
-            let mut command = in_mounts(home, &script, &run_cmd(home, &[], &["sh", "-c", &client]));
+            let mut command = in_mounts(home, &script, &run_cmd(home, &[], &["sh", "-c", &inside]));
             let user = home.user.map(|user| format!("setpriv --reuid {user} --regid {user} --clear-groups"));
             command.env("SERVE", SERVE).env("CONNECT", &client).env("BECOME", user.unwrap_or_default());
             let output = finish(command);

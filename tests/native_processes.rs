@@ -4,15 +4,16 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::support::native::{
-    calls, descendants, first_of_namespace, for_each_caller, guarded, outside, own_program, perl, results, run,
-    run_cmd, said, says, start,
+    calls, descendants, first_of_namespace, for_each_caller, guarded, name_of, outside, own_program, perl, results,
+    run, run_cmd, said, says, start,
 };
 use crate::support::{Client, Home, TERM, code, finish, process_state, processes, stdout};
 
 /// A process of the caller's on the machine, with a word in its arguments; it ends with its input.
 fn stranger(home: &Home) -> Client {
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "echo ready; read line", "stranger-outside"]).env("WORD", "hunter2").stdin(Stdio::piped());
+    let word = format!("stranger-{}", name_of(home));
+    command.args(["-c", "echo ready; read line", &word]).env("WORD", "hunter2").stdin(Stdio::piped());
     command.env("MARK", &home.dir).current_dir("/");
     home.belongs(&mut command);
     let client = Client::spawn(command);
@@ -25,9 +26,9 @@ fn processes_of_the_machine_cannot_be_seen() {
     for_each_caller(|_, home| {
         let stranger = stranger(home);
         // Brackets keep the search from finding itself.
-        let look = "grep -al '[s]tranger-outside' /proc/[0-9]*/cmdline | wc -l";
-        assert_eq!(said(&outside(home, look)), "1");
-        assert_eq!(says(home, &[], look), "0");
+        let look = format!("grep -al '[s]tranger-{}' /proc/[0-9]*/cmdline | wc -l", name_of(home));
+        assert_eq!(said(&outside(home, &look)), "1");
+        assert_eq!(says(home, &[], &look), "0");
         assert_eq!(code(&run(home, &[], &format!("ls /proc/{}", stranger.pid()))), 2);
         let count: usize = says(home, &[], "ls -d /proc/[0-9]* | wc -l").parse().unwrap();
         assert!(count <= 5, "init, a shell and its pipeline: {count}");
@@ -69,6 +70,18 @@ fn shared_memory_of_the_machine_cannot_be_seen() {
         let list = says(home, &[], "ipcs --shmems | grep -c 0x; ls -A /dev/shm");
         assert_eq!(code(&outside(home, &format!("ipcrm --shmem-id {made}"))), 0);
         assert_eq!((inside.as_str(), beside.as_str(), list.as_str()), ("0", "1", "0"));
+        // Its queues have names, whether or not anything shows them.
+        let queue = name_of(home);
+        let queue = |call: &str, flags: u32| match call {
+            "open" => calls([("open", libc::SYS_mq_open, &*format!("\"{queue}\", {flags}, 0666, 0"))]),
+            _ => calls([("unlink", libc::SYS_mq_unlink, &*format!("\"{queue}\""))]),
+        };
+        assert_eq!(said(&outside(home, &queue("open", 0o102))), "open=0");
+        let (inside, beside) = (says(home, &[], &queue("open", 0)), said(&outside(home, &queue("open", 0))));
+        let list = says(home, &[], "stat -f -c %T /dev/mqueue; ls -A /dev/mqueue");
+        assert_eq!(said(&outside(home, &queue("unlink", 0))), "unlink=0");
+        assert_eq!((inside, beside.as_str()), (format!("open={}", libc::ENOENT), "open=0"));
+        assert_eq!(list, "mqueue");
     });
 }
 

@@ -39,6 +39,8 @@ mod native_calls;
 #[cfg(target_os = "linux")]
 mod native_escapes;
 #[cfg(target_os = "linux")]
+mod native_guards;
+#[cfg(target_os = "linux")]
 mod native_processes;
 #[cfg(target_os = "linux")]
 mod native_survives;

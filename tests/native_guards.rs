@@ -7,18 +7,21 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use fosse::sys::linux::init::reap;
 use fosse::sys::process::{Pid, wait_unreaped};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::init::wrapped;
 use crate::support::native::{
-    first_of_namespace, for_each_caller, for_root, in_mounts, is_root, names, perl, run, run_cmd, said, says, start,
-    traces,
+    alive, first_of_namespace, for_each_caller, for_root, in_mounts, is_root, names, perl, run, run_cmd, said, says,
+    start, traces,
 };
-use crate::support::{Client, Home, KILL, STOP, code, finish, kill, process_state, processes, stdout, wait_until};
+use crate::support::{
+    Client, Home, KILL, STOP, TERM, code, finish, kill, process_state, processes, stdout, wait_until,
+};
 
 /// The steps of a run with these options.
 fn steps(home: &Home, options: &[&str]) -> Vec<Value> {
@@ -57,6 +60,15 @@ fn the_mounts_are_those_of_the_plan_and_none_gives_rights() {
             assert!(planned.contains(path), "{path} is not in the plan: {table}");
             assert!(options.contains(&"nosuid"), "{path}: {table}");
             assert!(options.contains(&"nodev") || devices.contains(path), "{path}: {table}");
+        }
+        // As the machine sees it: a directory further down, of which there is a way up, would be named.
+        if is_root() {
+            let client = start(home, &[], "exec sleep 1000");
+            let init = first_of_namespace(client.pid()).expect("PID 1");
+            let root = fs::read_link(format!("/proc/{init}/root")).unwrap();
+            client.signal(TERM);
+            client.output();
+            assert_eq!(root, Path::new("/"));
         }
         let kernel = paths(&steps, "mount").into_iter().chain(paths(&steps, "freeze"));
         for path in kernel {
@@ -220,7 +232,7 @@ fn links_on_the_way_to_a_mount_point_stay_inside() {
              ln -s /old{aside} /opt/out; ln -s {up}old{aside} /opt/up; caller \"$@\"",
             aside = aside.display()
         );
-        for (at, wanted) in [("whole", 0), ("out", 125), ("up", 125)] {
+        for (at, wanted) in [("out", 125), ("up", 125), ("whole", 0)] {
             let mount = format!("{}:/opt/{at}/made", home.dir.join("data").display());
             let inner = run_cmd(home, &["-m", &mount], &["sh", "-c", "cat /opt/real/made/file"]);
             let output = finish(in_mounts(home, &script, &inner));
@@ -242,15 +254,21 @@ fn what_is_asked_for_is_made_in_what_is_the_commands_own_only() {
     });
 }
 
-/// Makes a place as an owner does, from steps that it has made before. Which error the kernel gave; none if it is made.
-fn make_place(home: &Home, steps: &[Value]) -> Option<i64> {
+/// Starts a builder as an owner does, and tells it what to do.
+fn start_builder(home: &Home, steps: &[Value]) -> (Child, UnixStream) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut command = Command::new(home.program());
-    command.args(["init", "--place"]).current_dir("/").stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-    let mut builder = home.belongs(&mut command).spawn().unwrap();
-    drop(command);
+    command.args(["init", "--place"]).current_dir("/").env("MARK", &home.dir);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    let builder = home.belongs(&mut command).spawn().unwrap();
     let bytes = serde_json::to_vec(steps).unwrap();
     ours.write_all(&[&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], &bytes].concat()).unwrap();
+    (builder, ours)
+}
+
+/// Makes a place from steps that were planned before. Which error the kernel gave; none if it is made.
+fn make_place(home: &Home, steps: &[Value]) -> Option<i64> {
+    let (mut builder, mut ours) = start_builder(home, steps);
     let mut hear = || {
         let mut length = [0; 4];
         ours.read_exact(&mut length).unwrap();
@@ -356,5 +374,31 @@ fn who_stands_still_ends_with_the_owner() {
             wait_until("the builder is gone", || builder.is_none_or(is_gone));
         }
         assert_eq!(code(&home.fosse(["clean"])), 0);
+    });
+}
+
+/// An owner that ends before PID 1 has asked for its death signal. What PID 1 would do next here never ends.
+#[test]
+fn pid_1_finds_that_its_owner_has_ended_before() {
+    for_each_caller(|_, home| {
+        let file = home.write("proc/sys/user/max_user_namespaces", "");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(
+            code(&finish({
+                let mut command = Command::new("mkfifo");
+                command.arg(&file);
+                command
+            })),
+            0
+        );
+        let mut steps = steps(home, &[]);
+        steps.retain(|step| ["user_namespace", "namespaces", "root"].iter().any(|kind| step["step"] == *kind));
+        let shown = json!({ "step": "bind", "source": home.dir.join("proc"), "path": "/proc", "read_only": true,
+            "device": false, "optional": false, "make": true });
+        steps.extend([shown, json!({ "step": "no_namespaces" })]);
+        let (mut builder, ours) = start_builder(home, &steps);
+        drop(ours);
+        builder.wait().unwrap();
+        wait_until("PID 1 is gone", || alive(home).is_empty());
     });
 }

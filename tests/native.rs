@@ -252,7 +252,8 @@ fn doctor_tries_each_piece_of_a_sandbox() {
         let mut wrapper = home.cmd(["doctor"]);
         wrapper.env("FOSSE_DOCKER", "/nowhere/docker").env("FOSSE_PODMAN", "/nowhere/podman");
         let script = "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"";
-        let wrapped = crate::support::init::wrapped(&wrapper, &["unshare", "-Ur", "sh", "-c", script, "sh"]);
+        let mut wrapped = crate::support::init::wrapped(&wrapper, &["unshare", "-Ur", "sh", "-c", script, "sh"]);
+        home.belongs(&mut wrapped);
         let output = finish(wrapped);
         assert_eq!(code(&output), 1, "{output:?}");
         assert!(stdout(&output).contains("problem  native user namespaces"), "{output:?}");
@@ -302,7 +303,9 @@ fn a_caller_with_few_descriptors_is_refused_before_the_command_runs_or_served() 
             fs::remove_file(&file).unwrap_or_default();
             let command = run_cmd(home, &[], &["sh", "-c", "echo ran >ran"]);
             let limit = format!("ulimit -n {most}; exec \"$@\"");
-            let output = finish(crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]));
+            let mut limited = crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]);
+            home.belongs(&mut limited);
+            let output = finish(limited);
             assert_eq!(code(&output) == 0, file.exists(), "{most}: {output:?}");
             assert!(code(&output) == 0 || code(&output) == 125, "{most}: {output:?}");
         }
@@ -317,7 +320,9 @@ fn a_limit_on_file_sizes_is_an_error_and_no_death() {
         let limited = |blocks: u32, script: &str| {
             let command = run_cmd(home, &[], &["sh", "-c", script]);
             let limit = format!("ulimit -f {blocks}; exec \"$@\"");
-            finish(crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]))
+            let mut limited = crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]);
+            home.belongs(&mut limited);
+            finish(limited)
         };
         let output = limited(1, "true");
         assert_eq!(code(&output), 125, "{output:?}");

@@ -252,7 +252,8 @@ fn doctor_tries_each_piece_of_a_sandbox() {
         let mut wrapper = home.cmd(["doctor"]);
         wrapper.env("FOSSE_DOCKER", "/nowhere/docker").env("FOSSE_PODMAN", "/nowhere/podman");
         let script = "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"";
-        let wrapped = crate::support::init::wrapped(&wrapper, &["unshare", "-Ur", "sh", "-c", script, "sh"]);
+        let mut wrapped = crate::support::init::wrapped(&wrapper, &["unshare", "-Ur", "sh", "-c", script, "sh"]);
+        home.belongs(&mut wrapped);
         let output = finish(wrapped);
         assert_eq!(code(&output), 1, "{output:?}");
         assert!(stdout(&output).contains("problem  native user namespaces"), "{output:?}");
@@ -291,5 +292,61 @@ fn exec_is_the_runs_own_user_and_no_other() {
         assert_eq!(code(&output), 125);
         assert!(stderr(&output).contains("fosse stop"), "{}", stderr(&output));
         assert_eq!(code(&home.fosse(["stop", "alive"])), 0);
+    });
+}
+
+#[test]
+fn a_caller_with_few_descriptors_is_refused_before_the_command_runs_or_served() {
+    for_each_caller(|_, home| {
+        for most in [10, 14, 18, 22, 26, 30, 34, 64] {
+            let file = home.workspace().join("ran");
+            fs::remove_file(&file).unwrap_or_default();
+            let command = run_cmd(home, &[], &["sh", "-c", "echo ran >ran"]);
+            let limit = format!("ulimit -n {most}; exec \"$@\"");
+            let mut limited = crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]);
+            home.belongs(&mut limited);
+            let output = finish(limited);
+            assert_eq!(code(&output) == 0, file.exists(), "{most}: {output:?}");
+            assert!(code(&output) == 0 || code(&output) == 125, "{most}: {output:?}");
+        }
+        assert!(home.workspace().join("ran").exists(), "64 are enough");
+        finish(home.cmd(["clean"]));
+    });
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_and_no_death() {
+    for_each_caller(|_, home| {
+        let limited = |blocks: u32, script: &str| {
+            let command = run_cmd(home, &[], &["sh", "-c", script]);
+            let limit = format!("ulimit -f {blocks}; exec \"$@\"");
+            let mut limited = crate::support::init::wrapped(&command, &["sh", "-c", &limit, "sh"]);
+            home.belongs(&mut limited);
+            finish(limited)
+        };
+        let output = limited(1, "true");
+        assert_eq!(code(&output), 125, "{output:?}");
+        assert!(stderr(&output).contains("fosse: creating the run failed: File too large"), "{output:?}");
+        // The command meets the limit as it would without fosse; what it says is passed on beyond that of the log.
+        let output = limited(400, "head -c 1000000 /dev/zero >big; echo $?; head -c 1000000 /dev/zero");
+        assert!(output.stdout.starts_with(b"153\n") && output.stdout.len() == 1_000_004, "{}", output.stdout.len());
+        assert!(stderr(&output).contains("recording the output failed"), "{}", stderr(&output));
+    });
+}
+
+#[test]
+fn a_link_in_the_workspace_that_leads_to_fosses_own_directory_is_refused() {
+    for_each_caller(|_, home| {
+        let link = home.workspace().join("state");
+        fs::create_dir(home.dir.join("elsewhere")).unwrap();
+        home.give(&home.dir.join("elsewhere"));
+        std::os::unix::fs::symlink("../elsewhere", &link).unwrap();
+        let mut command = home.cmd(["run", "--", "true"]);
+        let output = finish({
+            command.env("FOSSE_STATE_DIR", &link);
+            command
+        });
+        assert_eq!(code(&output), 125, "{output:?}");
+        assert!(stderr(&output).contains("a link that leads to fosse's own"), "{}", stderr(&output));
     });
 }

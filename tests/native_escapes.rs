@@ -2,8 +2,8 @@
 //! covers, devices, links. Each is first shown to be open outside, for the same caller.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -361,5 +361,23 @@ fn hard_links_do_not_reach_across_mounts() {
         assert_eq!(says(home, &["-m", &mount], script), "refused\nrefused\nown");
         assert_eq!(names(&home.workspace()), ["own", "second"]);
         assert_eq!(fs::read(file).unwrap(), b"kept");
+    });
+}
+
+#[test]
+fn devices_of_the_machine_keep_their_modes_owners_and_times() {
+    for_each_caller(|_, home| {
+        let about = || {
+            ["null", "zero", "full", "random", "urandom", "tty"].map(|name| {
+                let about = fs::metadata(Path::new("/dev").join(name)).unwrap();
+                (about.mode(), about.uid(), about.gid(), about.mtime())
+            })
+        };
+        let before = about();
+        // To what they are already, so that a sandbox that does not hold does no harm; a change of the time shows.
+        let script = "cd /dev; for d in null zero full random urandom tty; do \
+             chmod 0666 $d && echo chmod $d; touch -d 2001-01-01 $d && echo touch $d; done; echo x >null; head -c1 zero | wc -c";
+        assert_eq!(stdout(&run(home, &[], script)), "1\n");
+        assert_eq!(about(), before);
     });
 }

@@ -56,6 +56,7 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
     if argv[1..].iter().eq(BUILDER) {
         return init::in_a_place();
     }
+    crate::sys::signal::survive_file_limit();
     let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
     let cli = match Cli::try_parse_from(argv) {

@@ -12,6 +12,10 @@ use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::run::failpoint;
 use crate::runtime::{Channel, Error, Made, Network, Runtime, Spec};
+use crate::sys::fd;
+
+/// The most descriptors that following a command takes.
+const DESCRIPTORS: usize = 18;
 
 /// Something that must be taken away again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +166,10 @@ impl Preparation {
         failpoint::pass("container-made");
         step(self.tell_id())?;
         failpoint::pass("id-told");
+        // What a started command needs must not be missing when it runs.
+        step(fd::has_room_for(DESCRIPTORS).map_err(|error| {
+            Failure::new("preparing to start the command", error).hint("raise the limit on open files: ulimit -n 64")
+        }))?;
         let channel = self.runtime.start(&self.spec, container);
         let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the command", error)))?;
         failpoint::pass("start-asked");

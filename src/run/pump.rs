@@ -122,11 +122,12 @@ impl Pump {
             let (chunks, to_forward) = unbounded();
             aside[stream.index()] = Some(Sender::clone(&chunks));
             let (credit, used) = bounded(IN_FLIGHT);
+            let (spent, spare) = bounded(IN_FLIGHT);
             let (progress, progressed) = bounded(1);
             let (finished, done) = bounded(0);
             let teller = tell.clone();
             let thread = spawn("forward", move || {
-                forward(stream, &caller, &to_forward, &used, &teller, &progress);
+                forward(stream, caller, &to_forward, &used, &teller, &progress, &spent);
                 drop(finished);
             })?;
             forwarders.push(Forwarder { stream, thread, done, progressed });
@@ -141,6 +142,7 @@ impl Pump {
                 hurried: hurried.clone(),
                 chunks,
                 credit,
+                spare,
             };
             spawn("drain", move || drain.run(File::from(pipe)))?;
         }
@@ -239,14 +241,20 @@ struct Drain {
     hurried: Receiver<Infallible>,
     chunks: Sender<Vec<u8>>,
     credit: Sender<()>,
+    /// Buffers that were written to the caller.
+    spare: Receiver<Vec<u8>>,
 }
 
 impl Drain {
     fn run(self, mut pipe: File) {
         let mut ending = Ending::default();
         let mut passing = None;
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = Vec::new();
         while let Ok(poll::Ready::First) = poll::either(&pipe, &self.stop) {
+            if buffer.is_empty() {
+                buffer = self.spare.try_recv().unwrap_or_default();
+                buffer.resize(CHUNK, 0);
+            }
             if self.closed.load(Ordering::SeqCst) {
                 break;
             }
@@ -272,7 +280,8 @@ impl Drain {
                 // A caller that reads nothing of a flood to its end gets no more, and no hole; a record has it.
                 ending.cut |= self.chunks.len() >= UNREAD_MAX;
                 if !ending.cut {
-                    self.chunks.send(bytes.to_vec()).unwrap_or_default();
+                    buffer.truncate(count);
+                    self.chunks.send(std::mem::take(&mut buffer)).unwrap_or_default();
                 }
             }
         }
@@ -292,17 +301,19 @@ impl Drain {
 /// Writes what comes to the caller, until the caller no longer reads; then says so at each further chunk.
 fn forward(
     stream: Stream,
-    caller: &OwnedFd,
+    caller: OwnedFd,
     chunks: &Receiver<Vec<u8>>,
     used: &Receiver<()>,
     tell: &Sender<Event>,
     progress: &Sender<()>,
+    spent: &Sender<Vec<u8>>,
 ) {
+    let mut caller = File::from(caller);
     let mut gone = false;
     for chunk in chunks {
         if gone {
             tell.send(Event::Unread(stream)).unwrap_or_default();
-        } else if let Err(error) = write_all(caller, &chunk) {
+        } else if let Err(error) = write_all(&mut caller, &chunk) {
             gone = true;
             let event = match error.kind() {
                 io::ErrorKind::BrokenPipe => Event::Unread(stream),
@@ -313,18 +324,18 @@ fn forward(
         // Without a credit taken the reader was in a hurry: then there is none to give back.
         used.try_recv().unwrap_or_default();
         progress.try_send(()).unwrap_or_default();
+        spent.try_send(chunk).unwrap_or_default();
     }
 }
 
 /// Writes everything, also to a descriptor that somebody else made non-blocking.
-fn write_all(caller: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::from(caller.try_clone()?);
+fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match file.write(bytes) {
+        match to.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll::wait_writable(caller.as_fd())?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll::wait_writable(to.as_fd())?,
             Err(error) => return Err(error),
         }
     }
@@ -335,13 +346,13 @@ fn write_all(caller: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
 /// a caller who never writes, and ends with the process.
 pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
     spawn("feed", move || {
-        let mut from = File::from(caller);
+        let (mut from, mut to) = (File::from(caller), File::from(command));
         let mut buffer = vec![0; CHUNK];
         loop {
             match from.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {
-                    if write_all(&command, &buffer[..count]).is_err() {
+                    if write_all(&mut to, &buffer[..count]).is_err() {
                         break;
                     }
                 }

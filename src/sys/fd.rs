@@ -43,6 +43,12 @@ pub fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
     let _unused = (fd.as_fd().as_raw_fd(), bytes);
 }
 
+/// Whether so many descriptors more can be had: by having them for a moment.
+pub fn has_room_for(descriptors: usize) -> io::Result<()> {
+    let first = std::fs::File::open("/dev/null")?;
+    (1..descriptors).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
+}
+
 /// Free and total bytes of the file system that holds `path` (statvfs(3)), as an unprivileged user sees them.
 pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::ffi::OsStrExt;

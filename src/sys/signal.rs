@@ -1,6 +1,7 @@
 //! Signals: blocked in every thread, then received as values by one.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cerr;
 
@@ -111,9 +112,26 @@ fn is_ignored(signal: Signal) -> io::Result<bool> {
     Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
+/// Whether this process gets an error instead of a signal at its limit on file sizes.
+static NO_XFSZ: AtomicBool = AtomicBool::new(false);
+
+/// A write beyond the limit on file sizes (setrlimit(2), RLIMIT_FSIZE) is an error from now on and ends nothing. What
+/// this process starts finds the signal as it was.
+pub fn survive_file_limit() {
+    if is_ignored(Signal(libc::SIGXFSZ)).is_ok_and(|ignored| !ignored) {
+        // SAFETY: a signal's number and a constant.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        NO_XFSZ.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Blocks no signal any more: what receives signals by waiting blocks them, and a mask is inherited. Meant for
 /// between fork and exec: async-signal-safe.
 pub(super) fn unblock_all() -> io::Result<()> {
+    if NO_XFSZ.load(Ordering::SeqCst) {
+        // SAFETY: as in `survive_file_limit`; async-signal-safe.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
+    }
     // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it before it is used.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();

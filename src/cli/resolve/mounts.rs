@@ -105,6 +105,14 @@ pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<(Vec<Moun
     let (mut pins, mut covers): (Vec<Mount>, Vec<Cover>) = (Vec::new(), Vec::new());
     for mount in mounts {
         for dir in own {
+            if let Some(link) = links_to(dir).into_iter().find(|link| link.starts_with(&mount.source)) {
+                let why = format!(
+                    "{} would show {}, a link that leads to fosse's own",
+                    mount.source.display(),
+                    link.display()
+                );
+                return Err(mistake(why).hint("name the real directory: a command could make the link lead elsewhere"));
+            }
             let real = real(dir);
             if mount.source.starts_with(&real) {
                 let why = format!("{} would show {}, which is fosse's own", mount.source.display(), real.display());
@@ -138,6 +146,42 @@ pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<(Vec<Moun
     // Nothing is pinned in a place that is covered whole.
     pins.retain(|pin| !covers.iter().any(|cover| pin.target.starts_with(&cover.target)));
     Ok((pins, covers))
+}
+
+/// The most links that are followed on the way to one place (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// Where the links are that a path leads through.
+fn links_to(path: &Path) -> Vec<PathBuf> {
+    let mut links = Vec::new();
+    let mut at = PathBuf::from("/");
+    let parts = |path: &Path| {
+        let names = path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        names.collect::<Vec<OsString>>()
+    };
+    let mut rest = parts(path);
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&name);
+        match std::fs::read_link(&next) {
+            Ok(target) if links.len() < LINKS_MAX => {
+                links.push(next);
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                rest.extend(parts(&target));
+            }
+            _ => at = next,
+        }
+    }
+    links
 }
 
 /// A path with its links resolved, as far as it exists.
@@ -175,6 +219,21 @@ mod tests {
         let wanted = [".local/state", ".local"]
             .map(|way| mount(&format!("/nonexistent/home/{way}"), &format!("/workspace/{way}")));
         assert_eq!(pins, wanted);
+    }
+
+    #[test]
+    fn a_link_on_the_way_to_an_own_directory_is_not_shown() {
+        let dir = std::env::temp_dir().join(format!("fosse-links-{}", std::process::id()));
+        let (shared, kept) = (dir.join("shared"), dir.join("kept"));
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::create_dir_all(&kept).unwrap();
+        std::os::unix::fs::symlink("../kept", shared.join("state")).unwrap();
+        std::os::unix::fs::symlink(shared.join("state"), dir.join("far")).unwrap();
+        let mounts = [mount(shared.to_str().unwrap(), "/workspace")];
+        let results = [shared.join("state"), dir.join("far/below")].map(|own| covers(&mounts, &[own], false).is_err());
+        let straight = covers(&mounts, &[kept], false).is_ok();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((results, straight), ([true, true], true));
     }
 
     #[test]

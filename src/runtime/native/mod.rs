@@ -213,7 +213,13 @@ impl Runtime for Native {
         let builder = self.builder.lock().map_err(|_| Native::refused("an internal error"))?.take();
         let builder = builder.map_or_else(Builder::start, Ok).map_err(place::Error::Lost);
         let made = builder.and_then(|builder| builder.make(&steps, deadline, cancel));
-        let mut place = made.map_err(|error| explain(error, Machine::look()))?;
+        let mut place = made.map_err(|error| match error {
+            place::Error::Lost(_) if spec.memory.is_some() => Error::Forbidden {
+                why: "the process that makes the sandbox was killed or could not go on".into(),
+                hint: "is --memory enough? fosse's own init alone needs some 4 MB".into(),
+            },
+            error => explain(error, Machine::look()),
+        })?;
         self.say_once(&place.read_only);
         let init = place.visitor.take();
         let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;

@@ -256,7 +256,9 @@ fn devices(host: &Host, steps: &mut Vec<Step>) {
     steps.push(Step::Mount { kind: Special::Queues, path: "/dev/mqueue".into() });
     for name in &host.devices {
         let path = Path::new("/dev").join(name);
-        steps.push(Step::Bind(Bind { device: true, make: true, ..bind(&path, &path, false) }));
+        // A device that can only be read takes what is written to it, and no other mode, owner or time: user 0 inside
+        // may be the one who owns it.
+        steps.push(Step::Bind(Bind { device: true, make: true, ..bind(&path, &path, true) }));
     }
     for (name, target) in [
         ("ptmx", "pts/ptmx"),

@@ -142,11 +142,13 @@ impl Work {
         let name = path.strip_prefix("/").unwrap_or(path);
         mount::make_directory(self.new.as_fd(), name, 0o755)?;
         let target = look_up(self.new.as_fd(), name, Links::Refused)?;
-        if let Ok(tree) = Tree::new(c"overlay", &options, OPEN) {
+        // What the machine does not execute, nobody inside does.
+        let attributes = Attributes { no_execution: mount::is_without_execution(place.as_fd())?, ..OPEN };
+        if let Ok(tree) = Tree::new(c"overlay", &options, attributes) {
             return tree.attach(target.as_fd()).map(|()| true);
         }
         let tree = Tree::copy_of(place.as_fd())?;
-        tree.restrict(Attributes { read_only: true, ..OPEN })?;
+        tree.restrict(Attributes { read_only: true, ..attributes })?;
         tree.attach(target.as_fd()).map(|()| false)
     }
 

@@ -102,8 +102,14 @@ pub fn become_undumpable() -> io::Result<()> {
 }
 
 /// How many descriptors a process may have, as it was before [`raise`](Self::raise).
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct DescriptorLimit(libc::rlimit);
+
+impl std::fmt::Debug for DescriptorLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DescriptorLimit").field(&self.0.rlim_cur).field(&self.0.rlim_max).finish()
+    }
+}
 
 impl DescriptorLimit {
     /// Raises this process's own limit towards what it may have, up to `wanted`; gives what it was.

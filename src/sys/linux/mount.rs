@@ -204,6 +204,15 @@ pub fn mode_of(place: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(stat.st_mode)
 }
 
+/// Whether nothing can be executed from the mount that a place is in (statfs(2), ST_NOEXEC).
+pub fn is_without_execution(place: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: all-zero bytes are a valid statvfs, a structure of integers.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` has room for the answer.
+    cerr(unsafe { libc::fstatvfs(place.as_raw_fd(), &raw mut stat) })?;
+    Ok(stat.f_flag & libc::ST_NOEXEC != 0)
+}
+
 /// Whether a mode is a directory's.
 pub fn is_directory(mode: u32) -> bool {
     mode & libc::S_IFMT == libc::S_IFDIR

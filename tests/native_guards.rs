@@ -123,6 +123,29 @@ fn what_the_filter_forbids_the_kernel_forbids_too_and_pid_1_has_no_rights_either
     });
 }
 
+/// Another command of the run: as little is its own, and what keeps it is as closed as PID 1.
+#[test]
+fn a_command_of_exec_is_guarded_as_the_first_one_is() {
+    for_each_caller(|_, home| {
+        let client = start(home, &["-n", "alive"], "exec sleep 1000");
+        let exec = |script: &str| said(&home.fosse(["exec", "alive", "--", "sh", "-c", script]));
+        let status = exec("grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | cut -f 2 | tr '\\n' ' '");
+        assert_eq!(status, "0000000000000000 0000000000000000 1 2");
+        assert_eq!(exec("ls /proc/self/fd | tr '\\n' ' '"), "0 1 2 3", "the last is the directory that is listed");
+        // It leads a session; the number of that is the sixth field.
+        assert_eq!(exec("set -- $(cat /proc/$$/stat); [ $1 = $6 ] && echo leads"), "leads");
+        let files = "environ exe root cwd fd/0 maps mem auxv io";
+        let look = |pid: &str| {
+            let each = format!("readlink /proc/{pid}/$at || head -c 1 /proc/{pid}/$at | tr '\\0' x");
+            exec(&format!("cat /proc/{pid}/comm; for at in {files}; do {each}; done 2>/dev/null | wc -c"))
+        };
+        assert_eq!(look("$PPID"), "fosse-keeper\n0");
+        assert_ne!(look("$$"), "sh\n0");
+        assert_eq!(code(&home.fosse(["stop", "alive"])), 0);
+        client.output();
+    });
+}
+
 /// A group of the caller's would open files to the command that its own numbers do not.
 #[test]
 fn other_groups_of_root_stay_outside() {

@@ -7,17 +7,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::cgroup::{self, Group};
-use super::plan::Step;
+use super::plan::{Step, Veiled};
 use super::report::{self, Report};
 use super::root::Root;
 use crate::base::time::Deadline;
 use crate::sys::fd::pipe;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::reap;
+use crate::sys::linux::mount::{self, Links, Tree};
 use crate::sys::linux::namespace::{self, Parent};
 use crate::sys::linux::{caps, seccomp};
 use crate::sys::process::{Pid, PidHandle, set_name, wait_unreaped};
@@ -100,6 +101,7 @@ impl Limits {
 fn build(step: &Step) -> io::Result<()> {
     match step {
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
+        Step::Veil { paths } => veil(paths),
         Step::UserNamespace { uid, gid } => {
             namespace::leave_groups();
             namespace::enter_user_namespace((*uid, *gid))
@@ -107,6 +109,22 @@ fn build(step: &Step) -> io::Result<()> {
         Step::Namespaces { network } => namespace::enter_namespaces(*network),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// In a mount namespace between the host's and the place's: a place cannot take away what it gets from there.
+fn veil(paths: &[Veiled]) -> io::Result<()> {
+    namespace::enter_mount_namespace()?;
+    mount::make_all_private()?;
+    let nobody = namespace::of_nobody()?;
+    let root = File::open("/")?;
+    for Veiled(path) in paths {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let place = mount::look_up(root.as_fd(), path, Links::Refused)?;
+        let tree = Tree::copy_of(place.as_fd())?;
+        tree.map_owners(nobody.as_fd())?;
+        tree.attach(place.as_fd())?;
+    }
+    Ok(())
 }
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.

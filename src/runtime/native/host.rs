@@ -37,8 +37,8 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Of whom the host is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
-    /// The caller. For user 0 more has to be hidden, because it owns nearly everything.
-    pub uid: u32,
+    /// Whether also everything is to be hidden that only root may read. User 0 owns it, and without a veil could.
+    pub search: bool,
     /// The caller's home directories.
     pub homes: Vec<PathBuf>,
     /// fosse's own directories: state, sockets, configuration. Those that exist are hidden.

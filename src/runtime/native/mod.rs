@@ -36,7 +36,7 @@ use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child};
-use crate::runtime::spec::{Network, Spec};
+use crate::runtime::spec::{Network, Spec, User};
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
 };
@@ -71,9 +71,9 @@ impl Native {
         Native { limits, paths, caller, looking: Mutex::new(None), builder: Mutex::new(None), place: Mutex::new(None) }
     }
 
-    fn question(&self) -> host::Question {
+    fn question(&self, search: bool) -> host::Question {
         host::Question {
-            uid: self.caller.0,
+            search,
             homes: self.paths.homes.clone(),
             own: self.paths.own_directories(),
             sockets: named_sockets(),
@@ -82,7 +82,7 @@ impl Native {
 
     /// Begins to look at the host. If no thread can be had, it is looked at when it must be known.
     fn begin_to_look(&self) {
-        let question = self.question();
+        let question = self.question(false);
         let looker = thread::Builder::new().name("host".into()).stack_size(256 << 10);
         let begun = looker.spawn(move || host::look(&question));
         if let (Ok(begun), Ok(mut looking)) = (begun, self.looking.lock()) {
@@ -90,23 +90,41 @@ impl Native {
         }
     }
 
-    fn host(&self) -> io::Result<Host> {
+    fn host(&self, search: bool) -> io::Result<Host> {
+        if search {
+            return host::look(&self.question(true));
+        }
         let looking = self.looking.lock().map_err(|_| io::ErrorKind::Other)?.take();
         match looking.map(JoinHandle::join) {
             Some(Ok(host)) => host,
-            Some(Err(_)) | None => host::look(&self.question()),
+            Some(Err(_)) | None => host::look(&self.question(false)),
         }
     }
 
-    /// All steps for a run.
-    fn steps(&self, spec: &Spec) -> Result<Vec<Step>> {
-        let host = self.host().map_err(|error| Error::Forbidden {
+    /// Whether the command is the host's root, who owns what only root may read.
+    fn is_root(&self, spec: &Spec) -> bool {
+        let inside = match spec.user {
+            User::Image => self.caller,
+            User::Ids { uid, gid, .. } => (uid, gid),
+        };
+        self.caller.0 == 0 && inside == self.caller
+    }
+
+    /// All steps for a run. For root with a `veil` over the host, or with a search for what is to be hidden.
+    fn steps(&self, spec: &Spec, veil: bool) -> Result<Vec<Step>> {
+        let host = self.host(self.is_root(spec) && !veil).map_err(|error| Error::Forbidden {
             why: format!("the host's root directory cannot be read: {error}"),
             hint: "fosse doctor tries each part of a sandbox".into(),
         })?;
         let (groups, processes) =
             self.limiting(spec).map_err(|unfit| Error::Forbidden { why: unfit.why, hint: unfit.hint })?;
-        let wanted = Wanted { groups, processes, caller: self.caller, allow_namespaces: spec.allow_userns };
+        let wanted = Wanted {
+            groups,
+            processes,
+            caller: self.caller,
+            allow_namespaces: spec.allow_userns,
+            veil: veil && self.is_root(spec),
+        };
         Ok(plan::plan(spec, &host, &wanted))
     }
 
@@ -208,11 +226,11 @@ impl Runtime for Native {
     }
 
     fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
-        let steps = self.steps(spec)?;
-        self.note_groups(spec, &steps)?;
-        let builder = self.builder.lock().map_err(|_| Native::refused("an internal error"))?.take();
-        let builder = builder.map_or_else(Builder::start, Ok).map_err(place::Error::Lost);
-        let made = builder.and_then(|builder| builder.make(&steps, deadline, cancel));
+        let made = match self.make(spec, true, deadline, cancel)? {
+            // A file system that cannot show its files as nobody's, a container, an old kernel.
+            Err(place::Error::Step(Some(Step::Veil { .. }), ..)) => self.make(spec, false, deadline, cancel)?,
+            made => made,
+        };
         let mut place = made.map_err(|error| match error {
             place::Error::Lost(_) if spec.memory.is_some() => Error::Forbidden {
                 why: "the process that makes the sandbox was killed or could not go on".into(),
@@ -304,11 +322,25 @@ impl Runtime for Native {
     }
 
     fn plan(&self, spec: &Spec) -> Result<Plan> {
-        self.steps(spec).map(Plan::Steps)
+        self.steps(spec, true).map(Plan::Steps)
     }
 }
 
 impl Native {
+    fn make(
+        &self,
+        spec: &Spec,
+        veil: bool,
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<std::result::Result<Place, place::Error>> {
+        let steps = self.steps(spec, veil)?;
+        self.note_groups(spec, &steps)?;
+        let builder = self.builder.lock().map_err(|_| Native::refused("an internal error"))?.take();
+        let builder = builder.map_or_else(Builder::start, Ok).map_err(place::Error::Lost);
+        Ok(builder.and_then(|builder| builder.make(&steps, deadline, cancel)))
+    }
+
     /// Says what can only be read, once on each machine as long as nothing changes.
     fn say_once(&self, read_only: &[PathBuf]) {
         let file = self.paths.engines().join("native-read-only");
@@ -335,7 +367,7 @@ impl Native {
         let file = self.paths.run(&spec.id).groups();
         let written = serde_json::to_vec(&groups)
             .map_err(std::io::Error::other)
-            .and_then(|bytes| crate::base::fs::create_private(&file, &bytes));
+            .and_then(|bytes| crate::base::fs::write_atomic(&file, &bytes));
         written.map_err(|error| Native::refused(&format!("writing {}: {error}", file.display())))
     }
 

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
@@ -21,6 +22,9 @@ use crate::sys::signal::Signal;
 
 /// The arguments with which this program is a builder.
 pub const BUILDER: [&str; 2] = ["init", "--place"];
+
+/// How long a builder that failed may take to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why there is no place.
 #[derive(Debug)]
@@ -74,6 +78,11 @@ impl Builder {
             Err(error) => {
                 // Whoever is still at it finds that nobody is there.
                 bell.shutdown(std::net::Shutdown::Both).unwrap_or_default();
+                // Its control groups go with it, and another may be tried at once.
+                select! {
+                    recv(ended) -> _ => {}
+                    recv(Deadline::after(END_LIMIT).channel()) -> _ => {}
+                }
                 Err(error)
             }
         }

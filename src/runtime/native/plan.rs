@@ -27,6 +27,12 @@ pub enum Step {
         /// The group.
         gid: u32,
     },
+    /// Puts copies over directories and files of the host in which nobody's files are the caller's, who is root: what
+    /// other users cannot read it then cannot read either.
+    Veil {
+        /// The host's paths.
+        paths: Vec<Veiled>,
+    },
     /// Enters a user namespace in which the caller, and nobody else, is known.
     UserNamespace {
         /// Who the caller is inside.
@@ -105,8 +111,11 @@ pub enum Step {
     },
     /// Makes it this process's root, and takes everything else away.
     Enter,
-    /// Lets nobody inside make user namespaces, and so no others.
-    NoNamespaces,
+    /// Lets nobody inside make namespaces of a kind.
+    NoNamespaces {
+        /// Which.
+        kind: Forbidden,
+    },
     /// Goes to the command's directory.
     Workdir {
         /// Where.
@@ -122,6 +131,30 @@ pub enum Step {
         /// Those about namespaces and mounts stay allowed.
         allow_namespaces: bool,
     },
+}
+
+/// A path of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Veiled(#[serde(with = "path")] pub PathBuf);
+
+/// Namespaces that nobody inside makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forbidden {
+    /// User namespaces, and so all others: nobody inside has the right to those.
+    User,
+    /// Control group namespaces: who has one of his own may mount the machine's control groups.
+    Cgroup,
+}
+
+impl Forbidden {
+    /// As in the names of the kernel's limits (namespaces(7)).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forbidden::User => "user",
+            Forbidden::Cgroup => "cgroup",
+        }
+    }
 }
 
 /// What of the host is shown where.
@@ -166,11 +199,14 @@ pub struct Wanted {
     pub caller: (u32, u32),
     /// Whether user namespaces can be made inside.
     pub allow_namespaces: bool,
+    /// Whether the host's files are to be nobody's.
+    pub veil: bool,
 }
 
 /// All steps, in order.
 pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     let mut steps: Vec<Step> = wanted.groups.iter().cloned().map(Step::Group).collect();
+    let veil = steps.len();
     steps.extend(identity(spec.user, wanted.caller));
     let network = spec.network != Network::Open;
     steps.push(Step::Namespaces { network });
@@ -180,6 +216,10 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     let binds = mounts(&spec.mounts);
     for entry in &host.tops {
         show(Path::new("/"), entry, &binds, &mut steps);
+    }
+    if wanted.veil {
+        let paths = steps.iter().filter_map(shown).map(|path| Veiled(path.to_owned())).collect();
+        steps.insert(veil, Step::Veil { paths });
     }
     own_directories(&mut steps);
     devices(host, &mut steps);
@@ -197,6 +237,15 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     steps.push(Step::NoPrivileges);
     steps.push(Step::Filter { allow_namespaces: wanted.allow_namespaces });
     steps
+}
+
+/// What of the host a step shows at its own path.
+fn shown(step: &Step) -> Option<&Path> {
+    match step {
+        Step::Overlay { path, .. } => Some(path),
+        Step::Bind(bind) => Some(&bind.source),
+        _ => None,
+    }
 }
 
 /// Who the command is. Files it makes belong to the caller, unless root asked for somebody else.
@@ -276,7 +325,8 @@ fn devices(host: &Host, steps: &mut Vec<Step>) {
 fn kernel_views(allow_namespaces: bool, steps: &mut Vec<Step>) {
     steps.push(Step::Mount { kind: Special::Proc, path: "/proc".into() });
     // A limit of this user namespace, set in the file that is then frozen.
-    steps.extend((!allow_namespaces).then_some(Step::NoNamespaces));
+    let kind = if allow_namespaces { Forbidden::Cgroup } else { Forbidden::User };
+    steps.push(Step::NoNamespaces { kind });
     for name in ["acpi", "bus", "fs", "irq", "sys", "sysrq-trigger", "mtrr", "scsi", "asound", "driver", "tty"] {
         steps.push(Step::Freeze { path: Path::new("/proc").join(name) });
     }
@@ -325,7 +375,14 @@ fn directory(path: impl Into<PathBuf>, mode: u32) -> Step {
 impl Step {
     /// Whether it is the builder's, who stands outside.
     pub fn is_outside(&self) -> bool {
-        matches!(self, Step::Group(_) | Step::Become { .. } | Step::UserNamespace { .. } | Step::Namespaces { .. })
+        matches!(
+            self,
+            Step::Group(_)
+                | Step::Become { .. }
+                | Step::Veil { .. }
+                | Step::UserNamespace { .. }
+                | Step::Namespaces { .. }
+        )
     }
 
     /// As words, for people and for shells.
@@ -333,6 +390,10 @@ impl Step {
         match self {
             Step::Group(group) => list(&[&"cgroup", &group.dir]),
             Step::Become { uid, gid } => list(&[&"become", &format!("{uid}:{gid}")]),
+            Step::Veil { paths } => {
+                let paths: Vec<&dyn AsRef<OsStr>> = paths.iter().map(|path| &path.0 as &dyn AsRef<OsStr>).collect();
+                list(&[&[&"veil" as &dyn AsRef<OsStr>], &paths[..]].concat())
+            }
             Step::UserNamespace { uid, gid } => list(&[&"unshare", &"user", &format!("{uid}:{gid}")]),
             Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup,net"]),
             Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup"]),
@@ -350,7 +411,7 @@ impl Step {
             Step::Freeze { path } => list(&[&"read-only", path]),
             Step::Mount { kind, path } => list(&[&"mount", &kind.as_str(), path]),
             Step::Enter => list(&[&"enter"]),
-            Step::NoNamespaces => list(&[&"no-namespaces"]),
+            Step::NoNamespaces { kind } => list(&[&"no-namespaces", &kind.as_str()]),
             Step::Workdir { path, .. } => list(&[&"workdir", path]),
             Step::NoPrivileges => list(&[&"no-privileges"]),
             Step::Filter { allow_namespaces: true } => list(&[&"seccomp", &"allow-namespaces"]),

@@ -88,7 +88,9 @@ impl Root {
             Step::Hide { path } => work.hide(path),
             Step::Freeze { path } => work.freeze(path),
             Step::Mount { kind, path } => work.special(*kind, path),
-            Step::NoNamespaces => std::fs::write("/new/proc/sys/user/max_user_namespaces", "0"),
+            Step::NoNamespaces { kind } => {
+                std::fs::write(format!("/new/proc/sys/user/max_{}_namespaces", kind.as_str()), "0")
+            }
             Step::Enter => {
                 let Some(Work { new, mask, .. }) = self.work.take() else { return Ok(()) };
                 mask.restore();

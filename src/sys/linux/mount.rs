@@ -96,10 +96,25 @@ impl Tree {
         // SAFETY: all-zero bytes are a valid mount_attr, a structure of integers.
         let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
         attr.attr_set = attributes.bits();
+        self.change(&attr)
+    }
+
+    fn change(&self, attr: &libc::mount_attr) -> io::Result<()> {
         let (fd, size) = (self.0.as_raw_fd(), std::mem::size_of::<libc::mount_attr>());
         let flags = RECURSIVE | EMPTY;
         // SAFETY: an open descriptor, an empty path, a valid structure of the size that is given.
-        unsafe { done(libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size)) }
+        unsafe { done(libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, std::ptr::from_ref(attr), size)) }
+    }
+
+    /// Shows the files in it, and in everything below, as those of the users and groups that a user namespace maps
+    /// theirs to (mount_setattr(2), MOUNT_ATTR_IDMAP; not every file system can). Only for who has the rights of root
+    /// on the machine.
+    pub fn map_owners(&self, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid mount_attr, a structure of integers.
+        let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+        attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = u64::try_from(namespace.as_raw_fd()).unwrap_or_default();
+        self.change(&attr)
     }
 
     /// Puts it over a place.

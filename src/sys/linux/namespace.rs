@@ -1,6 +1,7 @@
 //! Namespaces, and who a process is in them (namespaces(7), user_namespaces(7)).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -28,6 +29,48 @@ pub fn enter_namespaces(network: bool) -> io::Result<()> {
     let flags = if network { flags | libc::CLONE_NEWNET } else { flags };
     // SAFETY: unshare takes an integer.
     cerr(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Enters a mount namespace of its own, which only who has the rights of root can without a user namespace.
+pub fn enter_mount_namespace() -> io::Result<()> {
+    // SAFETY: unshare takes an integer.
+    cerr(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(drop)
+}
+
+/// Where the users and groups are that nobody has: numbers that no system gives away, of which a user namespace needs
+/// no other use than to be named.
+const NOBODYS: (u32, u32) = (0x7000_0000, 0x0fff_ffff);
+
+/// A user namespace in which user 0 and so on, and the groups, are such as nobody has outside. It is kept by its
+/// descriptor alone. Only root can make it.
+pub fn of_nobody() -> io::Result<OwnedFd> {
+    let (wait, ready) = crate::sys::fd::pipe()?;
+    let (hold, go) = crate::sys::fd::pipe()?;
+    let Some(child) = fork(Parent::This)? else {
+        drop((wait, go));
+        // SAFETY: unshare takes an integer.
+        let entered = cerr(unsafe { libc::unshare(libc::CLONE_NEWUSER) }).is_ok();
+        if entered {
+            File::from(ready).write_all(b"x").unwrap_or_default();
+            File::from(hold).read(&mut [0]).map_or_else(drop, drop);
+        }
+        // SAFETY: _exit does not return.
+        unsafe { libc::_exit(0) }
+    };
+    drop((ready, hold));
+    let entered = File::from(wait).read_exact(&mut [0]);
+    let made = entered.and_then(|()| {
+        let (first, count) = NOBODYS;
+        let files = format!("/proc/{}", child.number());
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(format!("{files}/{map}"), format!("0 {first} {count}"))?;
+        }
+        File::open(format!("{files}/ns/user"))
+    });
+    drop(go);
+    crate::sys::process::wait_unreaped(child)?;
+    super::init::reap(child)?;
+    made.map(OwnedFd::from)
 }
 
 /// Takes this process's control groups for the roots of what it and its children see of them (cgroup_namespaces(7)).
@@ -98,7 +141,7 @@ pub fn leave_session() -> io::Result<()> {
 pub fn take_stdin() -> io::Result<UnixStream> {
     super::keeper::close_above_stderr();
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-    let null = std::fs::File::open("/dev/null")?;
+    let null = File::open("/dev/null")?;
     // SAFETY: two open descriptors; what was stdin is owned by nobody.
     retry(|| unsafe { libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO) })?;
     Ok(UnixStream::from(stdin))

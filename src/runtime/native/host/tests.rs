@@ -74,7 +74,7 @@ impl Tree {
 
     /// As a user who has nothing.
     fn look(&self) -> Host {
-        self.ask(&Question { uid: 1000, ..Question::default() })
+        self.ask(&Question { ..Question::default() })
     }
 
     fn hidden(&self, asked: &Question) -> Vec<String> {
@@ -197,7 +197,7 @@ fn known_places_are_hidden_by_their_real_paths() {
     tree.directory("/data/docker").link("/var/lib/docker", "/data/docker").link("/var/run", "/run");
     tree.directory("/var/tmp").directory("/etc/ssl/private").directory("/etc/ssl/certs");
     assert_eq!(
-        tree.hidden(&Question { uid: 1, ..Question::default() }),
+        tree.hidden(&Question { ..Question::default() }),
         [
             "/data/docker/",
             "/etc/shadow",
@@ -221,8 +221,7 @@ fn homes_are_hidden_wherever_they_are_unless_the_system_is_there() {
     tree.link("/home/x", "/export/x").link("/home/me", "/data/me").directory("/var/roothome");
     fs::remove_dir(tree.at("/root")).unwrap();
     tree.link("/root", "/var/roothome");
-    let homes =
-        |homes: &[&str]| Question { uid: 1, homes: homes.iter().map(PathBuf::from).collect(), ..Question::default() };
+    let homes = |homes: &[&str]| Question { homes: homes.iter().map(PathBuf::from).collect(), ..Question::default() };
     let always = ["/data/me/", "/export/x/", "/srv/people/v/", "/var/roothome/"];
     assert_eq!(tree.hidden(&homes(&[])), always);
     assert_eq!(tree.hidden(&homes(&["/", "/usr", "/etc", "/usr/bin", "/home/me", "/no/such", "relative"])), always);
@@ -237,7 +236,7 @@ fn an_automounter_is_not_woken() {
     let tree = Tree::new();
     tree.directory("/auto/me").directory("/data/x").link("/home/x", "/data/x");
     tree.mounts(&[("0:1", "/", "/auto", "autofs"), ("0:1", "/", "/home", "autofs")]);
-    let asked = Question { uid: 1, homes: vec!["/auto/me".into(), "/home/x".into()], ..Question::default() };
+    let asked = Question { homes: vec!["/auto/me".into(), "/home/x".into()], ..Question::default() };
     assert_eq!(tree.hidden(&asked), [""; 0]);
 }
 
@@ -250,7 +249,6 @@ fn own_directories_and_sockets_are_hidden() {
     let table: String = ["/srv/a b", "/srv/gone", "/srv/forged", "/run/s", "@/srv/agent"].map(line).concat();
     tree.file("/proc/net/unix", &table);
     let asked = Question {
-        uid: 1,
         own: ["/data/state", "/run/own", "/data/later"].map(PathBuf::from).into(),
         sockets: ["/srv/agent", "/data/run-1", "/usr"].map(PathBuf::from).into(),
         ..Question::default()
@@ -269,7 +267,7 @@ fn the_same_files_under_another_path_are_hidden_too() {
         ("8:2", "/", "/data", "ext4"),
         ("8:3", "/", "/mnt/none", "ext4"),
     ]);
-    let asked = Question { uid: 1, homes: vec!["/home/me".into()], ..Question::default() };
+    let asked = Question { homes: vec!["/home/me".into()], ..Question::default() };
     assert_eq!(tree.hidden(&asked), ["/data/me/", "/etc/shadow", "/mnt/all/etc/shadow", "/mnt/all/home/"]);
 }
 
@@ -313,7 +311,7 @@ fn from_user_0_is_hidden_what_others_cannot_read() {
             "/var/lib/x/y"
         ]
     );
-    assert_eq!(tree.hidden(&Question { uid: 1, ..Question::default() }), [""; 0]);
+    assert_eq!(tree.hidden(&Question { ..Question::default() }), [""; 0]);
 }
 
 #[test]
@@ -378,8 +376,8 @@ fn devices_are_those_that_are_devices() {
 
 #[test]
 fn this_machine_is_understood() {
-    for uid in [0, 1000] {
-        let host = look(&Question { uid, ..Question::default() }).unwrap();
+    for search in [true, false] {
+        let host = look(&Question { search, ..Question::default() }).unwrap();
         assert!(host.tops.is_sorted_by(|a, b| a.name < b.name), "{:?}", host.tops);
         assert!(host.tops.iter().any(|top| top.name == "usr" && top.kind != Kind::Empty), "{:?}", host.tops);
         assert!(host.devices.contains(&"null"));

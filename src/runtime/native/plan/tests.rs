@@ -47,7 +47,7 @@ fn host() -> Host {
 }
 
 fn wanted() -> Wanted {
-    Wanted { groups: Vec::new(), processes: None, caller: (7, 8), allow_namespaces: false }
+    Wanted { groups: Vec::new(), processes: None, caller: (7, 8), allow_namespaces: false, veil: false }
 }
 
 fn lines(steps: &[Step]) -> Vec<String> {
@@ -69,7 +69,7 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
         "tmpfs /",
         "overlay /usr",
         "mount proc /proc",
-        "no-namespaces",
+        "no-namespaces user",
         "read-only /proc/sys",
         "hide /usr/secret",
         "private /var/tmp",
@@ -121,6 +121,15 @@ fn who_the_command_is() {
 }
 
 #[test]
+fn for_root_nobodys_files_are_its_own() {
+    let wanted = Wanted { caller: (0, 0), veil: true, ..wanted() };
+    let spec = Spec { user: User::Ids { uid: 0, gid: 0, host_ids: false }, ..spec() };
+    let lines = lines(&plan(&spec, &host(), &wanted));
+    // All that is shown of the host, files too, and nothing that the caller has asked for.
+    assert_eq!(lines[..2], ["veil /usr /var/lib /var/big /var/f", "unshare user 0:0"]);
+}
+
+#[test]
 fn a_network_of_its_own_has_a_loopback_interface() {
     let none = lines(&plan(&Spec { network: Network::None, ..spec() }, &host(), &wanted()));
     assert!(at(&none, "unshare mount,pid,ipc,uts,cgroup,net") < at(&none, "loopback"));
@@ -147,7 +156,8 @@ fn a_directory_is_made_for_the_command_except_in_what_is_shared() {
 #[test]
 fn user_namespaces_can_be_allowed() {
     let lines = lines(&plan(&spec(), &host(), &Wanted { allow_namespaces: true, ..wanted() }));
-    assert!(!lines.contains(&"no-namespaces".to_owned()));
+    // But none with which the machine's control groups could be mounted.
+    assert!(!lines.contains(&"no-namespaces user".to_owned()) && lines.contains(&"no-namespaces cgroup".to_owned()));
     assert_eq!(lines.last().unwrap(), "seccomp allow-namespaces");
 }
 

@@ -535,6 +535,8 @@ fn the_manual_refers_to_pages_that_exist() {
         "prctl",
         "seccomp",
         "su",
+        "apt-get",
+        "mount_setattr",
         "sudo",
         "tmpfs",
         "unshare",

@@ -350,3 +350,53 @@ fn a_link_in_the_workspace_that_leads_to_fosses_own_directory_is_refused() {
         assert!(stderr(&output).contains("a link that leads to fosse's own"), "{}", stderr(&output));
     });
 }
+
+#[test]
+fn fosses_directories_are_covered_under_the_paths_that_bind_mounts_give_them() {
+    for_root(|home| {
+        assert_eq!(code(&home.fosse(["run", "--", "true"])), 0);
+        let alias = home.dir.join("alias");
+        for dir in [&alias, &home.workspace().join("state")] {
+            fs::create_dir(dir).unwrap();
+        }
+        // The state directory in the workspace, and all of the home beside it.
+        let script = "mount --bind \"$H/state\" \"$H/ws/state\"; mount --bind \"$H\" \"$H/alias\"; \"$@\"";
+        let mounted = |options: &[&str], inside: &str| {
+            let mut command = in_mounts(home, script, &run_cmd(home, options, &["sh", "-c", inside]));
+            command.env("H", &home.dir);
+            finish(command)
+        };
+        let output = mounted(&[], "ls state; touch state/evil; echo done");
+        assert_eq!(stdout(&output), "done\n", "{output:?}");
+        assert!(!home.state().join("evil").exists());
+        let alias = alias.display();
+        let output =
+            mounted(&["-m", &format!("{alias}:/mnt/all")], "ls /mnt/all/state; touch /mnt/all/state/evil; echo done");
+        assert_eq!(stdout(&output), "done\n", "{output:?}");
+        assert!(!home.state().join("evil").exists());
+        let output = mounted(&["-m", &format!("{alias}/state:/mnt/state")], "true");
+        assert_eq!(code(&output), 125);
+        assert!(stderr(&output).contains("fosse's own"), "{}", stderr(&output));
+    });
+}
+
+#[test]
+fn root_inside_reads_no_more_of_the_host_than_others_do_however_deep() {
+    for_root(|home| {
+        let deep = std::path::Path::new("/srv").join(crate::support::native::name_of(home));
+        let keys: Vec<_> = (1..9).map(|depth| deep.join(vec!["d"; depth].join("/")).join("key")).collect();
+        for key in &keys {
+            fs::create_dir_all(key.parent().unwrap()).unwrap();
+            fs::write(key, "secret").unwrap();
+            fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::write(deep.join("open"), "open").unwrap();
+        let script =
+            format!("cat {0}/open; cat $(find {0} -name key) 2>/dev/null; touch {0}/d/new; echo", deep.display());
+        let output = run(home, &[], &script);
+        let made = deep.join("d/new").exists();
+        fs::remove_dir_all(&deep).unwrap();
+        assert_eq!(stdout(&output), "open\n", "{output:?}");
+        assert!(!made);
+    });
+}

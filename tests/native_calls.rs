@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use crate::support::init::wrapped;
 use crate::support::native::{
-    Caller, calls, for_each_caller, for_root, name_of, outside, perl, results, run, run_cmd, said, says,
+    Caller, calls, for_each_caller, for_root, guarded, name_of, outside, perl, results, run, run_cmd, said, says,
 };
 use crate::support::{code, finish, stdout};
 
@@ -265,5 +265,21 @@ fn the_callers_environment_is_not_visible() {
         let output = finish(command);
         assert!(stdout(&output).contains("PATH=/usr/bin:/bin:/nowhere\n"), "the caller's: {output:?}");
         assert!(!stdout(&output).contains("hunter2"), "{output:?}");
+    });
+}
+
+#[test]
+fn with_user_namespaces_allowed_the_machines_control_groups_cannot_be_mounted() {
+    for_each_caller(|_, home| {
+        // Without a mapping that needs no right.
+        let program = calls([
+            ("users and mounts", libc::SYS_unshare, "0x10000000 | 0x20000"),
+            ("groups", libc::SYS_unshare, "0x02000000"),
+            ("cgroup2", libc::SYS_mount, "\"x\", \"/tmp\", \"cgroup2\", 0, 0"),
+            ("cgroup", libc::SYS_mount, "\"x\", \"/tmp\", \"cgroup\", 0, \"memory\""),
+        ]);
+        let said = says(home, &["--allow-userns"], &guarded(&program));
+        let errors: Vec<i32> = results(&said).into_iter().map(|(_, error)| error).collect();
+        assert_eq!(errors, [0, libc::ENOSPC, libc::EPERM, libc::EPERM], "{said}");
     });
 }

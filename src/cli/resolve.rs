@@ -62,7 +62,8 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         return Err(mistake(why).hint("leave it out, or --runtime native without an image"));
     }
     let mut mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
-    let (pins, covers) = mounts::covers(&mounts, &store.paths.own_directories(), !args.dry_run)?;
+    let own = with_aliases(store.paths.own_directories());
+    let (pins, covers) = mounts::covers(&mounts, &own, !args.dry_run)?;
     mounts.extend(pins);
     let user = match config.user.as_deref() {
         Some(text) => user::parse(text)?,
@@ -111,6 +112,13 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     })
 }
 
+/// Directories, and the paths under which bind mounts show them too.
+fn with_aliases(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+    #[cfg(target_os = "linux")]
+    directories.extend(crate::runtime::native::host::aliases(&directories));
+    directories
+}
+
 /// Whether this program runs in any image.
 pub const IS_STATIC: bool = cfg!(all(target_os = "linux", target_feature = "crt-static"));
 
@@ -137,8 +145,11 @@ fn own_files(binary: PathBuf, store: &Store, id: &RunId) -> OwnInit {
 fn layers(args: &Run, store: &Store) -> Result<Layer> {
     let options = options(args)?;
     let upper = options.clone().over(config::trusted(&store.paths)?);
-    let workspace =
-        if args.no_workspace { None } else { Some(mounts::workspace(upper.workspace.as_deref(), &store.paths.homes)?) };
+    let workspace = if args.no_workspace {
+        None
+    } else {
+        Some(mounts::workspace(upper.workspace.as_deref(), &with_aliases(store.paths.homes.clone()))?)
+    };
     let mut config = config::all(&store.paths, workspace.as_deref(), options)?;
     config.workspace = workspace;
     Ok(config)

@@ -359,8 +359,8 @@ impl Follower {
             (Some(refusal), _) => {
                 let what = format!("starting {}", self.session.command);
                 let hint = match refusal.code {
-                    FAULT => "fosse doctor tells whether the engine works",
-                    _ => "is it in the image, and executable?",
+                    FAULT => "fosse doctor tells what works here",
+                    _ => "is it there, on PATH, and executable?",
                 };
                 self.failures.push(Failure::new(what, refusal.why).hint(hint));
                 refusal.code

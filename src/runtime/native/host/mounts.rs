@@ -103,10 +103,19 @@ impl Mounts {
     /// Under which other, shown paths the same files are visible, because their file system or a directory of it is
     /// mounted there too: bind mounts, a volume with all its subvolumes, the other root of an image-based system.
     pub fn mirrors<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
+        self.others(paths, |point| is_shown(point) || point == Path::new("/"))
+    }
+
+    /// The same for all that is mounted anywhere.
+    pub fn aliases<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
+        self.others(paths, |_| true)
+    }
+
+    fn others<'p>(&self, paths: impl Iterator<Item = &'p Path>, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
         // By what is mounted, so that each path asks for its ancestors only, however many mounts there are.
         let mut by_root: HashMap<(&[u8], &[u8]), Vec<usize>> = HashMap::new();
         for (index, mount) in self.all.iter().enumerate() {
-            if (is_shown(&mount.point) || mount.point == Path::new("/")) && !mount.is_pseudo() {
+            if is_meant(&mount.point) && !mount.is_pseudo() {
                 by_root.entry((&mount.device, mount.root.as_os_str().as_bytes())).or_default().push(index);
             }
         }

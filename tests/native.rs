@@ -388,15 +388,18 @@ fn root_inside_reads_no_more_of_the_host_than_others_do_however_deep() {
         for key in &keys {
             fs::create_dir_all(key.parent().unwrap()).unwrap();
             fs::write(key, "secret").unwrap();
-            fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(key, fs::Permissions::from_mode(0o640)).unwrap();
         }
         fs::write(deep.join("open"), "open").unwrap();
         let script =
             format!("cat {0}/open; cat $(find {0} -name key) 2>/dev/null; touch {0}/d/new; echo", deep.display());
-        let output = run(home, &[], &script);
+        let users = [&[][..], &["--user", "0:5"], &["--user", "1234:0"], &["--user", "1234"]];
+        let outputs = users.map(|user| run(home, user, &script));
         let made = deep.join("d/new").exists();
         fs::remove_dir_all(&deep).unwrap();
-        assert_eq!(stdout(&output), "open\n", "{output:?}");
+        for output in outputs {
+            assert_eq!(stdout(&output), "open\n", "{output:?}");
+        }
         assert!(!made);
     });
 }

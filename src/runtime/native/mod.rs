@@ -101,13 +101,13 @@ impl Native {
         }
     }
 
-    /// Whether the command is the host's root, who owns what only root may read.
+    /// Whether the command is the host's root or in its group, who may read what others may not.
     fn is_root(&self, spec: &Spec) -> bool {
-        let inside = match spec.user {
+        let (uid, gid) = match spec.user {
             User::Image => self.caller,
             User::Ids { uid, gid, .. } => (uid, gid),
         };
-        self.caller.0 == 0 && inside == self.caller
+        self.caller.0 == 0 && (uid == 0 || gid == 0)
     }
 
     /// All steps for a run. For root with a `veil` over the host, or with a search for what is to be hidden.

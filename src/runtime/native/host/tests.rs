@@ -74,7 +74,7 @@ impl Tree {
 
     /// As a user who has nothing.
     fn look(&self) -> Host {
-        self.ask(&Question { ..Question::default() })
+        self.ask(&Question::default())
     }
 
     fn hidden(&self, asked: &Question) -> Vec<String> {
@@ -82,7 +82,7 @@ impl Tree {
     }
 
     fn hidden_from_root(&self) -> Vec<String> {
-        self.hidden(&Question::default())
+        self.hidden(&Question { search: true, ..Question::default() })
     }
 }
 
@@ -197,7 +197,7 @@ fn known_places_are_hidden_by_their_real_paths() {
     tree.directory("/data/docker").link("/var/lib/docker", "/data/docker").link("/var/run", "/run");
     tree.directory("/var/tmp").directory("/etc/ssl/private").directory("/etc/ssl/certs");
     assert_eq!(
-        tree.hidden(&Question { ..Question::default() }),
+        tree.hidden(&Question::default()),
         [
             "/data/docker/",
             "/etc/shadow",
@@ -311,7 +311,7 @@ fn from_user_0_is_hidden_what_others_cannot_read() {
             "/var/lib/x/y"
         ]
     );
-    assert_eq!(tree.hidden(&Question { ..Question::default() }), [""; 0]);
+    assert_eq!(tree.hidden(&Question::default()), [""; 0]);
 }
 
 #[test]

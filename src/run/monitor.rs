@@ -31,7 +31,7 @@ use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
 use crate::run::pump::{self, Pump};
 use crate::run::slot::Slot;
 use crate::run::state::{Cause, Event};
-use crate::runtime::{Channel, Fact};
+use crate::runtime::{Channel, End, Fact};
 use crate::sys::signal::{self, Signal};
 use crate::wire::record::Io;
 use alarms::Alarms;
@@ -314,6 +314,12 @@ impl Monitor {
                     pump.hurry();
                 }
                 None
+            }
+            // It was seen to run: only what it ended with was lost with the engine's answer.
+            Fact::StartFailed { code: None, why } if self.started => {
+                let why = if why.is_empty() { "the engine does not say how it ended".into() } else { why };
+                let (code, signal) = (None, None);
+                Some(self.on_end(Fact::Ended(End { code, signal, oom: false, lost: Some(why), output_cut: true })))
             }
             Fact::StartFailed { .. } => {
                 if let Some(pump) = &mut self.pump {

@@ -147,14 +147,28 @@ pub fn on_native(body: impl Fn(&Home)) {
 fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Home)) {
     for carrier in carriers {
         for engine in engines.iter().filter(|engine| engine.carriers().contains(carrier)) {
+            if *engine == Engine::Podman && *carrier == Carrier::Client && engines.len() > 1 && is_spared() {
+                continue;
+            }
             if engine.available() {
                 body(*engine, &Home::with(*carrier));
             }
-            if engine.is_native() && unprivileged() {
+            if engine.is_native() && !is_spared() && unprivileged() {
                 body(*engine, &Home::of_user(Some(USER)));
             }
         }
     }
+}
+
+/// Whether the test that runs is one of the half, always the same, that leaves out what others show enough: podman's
+/// own client, which is docker's path with other words and much slower, and natively a second user. With
+/// FOSSE_TEST_REPEAT=100 none is.
+fn is_spared() -> bool {
+    let all = std::env::var("FOSSE_TEST_REPEAT")
+        .is_ok_and(|percent| percent.parse().is_ok_and(|percent: u32| percent >= 100));
+    let thread = std::thread::current();
+    let sum: u32 = thread.name().unwrap_or_default().bytes().map(u32::from).sum();
+    !all && sum % 2 == 1
 }
 
 /// A user without any rights, whom nobody knows.

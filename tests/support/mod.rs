@@ -34,11 +34,11 @@ fn strict() -> bool {
     std::env::var_os("FOSSE_TEST_STRICT").is_some_and(|value| value == "1")
 }
 
-/// How often a repeated check runs: FOSSE_TEST_REPEAT percent of `full` times; by default a seventh of them in strict
-/// mode, which is what fits into a run on two processors, and a tenth otherwise.
+/// How often a repeated check runs: FOSSE_TEST_REPEAT percent of `full` times; by default a tenth of them in strict
+/// mode, which is what fits into a run on two processors, and fewer otherwise.
 pub fn repeat(full: usize) -> usize {
     let percent = std::env::var("FOSSE_TEST_REPEAT").ok().and_then(|text| text.parse().ok());
-    (full * percent.unwrap_or(if strict() { 15 } else { 10 }) / 100).max(2)
+    (full * percent.unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
 }
 
 /// Says that something was not tested; in strict mode that is a failure.

@@ -19,6 +19,7 @@ use crate::base::error::Failure;
 use crate::base::id::random_hex;
 use crate::base::log;
 use crate::base::time::Deadline;
+use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View};
 use crate::run::{control, owner};
@@ -41,7 +42,7 @@ pub fn exec(args: &Args) -> Result {
     let exec = resolve(args, &store, &record, &*runtime)?;
     runtime.check_exec(&exec).map_err(mistake)?;
     if let Ok(signal) = signals.try_recv() {
-        return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
+        return Ok(code_of_signal(signal));
     }
     let channel =
         match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout: args.timeout })? {
@@ -116,7 +117,7 @@ impl Patience<'_> {
                 recv(self.signals) -> signal => match signal {
                     Ok(Signal::USR1 | Signal::USR2) => {}
                     Ok(signal) => {
-                        return Ok(Begun::GivenUp(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT)));
+                        return Ok(Begun::GivenUp(code_of_signal(signal)));
                     }
                     Err(_) => return Err(failed(std::io::Error::other("no signals can be received")).into()),
                 },

@@ -53,7 +53,7 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
         }
     }
     #[cfg(target_os = "linux")]
-    if argv[1..].iter().eq(BUILDER) {
+    if argv.iter().skip(1).eq(BUILDER) {
         return init::in_a_place();
     }
     crate::sys::signal::survive_file_limit();

@@ -14,6 +14,7 @@ use super::config::{self, Layer};
 use super::engines::Engines;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
+use crate::base::paths::Paths;
 use crate::run::store::Store;
 use crate::runtime::{Error, Kind, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
 
@@ -46,7 +47,8 @@ pub fn mistake(why: impl std::fmt::Display) -> Failure {
 
 /// Resolves a run. `name` is what FOSSE_RUN_NAME says inside.
 pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str) -> Result<Resolved> {
-    let config = layers(args, store)?;
+    let [homes, own] = protected(&store.paths);
+    let config = layers(args, store, &homes)?;
     let workspace = config.workspace.clone();
     let engines = Engines::new(store, &config, !args.dry_run);
     let image = config.image.clone();
@@ -62,7 +64,6 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         return Err(mistake(why).hint("leave it out, or --runtime native without an image"));
     }
     let mut mounts = mounts::resolve(&args.mount, workspace.as_deref())?;
-    let own = with_aliases(store.paths.own_directories());
     let (pins, covers) = mounts::covers(&mounts, &own, !args.dry_run)?;
     mounts.extend(pins);
     let user = match config.user.as_deref() {
@@ -112,11 +113,15 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     })
 }
 
-/// Directories, and the paths under which bind mounts show them too.
-fn with_aliases(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+/// Home directories and fosse's own ones, and the paths under which bind mounts show them too.
+fn protected(paths: &Paths) -> [Vec<PathBuf>; 2] {
+    let (homes, own) = (paths.homes.clone(), paths.own_directories());
     #[cfg(target_os = "linux")]
-    directories.extend(crate::runtime::native::host::aliases(&directories));
-    directories
+    let [homes, own] = {
+        let [more_homes, more_own] = crate::runtime::native::host::aliases([&homes, &own]);
+        [[homes, more_homes].concat(), [own, more_own].concat()]
+    };
+    [homes, own]
 }
 
 /// Whether this program runs in any image.
@@ -142,14 +147,10 @@ fn own_files(binary: PathBuf, store: &Store, id: &RunId) -> OwnInit {
 }
 
 /// All layers, with the workspace already looked up: it decides which file is the workspace's layer.
-fn layers(args: &Run, store: &Store) -> Result<Layer> {
+fn layers(args: &Run, store: &Store, homes: &[PathBuf]) -> Result<Layer> {
     let options = options(args)?;
     let upper = options.clone().over(config::trusted(&store.paths)?);
-    let workspace = if args.no_workspace {
-        None
-    } else {
-        Some(mounts::workspace(upper.workspace.as_deref(), &with_aliases(store.paths.homes.clone()))?)
-    };
+    let workspace = if args.no_workspace { None } else { Some(mounts::workspace(upper.workspace.as_deref(), homes)?) };
     let mut config = config::all(&store.paths, workspace.as_deref(), options)?;
     config.workspace = workspace;
     Ok(config)

@@ -16,6 +16,7 @@ use crate::base::error::Failure;
 use crate::base::id::{RunId, RunName};
 use crate::base::log::{self, Level};
 use crate::base::time::Timestamp;
+use crate::process::code_of_signal;
 use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
 use crate::run::store::Store;
@@ -84,7 +85,7 @@ pub fn receive_signals(signals: &[Signal]) -> Result<Receiver<Signal>> {
 
 fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: Receiver<Signal>) -> Result {
     if let Ok(signal) = signals.try_recv() {
-        return Ok(u8::try_from(128 + signal.number()).unwrap_or(super::RUN_FAULT));
+        return Ok(code_of_signal(signal));
     }
     resolved.runtime.begin();
     let describe = |name: &RunName| describe(args, id, name, &resolved);

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use crate::base::env;
 use crate::base::error::{Failure, Result};
 use crate::base::time::{Deadline, now};
-use crate::process::code_of_unstarted;
+use crate::process::{code_of_signal, code_of_unstarted};
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::{self as kernel, DescriptorLimit, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
@@ -146,7 +146,7 @@ impl Setup {
 fn code_of(ended: Ended) -> u8 {
     match ended {
         Ended::Exited(code) => code,
-        Ended::Killed(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+        Ended::Killed(number) => code_of_signal(Signal::from_number(number)),
     }
 }
 

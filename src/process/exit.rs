@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use crate::sys::signal::Signal;
+
 /// The end of a program: by itself, or by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -35,6 +37,11 @@ impl Exit {
             Exit::Signal(signal) => signal.saturating_add(128),
         }
     }
+}
+
+/// The code that a shell reports for a signal.
+pub fn code_of_signal(signal: Signal) -> u8 {
+    Exit::Signal(u8::try_from(signal.number()).unwrap_or(u8::MAX)).code()
 }
 
 /// The code that a shell gives for a command that it cannot start (POSIX, XCU 2.8.2): 127 where it was not found, 126

@@ -9,7 +9,7 @@ mod child;
 mod exit;
 
 pub use child::{Child, Io, Stdio};
-pub use exit::{Exit, code_of_unstarted};
+pub use exit::{Exit, code_of_signal, code_of_unstarted};
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

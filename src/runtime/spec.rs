@@ -71,6 +71,14 @@ pub enum User {
 }
 
 impl User {
+    /// The ids inside where there is no image to name them: then it is the caller.
+    pub fn ids_or(self, caller: (u32, u32)) -> (u32, u32) {
+        match self {
+            User::Image => caller,
+            User::Ids { uid, gid, .. } => (uid, gid),
+        }
+    }
+
     /// As in the record.
     pub fn describe(self) -> String {
         match self {

@@ -164,8 +164,7 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
 /// own client, which is docker's path with other words and much slower, and natively a second user. With
 /// FOSSE_TEST_REPEAT=100 none is.
 fn is_spared() -> bool {
-    let all = std::env::var("FOSSE_TEST_REPEAT")
-        .is_ok_and(|percent| percent.parse().is_ok_and(|percent: u32| percent >= 100));
+    let all = super::repeat_percent().is_some_and(|percent| percent >= 100);
     let thread = std::thread::current();
     let sum: u32 = thread.name().unwrap_or_default().bytes().map(u32::from).sum();
     !all && sum % 2 == 1

@@ -37,8 +37,12 @@ fn strict() -> bool {
 /// How often a repeated check runs: FOSSE_TEST_REPEAT percent of `full` times; by default a tenth of them in strict
 /// mode, which is what fits into a run on two processors, and fewer otherwise.
 pub fn repeat(full: usize) -> usize {
-    let percent = std::env::var("FOSSE_TEST_REPEAT").ok().and_then(|text| text.parse().ok());
-    (full * percent.unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
+    (full * repeat_percent().unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
+}
+
+/// What FOSSE_TEST_REPEAT says.
+fn repeat_percent() -> Option<usize> {
+    std::env::var("FOSSE_TEST_REPEAT").ok()?.parse().ok()
 }
 
 /// Says that something was not tested; in strict mode that is a failure.

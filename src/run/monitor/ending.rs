@@ -8,20 +8,18 @@ use super::{Monitor, Outcome, Over, unwritten};
 use crate::base::error::Failure;
 use crate::base::log;
 use crate::base::time::Deadline;
+use crate::process::code_of_signal;
 use crate::run::failpoint;
 use crate::run::finish;
 use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
-use crate::runtime::{Channel, End, Fact};
+use crate::runtime::{Channel, End, Fact, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::record::Reason;
 
 /// How long a caller who does not read is waited for, when the run was made to end.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long the place may take to end after its command: what the command left has a second, and is killed.
-const PLACE_LIMIT: Duration = Duration::from_secs(3);
 
 /// The exit code for everything that is fosse's or an engine's fault.
 const FAULT: u8 = 125;
@@ -131,7 +129,7 @@ impl Monitor {
         if self.launch.keep && self.slot.record().reason != Some(Reason::StartFailed) {
             self.undo.keep();
         }
-        let by_itself = |channel: &Arc<dyn Channel>| channel.is_removed_by_itself(Deadline::after(PLACE_LIMIT));
+        let by_itself = |channel: &Arc<dyn Channel>| channel.is_removed_by_itself(Deadline::after(pid1::PLACE_LIMIT));
         if self.channel.as_ref().is_some_and(by_itself) {
             self.undo.leave_container();
         }
@@ -147,10 +145,7 @@ impl Monitor {
         let code = match (reason, record.exit_code) {
             (Some(Reason::Timeout), _) => 124,
             (_, Some(code)) => code,
-            (Some(Reason::Stopped), None) => {
-                let number = self.asked_by.unwrap_or(Signal::TERM).number();
-                u8::try_from(128 + number).unwrap_or(FAULT)
-            }
+            (Some(Reason::Stopped), None) => code_of_signal(self.asked_by.unwrap_or(Signal::TERM)),
             (_, None) => FAULT,
         };
         self.owned.release();

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::cgroup::{self, Group};
-use super::plan::{Step, Veiled};
+use super::plan::{HostPath, Step};
 use super::report::{self, Report};
 use super::root::Root;
 use crate::base::time::Deadline;
@@ -112,13 +112,12 @@ fn build(step: &Step) -> io::Result<()> {
 }
 
 /// In a mount namespace between the host's and the place's: a place cannot take away what it gets from there.
-fn veil(paths: &[Veiled]) -> io::Result<()> {
+fn veil(paths: &[HostPath]) -> io::Result<()> {
     namespace::enter_mount_namespace()?;
     mount::make_all_private()?;
     let nobody = namespace::of_nobody()?;
     let root = File::open("/")?;
-    for Veiled(path) in paths {
-        let path = path.strip_prefix("/").unwrap_or(path);
+    for HostPath(path) in paths {
         let place = mount::look_up(root.as_fd(), path, Links::Refused)?;
         let tree = Tree::copy_of(place.as_fd())?;
         tree.map_owners(nobody.as_fd())?;
@@ -142,7 +141,7 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[St
     let mut root = None;
     each(socket, steps, |step| settle(step, &mut root))?;
     let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();
-    report::write(socket, &Report::Done { read_only })
+    report::write(socket, &Report::Done { read_only: read_only.into_iter().map(HostPath).collect() })
 }
 
 /// A step of PID 1's.

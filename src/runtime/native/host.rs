@@ -104,13 +104,16 @@ pub fn look(asked: &Question) -> io::Result<Host> {
 }
 
 /// Other paths of directories: where their file system, or a directory of it that holds them, is mounted too. Paths
-/// that do not exist have none; without a table of mounts nothing is known.
-pub fn aliases(directories: &[PathBuf]) -> Vec<PathBuf> {
-    let Ok(table) = fs::read("/proc/self/mountinfo") else { return Vec::new() };
-    let real: Vec<PathBuf> = directories.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
-    let mut found = Mounts::parse(&table).aliases(real.iter().map(PathBuf::as_path));
-    found.retain(|path| path.exists());
-    found
+/// that do not exist have none; without a table of mounts nothing is known. That table may be long: it is read once for
+/// all lists.
+pub fn aliases<const N: usize>(lists: [&[PathBuf]; N]) -> [Vec<PathBuf>; N] {
+    let mounts = Mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default());
+    lists.map(|directories| {
+        let real: Vec<PathBuf> = directories.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let mut found = mounts.aliases(real.iter().map(PathBuf::as_path));
+        found.retain(|path| path.exists());
+        found
+    })
 }
 
 fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {

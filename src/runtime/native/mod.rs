@@ -36,7 +36,7 @@ use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child};
-use crate::runtime::spec::{Network, Spec, User};
+use crate::runtime::spec::{Network, Spec};
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
 };
@@ -47,9 +47,6 @@ use host::Host;
 pub use place::BUILDER;
 use place::{Builder, Place};
 use plan::{Step, Wanted};
-
-/// How long the place may take to end after its command: what the command left has a second, and is killed.
-const PLACE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long after a KILL from outside.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
@@ -103,10 +100,7 @@ impl Native {
 
     /// Whether the command is the host's root or in its group, who may read what others may not.
     fn is_root(&self, spec: &Spec) -> bool {
-        let (uid, gid) = match spec.user {
-            User::Image => self.caller,
-            User::Ids { uid, gid, .. } => (uid, gid),
-        };
+        let (uid, gid) = spec.user.ids_or(self.caller);
         self.caller.0 == 0 && (uid == 0 || gid == 0)
     }
 
@@ -302,7 +296,7 @@ impl Runtime for Native {
     fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()> {
         let place = self.place.lock().map_err(|_| Native::refused("an internal error"))?.take();
         if let Some(place) = place {
-            if !place.is_gone_within(Deadline::after(PLACE_LIMIT).min(deadline)) {
+            if !place.is_gone_within(Deadline::after(pid1::PLACE_LIMIT).min(deadline)) {
                 // One that has ended meanwhile takes none.
                 place.signal(Signal::KILL).unwrap_or_default();
                 if !place.is_gone_within(Deadline::after(KILL_LIMIT)) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use super::plan::Step;
+use super::plan::{HostPath, Step};
 use super::report::{self, Report};
 use crate::base::time::Deadline;
 use crate::process::Cancel;
@@ -127,23 +127,15 @@ fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tel
         drop(ours);
         return builder.wait().map_or_else(drop, drop);
     };
-    let first = report::write(&ours, &steps).and_then(|()| begun(&ours));
+    let first = report::write(&ours, &steps).map_err(Error::Lost).and_then(|()| begun(&ours));
     let guarded = steps.iter().any(|step| matches!(step, Step::Group(_)));
-    let pid = first.as_ref().ok().and_then(|first| first.as_ref().ok()).copied();
-    let made = match first {
-        Ok(Ok(pid)) => PidHandle::open(pid).map_err(Error::Lost).and_then(|handle| {
-            let (visitor, read_only) = greeted(ours)?;
-            Ok((visitor, read_only, handle))
-        }),
-        Ok(Err(error)) => {
-            drop(ours);
-            Err(error)
-        }
-        Err(error) => {
-            drop(ours);
-            Err(Error::Lost(error))
-        }
-    };
+    let pid = first.as_ref().ok().copied();
+    // Without a PID 1 the socket is closed by this, so that nothing keeps the builder whose end is waited for.
+    let made = first.and_then(move |pid| {
+        let handle = PidHandle::open(pid).map_err(Error::Lost)?;
+        let (visitor, read_only) = greeted(ours)?;
+        Ok((visitor, read_only, handle))
+    });
     tell.send(made).unwrap_or_default();
     builder.wait().map(drop).unwrap_or_default();
     if let (Some(pid), false) = (pid, guarded) {
@@ -162,17 +154,21 @@ fn start(theirs: UnixStream) -> io::Result<std::process::Child> {
 }
 
 /// The number of PID 1.
-fn begun(ours: &UnixStream) -> io::Result<Result<Pid, Error>> {
-    match report::read(ours)? {
-        Report::Begun(number) => Ok(Ok(Pid::new(number).ok_or(io::ErrorKind::InvalidData)?)),
-        Report::Failed { step, errno, why } => Ok(Err(Error::Step(step, errno, why))),
-        Report::Done { .. } => Err(io::ErrorKind::InvalidData.into()),
+fn begun(ours: &UnixStream) -> Result<Pid, Error> {
+    let nonsense = || Error::Lost(io::ErrorKind::InvalidData.into());
+    match report::read(ours).map_err(Error::Lost)? {
+        Report::Begun(number) => Pid::new(number).ok_or_else(nonsense),
+        Report::Failed { step, errno, why } => Err(Error::Step(step, errno, why)),
+        Report::Done { .. } => Err(nonsense()),
     }
 }
 
 fn greeted(ours: UnixStream) -> Result<(Visitor, Vec<PathBuf>), Error> {
     match report::read(&ours).map_err(Error::Lost)? {
-        Report::Done { read_only } => Ok((Visitor::on(ours).map_err(Error::Lost)?, read_only)),
+        Report::Done { read_only } => {
+            let read_only = read_only.into_iter().map(|HostPath(path)| path).collect();
+            Ok((Visitor::on(ours).map_err(Error::Lost)?, read_only))
+        }
         Report::Failed { step, errno, why } => Err(Error::Step(step, errno, why)),
         Report::Begun(_) => Err(Error::Lost(io::ErrorKind::InvalidData.into())),
     }

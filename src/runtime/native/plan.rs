@@ -31,7 +31,7 @@ pub enum Step {
     /// other users cannot read it then cannot read either.
     Veil {
         /// The host's paths.
-        paths: Vec<Veiled>,
+        paths: Vec<HostPath>,
     },
     /// Enters a user namespace in which the caller, and nobody else, is known.
     UserNamespace {
@@ -133,9 +133,9 @@ pub enum Step {
     },
 }
 
-/// A path of the host.
+/// A path of the host, whatever bytes it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Veiled(#[serde(with = "path")] pub PathBuf);
+pub struct HostPath(#[serde(with = "path")] pub PathBuf);
 
 /// Namespaces that nobody inside makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +218,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
         show(Path::new("/"), entry, &binds, &mut steps);
     }
     if wanted.veil {
-        let paths = steps.iter().filter_map(shown).map(|path| Veiled(path.to_owned())).collect();
+        let paths = steps.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
         steps.insert(veil, Step::Veil { paths });
     }
     own_directories(&mut steps);
@@ -250,10 +250,7 @@ fn shown(step: &Step) -> Option<&Path> {
 
 /// Who the command is. Files it makes belong to the caller, unless root asked for somebody else.
 fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
-    let (uid, gid) = match user {
-        User::Image => caller,
-        User::Ids { uid, gid, .. } => (uid, gid),
-    };
+    let (uid, gid) = user.ids_or(caller);
     let other = caller.0 == 0 && (uid, gid) != caller;
     let become_other = other.then_some(Step::Become { uid, gid });
     become_other.into_iter().chain([Step::UserNamespace { uid, gid }]).collect()

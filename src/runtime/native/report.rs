@@ -2,12 +2,11 @@
 //! Each is a length and a JSON value, on the socket that then is init's.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::plan::Step;
+use super::plan::{HostPath, Step};
 
 /// What the owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +17,7 @@ pub enum Report {
     /// All steps are done.
     Done {
         /// What can only be read because the kernel refused an overlay over it.
-        read_only: Vec<PathBuf>,
+        read_only: Vec<HostPath>,
     },
     /// A step could not be done.
     Failed {
@@ -57,6 +56,16 @@ pub fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_is_no_text_is_reported() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/\xff"));
+        let report = Report::Done { read_only: vec![HostPath(path)] };
+        let mut bytes = Vec::new();
+        write(&mut bytes, &report).unwrap();
+        assert_eq!(read::<Report>(&bytes[..]).unwrap(), report);
+    }
 
     #[test]
     fn a_value_comes_back_and_nothing_behind_it_is_read() {

@@ -115,7 +115,7 @@ impl Work {
             Some(mode) => mode,
             None => permissions(look_up(self.host.as_fd(), path, Links::Refused)?.as_fd())?,
         };
-        match mount::make_directory(self.new.as_fd(), path.strip_prefix("/").unwrap_or(path), mode) {
+        match mount::make_directory(self.new.as_fd(), relative(path), mode) {
             // A directory of the host's that is shown by itself.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -123,7 +123,7 @@ impl Work {
     }
 
     fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
-        mount::make_link(self.new.as_fd(), path.strip_prefix("/").unwrap_or(path), target)
+        mount::make_link(self.new.as_fd(), relative(path), target)
     }
 
     /// Whether an overlay could be had.
@@ -136,12 +136,12 @@ impl Work {
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
         let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
         holds.iter().try_for_each(|bind| self.prepare(bind, path, place.as_fd(), kept.as_fd()))?;
-        let lower = escaped(&Path::new("/old").join(path.strip_prefix("/").unwrap_or(path)))?;
+        let lower = escaped(&Path::new("/old").join(relative(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
             [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
         // What it is put into is the place's own by now.
-        let name = path.strip_prefix("/").unwrap_or(path);
+        let name = relative(path);
         mount::make_directory(self.new.as_fd(), name, 0o755)?;
         let target = look_up(self.new.as_fd(), name, Links::Refused)?;
         // What the machine does not execute, nobody inside does.
@@ -267,6 +267,11 @@ fn fixed(scratch: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     tree.restrict(FIXED)?;
     tree.attach(place.as_fd())?;
     find()
+}
+
+/// An absolute path as seen from the root that it begins at.
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {

@@ -25,6 +25,9 @@ use crate::sys::socket;
 use crate::wire::channel::{Decoder, FromInit, Message, Page, Start, ToInit, VERSION};
 pub use channel::Through;
 
+/// How long a place may take to end after its command: what the command left has a second, and is killed.
+pub const PLACE_LIMIT: Duration = Duration::from_secs(3);
+
 /// How long a greeting may take once init has connected.
 const GREETING: Duration = Duration::from_secs(2);
 

@@ -12,9 +12,10 @@
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, the native sandbox, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
 //! | `init` | PID 1 for a container (Linux): one thread that starts, signals, reaps, and executes commands for who asks |
+//! | [`daemon`] | the one background process: who it is, what it finishes and sweeps, what it can be asked |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
-//! `use` goes one way: cli → run → runtime → process → sys, init → http, process, sys, and everyone may use base
+//! `use` goes one way: cli → daemon → run → runtime → process → sys, daemon and init → http, and everyone may use base
 //! and wire (`tests/layers.rs` holds the code to it).
 //!
 //! # One writer per run, proved by a lock
@@ -26,6 +27,7 @@
 
 pub mod base;
 pub mod cli;
+pub mod daemon;
 pub mod http;
 #[cfg(target_os = "linux")]
 pub mod init;

@@ -8,6 +8,7 @@ mod behind;
 mod carried;
 mod clean;
 mod config;
+mod daemon;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]

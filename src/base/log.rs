@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use crate::base::time::Timestamp;
+
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -28,22 +30,36 @@ pub fn nobody_reads() {
     UNREAD.store(true, Ordering::Relaxed);
 }
 
+static STAMPED: AtomicBool = AtomicBool::new(false);
+
+/// Every line begins with the time instead of the program's name from now on: stderr is a log.
+pub fn stamp() {
+    STAMPED.store(true, Ordering::Relaxed);
+}
+
 fn says(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
 }
+
+/// Who says it.
+const PROGRAM: &str = "fosse";
 
 /// Writes one line. A stderr that is closed or full changes nothing else.
 fn line(prefix: &str, text: &str) {
     if UNREAD.load(Ordering::Relaxed) {
         return;
     }
-    let whole = format!("{prefix}: {text}\n");
+    let whole = match (STAMPED.load(Ordering::Relaxed), prefix) {
+        (true, PROGRAM) => format!("{} {text}\n", Timestamp::now()),
+        (true, prefix) => format!("{} {prefix}: {text}\n", Timestamp::now()),
+        (false, prefix) => format!("{prefix}: {text}\n"),
+    };
     std::io::stderr().lock().write_all(whole.as_bytes()).unwrap_or_default();
 }
 
 /// A failure: said at every level.
 pub fn error(failure: &crate::base::error::Failure) {
-    line("fosse", &failure.to_string());
+    line(PROGRAM, &failure.to_string());
     if let Some(advice) = failure.advice() {
         line("hint", advice);
     }
@@ -52,20 +68,20 @@ pub fn error(failure: &crate::base::error::Failure) {
 /// Something that went wrong beside the point.
 pub fn warn(text: &str) {
     if says(Level::Normal) {
-        line("fosse", text);
+        line(PROGRAM, text);
     }
 }
 
 /// Something that was asked for and done.
 pub fn info(text: &str) {
     if says(Level::Normal) {
-        line("fosse", text);
+        line(PROGRAM, text);
     }
 }
 
 /// Progress, for people.
 pub fn progress(text: &str) {
     if says(Level::Verbose) {
-        line("fosse", text);
+        line(PROGRAM, text);
     }
 }

@@ -53,7 +53,7 @@ impl Paths {
             Some(dir) => dir,
             None => match absolute("XDG_RUNTIME_DIR") {
                 Some(dir) => dir.join("fosse"),
-                None => PathBuf::from(format!("/tmp/fosse-{uid}")),
+                None => Paths::spare_sockets(uid),
             },
         };
         let config = absolute("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
@@ -73,12 +73,17 @@ impl Paths {
 
     /// The lock that makes a name a live one.
     pub fn name_lock(&self, name: &RunName) -> PathBuf {
-        self.state.join("names").join(name.as_str())
+        self.names().join(name.as_str())
     }
 
     /// The random name of this state directory, by which its engine objects are known.
     pub fn instance(&self) -> PathBuf {
         self.state.join("instance")
+    }
+
+    /// The directory of all live names.
+    pub fn names(&self) -> PathBuf {
+        self.state.join("names")
     }
 
     /// What was learnt about the engines.
@@ -94,6 +99,30 @@ impl Paths {
     /// Where the owner of a run listens for the init in its place.
     pub fn init_socket(&self, id: &RunId) -> PathBuf {
         self.sockets.join(format!("{id}.init"))
+    }
+
+    /// The daemon's lock, one a machine: a state directory may be shared by several (NFS). Never removed.
+    pub fn daemon_lock(&self, machine_id: &str) -> PathBuf {
+        let machine: String = machine_id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+        let name = if machine.is_empty() { "daemon.lock".into() } else { format!("daemon-{machine}.lock") };
+        self.state.join(name)
+    }
+
+    /// The daemon's log.
+    pub fn daemon_log(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// Where the daemon of a state directory listens, by the directory's random name: several of them may share a
+    /// runtime directory. No longer than a run's socket.
+    pub fn daemon_socket(&self, instance: &str) -> PathBuf {
+        let key: String = instance.chars().take(8).collect();
+        self.sockets.join(format!("d-{key}.sock"))
+    }
+
+    /// Where sockets are if the usual directory goes away under a daemon, as a login's does at its end.
+    pub fn spare_sockets(uid: u32) -> PathBuf {
+        PathBuf::from(format!("/tmp/fosse-{uid}"))
     }
 
     /// fosse's own directories: never visible inside a run.
@@ -158,7 +187,7 @@ impl RunPaths {
 /// The directory of sockets, by the longest name that one has.
 fn sockets(runtime: &Path, uid: u32) -> PathBuf {
     let longest = runtime.as_os_str().len() + 1 + RunId::LEN + ".sock".len();
-    if longest <= SOCKET_PATH_MAX { runtime.to_owned() } else { PathBuf::from(format!("/tmp/fosse-{uid}")) }
+    if longest <= SOCKET_PATH_MAX { runtime.to_owned() } else { Paths::spare_sockets(uid) }
 }
 
 /// A variable that holds an absolute path; others are ignored, as the XDG Base Directory rules ask.

@@ -49,6 +49,8 @@ pub enum Verb {
     Status(Status),
     /// Check everything that a run needs, with a hint for each problem
     Doctor(Doctor),
+    /// Start, end and ask the background process that cleans up after runs
+    Daemon(Daemon),
     /// Be PID 1: start a command, pass signals on, reap, end as it ends
     #[cfg(target_os = "linux")]
     Init(Init),
@@ -352,6 +354,82 @@ pub struct Doctor {
     #[arg(long)]
     pub json: bool,
     /// Print problems only
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// `daemon`.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: DaemonAction,
+}
+
+/// What can be done with the daemon.
+#[derive(Debug, Subcommand)]
+pub enum DaemonAction {
+    /// Start it, unless one serves already
+    Start(DaemonStart),
+    /// End it, and wait until it has ended
+    Stop(DaemonEnd),
+    /// End it, then start another one
+    Restart(DaemonEnd),
+    /// Say whether it serves: 0 serving, 3 not running, 4 running but not answering
+    Status(DaemonStatus),
+    /// Remove engine objects that belong to nobody, now
+    Reap(DaemonReap),
+}
+
+/// `daemon start`.
+#[derive(Debug, Args)]
+pub struct DaemonStart {
+    /// Be the daemon, for a service manager: log to stderr, and end only when told to
+    #[arg(long)]
+    pub foreground: bool,
+    /// Replace one that does not answer even if a debugger holds it
+    #[arg(long)]
+    pub force: bool,
+    /// Be the daemon, and report on stdout how the start came out.
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    pub detached: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `daemon stop` and `daemon restart`.
+#[derive(Debug, Args)]
+pub struct DaemonEnd {
+    /// End one that does not answer even if a debugger holds it
+    #[arg(long)]
+    pub force: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `daemon status`.
+#[derive(Debug, Args)]
+pub struct DaemonStatus {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing: the exit code says it
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// `daemon reap`.
+#[derive(Debug, Args)]
+pub struct DaemonReap {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing but errors
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }

@@ -4,21 +4,21 @@ use serde_json::json;
 
 use super::args::{Clean, Target};
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::output::Out;
 use super::report::{Result, operand};
 use crate::base::error::Failure;
-use crate::base::fs::remove_dir;
 use crate::base::id::RunId;
 use crate::base::time::Timestamp;
+use crate::run::engines::{Engines, Found};
 use crate::run::store::{Entry, Store};
-use crate::run::{finish, reap};
-use crate::runtime::{Error, Kind, Object, ObjectKind, Runtime};
+use crate::run::{finish, leftovers, reap};
+use crate::runtime::Object;
 use crate::wire::record::{Engine, Record, SCHEMA};
 
 pub fn clean(args: &Clean) -> Result {
     let store = super::store()?;
-    let engines = Engines::new(&store, &config::trusted(&store.paths)?, !args.dry_run);
+    let engines = engines(&store, &config::trusted(&store.paths)?, !args.dry_run);
     let mut cleaner =
         Cleaner { args, store: &store, engines: &engines, out: Out::stdout(), code: 0, silent: Vec::new() };
     let ended = if args.what == Target::Networks { Vec::new() } else { cleaner.ended()? };
@@ -28,7 +28,7 @@ pub fn clean(args: &Clean) -> Result {
         cleaner.run(id, name)?;
     }
     if !args.dry_run {
-        cleaner.leftovers();
+        leftovers::remove(&store);
     }
     cleaner.out.finish()?;
     Ok(cleaner.code)
@@ -109,36 +109,15 @@ impl Cleaner<'_> {
         Ok(self.out.line(&format!("{done} {kind}{name} ({id})"))?)
     }
 
-    /// What a killed client left of a run that it was still making, or a killed destroy of one.
-    fn leftovers(&self) {
-        let Ok(entries) = std::fs::read_dir(self.store.paths.runs()) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let unfinished = name.strip_prefix(".new-").or_else(|| name.strip_prefix(".gone-"));
-            let paths = crate::base::paths::RunPaths { dir: entry.path() };
-            if unfinished.and_then(RunId::parse).is_none() {
-                continue;
-            }
-            let locked = paths.owner_lock().exists();
-            // One without its lock may be made at this moment.
-            let settled =
-                if locked { crate::run::store::is_owned(&paths).is_ok_and(|owned| !owned) } else { is_old(&entry) };
-            if settled {
-                remove_dir(&paths.dir).unwrap_or_default();
-            }
-        }
-        crate::run::owner::forget_free_names(self.store);
-    }
-
     /// Engine objects that belong to nobody, in every engine that may have some.
     fn objects(&mut self) -> Result<()> {
         let Some(instance) = self.store.instance() else {
             return Ok(());
         };
-        for runtime in self.runtimes()? {
-            let orphans = match reap::orphaned(self.store, &instance, &*runtime) {
+        let Found { runtimes, failures } = self.engines.of_runs(self.store)?;
+        failures.iter().for_each(|failure| operand(failure, &mut self.code));
+        for runtime in runtimes {
+            let orphans = match reap::orphaned(self.store, &instance, &*runtime, runtime.limits().query()) {
                 Ok(orphans) => orphans,
                 Err(failure) => {
                     operand(&failure.hint("when it answers again, clean once more"), &mut self.code);
@@ -152,52 +131,9 @@ impl Cleaner<'_> {
                 }
             }
             for Object { kind, id, .. } in &orphans {
-                let kind = match kind {
-                    ObjectKind::Container => "container",
-                    ObjectKind::Network => "network",
-                };
-                self.say(kind, id, None, "remove")?;
+                self.say(kind.as_str(), id, None, "remove")?;
             }
         }
         Ok(())
     }
-
-    /// The engines that are reachable from here, and those that records name. One that is not there at all has
-    /// nothing; one that does not answer may.
-    fn runtimes(&mut self) -> Result<Vec<Box<dyn Runtime>>> {
-        let mut found: Vec<Box<dyn Runtime>> = Vec::new();
-        for kind in Kind::ENGINES {
-            let limits = self.engines.limits();
-            let answered = self.engines.today(kind, limits.query()).and_then(|runtime| {
-                runtime.version(limits.query())?;
-                Ok(runtime)
-            });
-            match answered {
-                Ok(runtime) => found.push(runtime),
-                Err(Error::Call(error)) if error.is_missing() => {}
-                Err(Error::Unreachable { .. }) => {}
-                Err(error) => {
-                    let what = format!("asking {}", kind.as_str());
-                    operand(&Failure::new(what, error).hint("when it answers again, clean once more"), &mut self.code);
-                }
-            }
-        }
-        for entry in self.store.all()? {
-            let Entry::Known(view) = entry else { continue };
-            let Ok(runtime) = self.engines.of(&view.record) else {
-                continue;
-            };
-            let same = |other: &dyn Runtime| other.kind() == runtime.kind() && other.endpoint() == runtime.endpoint();
-            if self.store.run(&view.record.id).engine_marker().exists() && !found.iter().any(|other| same(&**other)) {
-                found.push(runtime);
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Whether a directory was last changed more than a minute ago.
-fn is_old(entry: &std::fs::DirEntry) -> bool {
-    let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-    modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age.as_secs() > 60)
 }

@@ -57,6 +57,16 @@ pub struct Layer {
     pub docker: Option<String>,
     /// The name of podman's tool.
     pub podman: Option<String>,
+    /// Whether runs start a daemon (`auto`), or never (`off`).
+    pub daemon: Option<String>,
+    /// How long the daemon stays without live runs.
+    pub daemon_idle: Option<Duration>,
+    /// How often the daemon sweeps.
+    pub daemon_reap_every: Option<Duration>,
+    /// How many ended runs are kept.
+    pub keep_runs: Option<u64>,
+    /// For how many days ended runs are kept.
+    pub keep_days: Option<u64>,
     /// Whether fosse's own PID 1 carries a run (`auto`), or never (`off`).
     pub init: Option<String>,
 }
@@ -74,10 +84,12 @@ pub const IMAGE: &str = "the name of an image, such as busybox or registry/name:
 
 const TEXT: &str = "a text that is not empty";
 const COUNT: &str = "a whole number of at least 1";
+const WHOLE: &str = "a whole number";
+const SWITCH: &str = "auto or off";
 const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
 
 /// Every key of a file.
-const KEYS: [Key; 19] = [
+const KEYS: [Key; 24] = [
     Key {
         name: "runtime",
         form: "auto, native, docker, podman or apple",
@@ -156,12 +168,22 @@ const KEYS: [Key; 19] = [
     },
     Key { name: "docker", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.docker, text(v)) },
     Key { name: "podman", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.podman, text(v)) },
+    Key { name: "init", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.init, switch(v)) },
+    Key { name: "daemon", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.daemon, switch(v)) },
     Key {
-        name: "init",
-        form: "auto or off",
+        name: "daemon_idle",
+        form: duration::FORM,
         in_workspace: false,
-        set: |l, v| put(&mut l.init, text(v).filter(|t| t == "auto" || t == "off")),
+        set: |l, v| put(&mut l.daemon_idle, time(v).filter(|t| !t.is_zero())),
     },
+    Key {
+        name: "daemon_reap_every",
+        form: duration::FORM,
+        in_workspace: false,
+        set: |l, v| put(&mut l.daemon_reap_every, time(v).filter(|t| !t.is_zero())),
+    },
+    Key { name: "keep_runs", form: WHOLE, in_workspace: false, set: |l, v| put(&mut l.keep_runs, v.as_u64()) },
+    Key { name: "keep_days", form: WHOLE, in_workspace: false, set: |l, v| put(&mut l.keep_days, v.as_u64()) },
 ];
 
 /// How processors are written.
@@ -218,6 +240,10 @@ fn bytes(value: &Value) -> Option<u64> {
 
 fn time(value: &Value) -> Option<Duration> {
     duration::parse(&number(value)?).ok()
+}
+
+fn switch(value: &Value) -> Option<String> {
+    text(value).filter(|text| text == "auto" || text == "off")
 }
 
 fn runtime(text: String) -> Option<String> {
@@ -321,7 +347,8 @@ fn environment() -> Result<Layer> {
         let failed = |why: String| Failure::new("reading the configuration", why);
         if let Some(text) = env::text(&variable).map_err(failed)? {
             // Whatever is a number in a file is a number here.
-            let number = if key.form == COUNT { text.parse::<u64>().ok().map(Value::from) } else { None };
+            let number =
+                if matches!(key.form, COUNT | WHOLE) { text.parse::<u64>().ok().map(Value::from) } else { None };
             let value = number.unwrap_or(Value::String(text));
             (key.set)(&mut layer, &value).ok_or_else(|| failed(format!("{variable} must be {}", key.form)))?;
         }
@@ -355,6 +382,11 @@ impl Layer {
             docker: self.docker.or(lower.docker),
             podman: self.podman.or(lower.podman),
             init: self.init.or(lower.init),
+            daemon: self.daemon.or(lower.daemon),
+            daemon_idle: self.daemon_idle.or(lower.daemon_idle),
+            daemon_reap_every: self.daemon_reap_every.or(lower.daemon_reap_every),
+            keep_runs: self.keep_runs.or(lower.keep_runs),
+            keep_days: self.keep_days.or(lower.keep_days),
         }
     }
 }
@@ -364,9 +396,14 @@ pub fn trusted(paths: &Paths) -> Result<Layer> {
     Ok(environment()?.over(files(paths)?))
 }
 
-/// The trusted files.
+/// The trusted files, as of this environment.
 fn files(paths: &Paths) -> Result<Layer> {
-    let user = match &paths.user_config {
+    trusted_files(paths.user_config.as_deref())
+}
+
+/// The trusted files: the system's, and a user's.
+pub fn trusted_files(user_config: Option<&Path>) -> Result<Layer> {
+    let user = match user_config {
         Some(path) => read(path, false)?,
         None => Layer::default(),
     };

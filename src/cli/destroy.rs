@@ -2,7 +2,7 @@
 
 use super::args::Destroy;
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::report::{Result, operand};
 use super::stop::{find, title};
 use crate::base::log::{self, Level};
@@ -12,7 +12,7 @@ use crate::run::resolve::resolve;
 pub fn destroy(args: &Destroy) -> Result {
     log::set_level(if args.quiet { Level::Quiet } else { Level::Normal });
     let store = super::store()?;
-    let engines = Engines::new(&store, &config::trusted(&store.paths)?, true);
+    let engines = engines(&store, &config::trusted(&store.paths)?, true);
     let mut code = 0;
     for text in &args.run {
         if args.force && resolve(&store, text)?.is_err_and(|none| none.candidates.is_empty()) {

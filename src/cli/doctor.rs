@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::args::Doctor;
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::output::Out;
 use super::report::Result;
 use crate::base::paths::SOCKET_PATH_MAX;
+use crate::run::engines::Engines;
 use crate::run::reap;
 use crate::run::store::{Entry, Store};
 use crate::runtime::{Cache, Error, Kind, Runtime};
@@ -68,7 +69,7 @@ pub fn doctor(args: &Doctor) -> Result {
         ),
         Ok(layer) => {
             checks.push(Check::new("configuration", Verdict::Well, "readable"));
-            let engines = Engines::new(&store, &layer, false);
+            let engines = engines(&store, &layer, false);
             let asked: Vec<Vec<Check>> = thread::scope(|scope| {
                 let one = |kind| {
                     scope.spawn({
@@ -168,7 +169,7 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check>
     });
     checks.push(carrier(store, &*runtime, off));
     if let Some(instance) = instance {
-        match reap::orphaned(store, &instance, &*runtime).map(|objects| reap::settled(store, objects)) {
+        match reap::orphaned(store, &instance, &*runtime, limits.query()).map(|objects| reap::settled(store, objects)) {
             Ok(orphans) if orphans.is_empty() => {}
             Ok(orphans) => checks.push(
                 Check::new(

@@ -10,10 +10,9 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use super::args::Exec as Args;
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::report::{Error, Result};
 use super::resolve::{environment, mistake, user};
-use super::run::receive_signals;
 use super::stop::find;
 use crate::base::error::Failure;
 use crate::base::id::random_hex;
@@ -22,7 +21,7 @@ use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View};
-use crate::run::{control, owner};
+use crate::run::{control, owner, signals};
 use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
@@ -35,9 +34,9 @@ pub fn exec(args: &Args) -> Result {
     check(args)?;
     let store = super::store()?;
     // From here on a signal is a message.
-    let signals = receive_signals(&SIGNALS)?;
+    let signals = signals::receive(&SIGNALS)?;
     let record = live(&store, &args.run)?;
-    let engines = Engines::new(&store, &config::trusted(&store.paths)?, true);
+    let engines = engines(&store, &config::trusted(&store.paths)?, true);
     let runtime = engines.of(&record)?;
     let exec = resolve(args, &store, &record, &*runtime)?;
     runtime.check_exec(&exec).map_err(mistake)?;

@@ -3,6 +3,7 @@
 pub mod args;
 mod clean;
 pub mod config;
+mod daemon;
 mod destroy;
 mod doctor;
 mod engines;
@@ -75,6 +76,7 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
         Verb::Clean(args) => clean::clean(&args),
         Verb::Status(args) => status::status(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Daemon(args) => daemon::daemon(&args),
         #[cfg(target_os = "linux")]
         Verb::Init(args) => init::init(args),
     };

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::args::Run;
 use super::config::{self, Layer};
-use super::engines::Engines;
+use super::engines::engines;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
 use crate::base::paths::Paths;
+use crate::run::engines::Engines;
 use crate::run::store::Store;
 use crate::runtime::{Error, Kind, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
 
@@ -34,6 +35,8 @@ pub struct Resolved {
     pub timeout: Option<Duration>,
     /// Between the polite signal and the kill.
     pub grace: Duration,
+    /// Whether a daemon is to know of it.
+    pub daemon: bool,
 }
 
 /// What is used when nothing else is said.
@@ -50,7 +53,7 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     let [homes, own] = protected(&store.paths);
     let config = layers(args, store, &homes)?;
     let workspace = config.workspace.clone();
-    let engines = Engines::new(store, &config, !args.dry_run);
+    let engines = engines(store, &config, !args.dry_run);
     let image = config.image.clone();
     let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
     let kind = runtime.kind();
@@ -106,6 +109,7 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         runtime,
         spec,
         workspace,
+        daemon: config.daemon.as_deref() != Some("off"),
         env_names,
         labels: config.label,
         timeout: config.timeout,

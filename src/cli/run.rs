@@ -2,9 +2,8 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::thread;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,12 +15,14 @@ use crate::base::error::Failure;
 use crate::base::id::{RunId, RunName};
 use crate::base::log::{self, Level};
 use crate::base::time::Timestamp;
+use crate::daemon::lease;
 use crate::process::code_of_signal;
 use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
+use crate::run::signals;
 use crate::run::store::Store;
 use crate::runtime::{Kind, Plan as Planned, Runtime};
-use crate::sys::signal::{Blocked, Signal};
+use crate::sys::signal::Signal;
 use crate::wire::record::{self, Engine, Io, Record, State};
 
 /// What a run passes on or acts on.
@@ -46,7 +47,7 @@ pub fn run(args: Run) -> Result {
         return dry_run(&args, &resolve(&args, &store, &id, name.as_str(), &instance)?);
     }
     // From here on a signal is a message: nothing that has been made is left behind by one.
-    let signals = receive_signals(&SIGNALS)?;
+    let signals = signals::receive(&SIGNALS)?;
     let instance = owner::prepare_places(&store)?;
     let resolved = resolve(&args, &store, &id, name.as_str(), &instance)?;
     let code = execute(&args, &store, &id, resolved, signals)?;
@@ -67,22 +68,6 @@ fn check_modes(args: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Blocks the signals in every thread to come, and receives them in one.
-pub fn receive_signals(signals: &[Signal]) -> Result<Receiver<Signal>> {
-    let failed = |error: std::io::Error| Failure::new("preparing for signals", error);
-    let blocked = Blocked::new(signals).map_err(failed)?;
-    let (tell, signals) = unbounded();
-    let wait = move || {
-        while let Ok(signal) = blocked.wait() {
-            if tell.send(signal).is_err() {
-                break;
-            }
-        }
-    };
-    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
-    Ok(signals)
-}
-
 fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: Receiver<Signal>) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(code_of_signal(signal));
@@ -90,6 +75,9 @@ fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: R
     resolved.runtime.begin();
     let describe = |name: &RunName| describe(args, id, name, &resolved);
     let (owned, slot) = Owned::create(store, id, args.name.as_ref(), describe)?;
+    if resolved.daemon && resolved.runtime.kind() != Kind::Native {
+        lease::hold(super::daemon::context(store), id.clone());
+    }
     let launch = Launch {
         runtime: Arc::from(resolved.runtime),
         spec: Arc::new(resolved.spec),

@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::args::Status;
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::output::{Out, table};
 use super::report::Result;
 use crate::base::time::{Deadline, Timestamp};
 use crate::base::{duration, size};
+use crate::run::engines::Engines;
 use crate::run::store::{Entry, View};
 use crate::runtime::{self, Error, Kind, Runtime, Status as Place};
 use crate::sys::fd;
@@ -28,7 +29,7 @@ struct Answer {
 
 pub fn status(args: &Status) -> Result {
     let store = super::store()?;
-    let engines = Engines::new(&store, &config::trusted(&store.paths)?, false);
+    let engines = engines(&store, &config::trusted(&store.paths)?, false);
     let (mut views, mut unreadable) = (Vec::<View>::new(), 0);
     for entry in store.all_for_show()? {
         match entry {

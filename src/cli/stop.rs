@@ -4,7 +4,7 @@ use std::thread;
 
 use super::args::Stop;
 use super::config;
-use super::engines::Engines;
+use super::engines::engines;
 use super::report::{Result, operand};
 use crate::base::error::Failure;
 use crate::base::id::RunId;
@@ -36,7 +36,7 @@ pub fn title(store: &Store, id: &RunId) -> String {
 pub fn stop(args: &Stop) -> Result {
     log::set_level(if args.quiet { Level::Quiet } else { Level::Normal });
     let store = super::store()?;
-    let engines = Engines::new(&store, &config::trusted(&store.paths)?, true);
+    let engines = engines(&store, &config::trusted(&store.paths)?, true);
     let mut code = 0;
     for some in args.run.chunks(PARALLEL) {
         let results: Vec<_> = thread::scope(|scope| {

@@ -61,10 +61,12 @@ pub fn signal(process: &Stat, signal: Signal, belongs: impl Fn(&Stat) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::stat::Halt;
 
     #[test]
     fn descendants_are_found_through_every_generation_and_nobody_else() {
-        let process = |pid, parent, live| Stat { pid, live, parent, group: pid, session: pid, start: 1 };
+        let process =
+            |pid, parent, live| Stat { pid, live, halt: Halt::No, parent, group: pid, session: pid, start: 1 };
         let all =
             [(1, 0), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (8, 7)].map(|(pid, parent)| process(pid, parent, true));
         let tree = Tree::new([&all[..], &[process(7, 3, false)]].concat());

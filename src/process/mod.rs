@@ -6,9 +6,11 @@
 
 mod capture;
 mod child;
+mod detached;
 mod exit;
 
 pub use child::{Child, Io, Stdio};
+pub use detached::spawn_detached;
 pub use exit::{Exit, code_of_signal, code_of_unstarted};
 
 use std::ffi::{OsStr, OsString};

@@ -72,9 +72,9 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
             }
             Frozen::Ended => {}
         }
-        return finish(store, id, As::Stopped(polite), DEATH_LIMIT, runtime_of);
+        return finish(store, id, As::Stopped(polite), DEATH_LIMIT, Late::Here, runtime_of);
     }
-    finish(store, id, As::Orphan(polite), LOCK_LIMIT, runtime_of)
+    finish(store, id, As::Orphan(polite), LOCK_LIMIT, Late::Here, runtime_of)
 }
 
 fn known(store: &Store, id: &RunId) -> Result<View> {
@@ -169,15 +169,36 @@ pub fn watch_lock(store: &Store, id: &RunId) -> Result<crossbeam_channel::Receiv
 
 /// As what a run is finished, and how long its command has between TERM and KILL.
 #[derive(Debug, Clone, Copy)]
-pub enum As {
+enum As {
     /// Its owner died: `failed`, `orphaned`.
     Orphan(Duration),
     /// Its owner was frozen, and the run was asked to stop: `stopped`.
     Stopped(Duration),
 }
 
+/// Who looks for what an engine makes late, because its client had asked for it just before it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// Whoever finishes the run, for a moment.
+    Here,
+    /// Somebody else, afterwards.
+    Elsewhere,
+}
+
+/// Finishes a run whose owner died. What its engine makes late is looked for elsewhere.
+pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<Ended> {
+    finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, Late::Elsewhere, runtime_of)
+}
+
 /// Takes a run over and does the owner's duty. A run that somebody else finished meanwhile is done.
-pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_of: RuntimeOf) -> Result<Ended> {
+fn finish(
+    store: &Store,
+    id: &RunId,
+    how: As,
+    lock_limit: Duration,
+    looks: Late,
+    runtime_of: RuntimeOf,
+) -> Result<Ended> {
     let Some((held, mut slot)) = owner::take_over(store, id, Deadline::after(lock_limit))? else {
         return match store.load(id) {
             None => Ok(Ended::Already),
@@ -194,7 +215,7 @@ pub fn finish(store: &Store, id: &RunId, how: As, lock_limit: Duration, runtime_
     let was_final = slot.record().state.is_final();
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
-        let late = runtime.may_come_late() && may_come_late(&slot, &paths.record());
+        let late = looks == Late::Here && runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
             end_and_record(&paths, &mut slot, &*runtime, how)?;
         }
@@ -362,7 +383,7 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
         return Err(Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or destroy -f")));
     }
     if view.is_orphan() || store.run(id).engine_marker().exists() {
-        finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, runtime_of)?;
+        finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, Late::Here, runtime_of)?;
     }
     let Some((held, slot)) = owner::take_over(store, id, Deadline::after(LOCK_LIMIT))? else {
         return match store.load(id) {

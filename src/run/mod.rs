@@ -13,13 +13,18 @@
 //! | `exec` | one more command in a live run, from its start to its end |
 //! | `control` | asking the owner of a run for something |
 //! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
+//! | `leftovers` | half-made things on disk |
+//! | `engines` | which runtimes there are now, and which one a record means |
 //! | `reap` | engine objects that belong to nobody |
+//! | `signals` | signals as messages |
 //! | `resolve` | what a RUN on the command line means |
 
 pub mod control;
+pub mod engines;
 pub mod exec;
 pub mod failpoint;
 pub mod finish;
+pub mod leftovers;
 pub mod monitor;
 pub mod output;
 pub mod owner;
@@ -27,6 +32,7 @@ mod prepare;
 mod pump;
 pub mod reap;
 pub mod resolve;
+pub mod signals;
 mod slot;
 pub mod state;
 pub mod store;

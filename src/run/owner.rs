@@ -110,7 +110,7 @@ pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
 
 /// Removes the files of names that nobody holds: a client that was killed before its run came to be leaves one.
 pub fn forget_free_names(store: &Store) {
-    for entry in fs::read_dir(store.paths.state.join("names")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(store.paths.names()).into_iter().flatten().flatten() {
         let path = entry.path();
         let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
         if lock::try_exclusive(&file).is_ok_and(|taken| taken) && leads_to(&path, &file) {
@@ -139,7 +139,7 @@ fn let_go(path: &Path, id: &RunId) -> bool {
 /// Makes the directories, and the instance's name on the first run.
 pub fn prepare_places(store: &Store) -> Result<String> {
     let paths = &store.paths;
-    for dir in [&paths.state, &paths.runs(), &paths.state.join("names"), &paths.runtime, &paths.sockets] {
+    for dir in [&paths.state, &paths.runs(), &paths.names(), &paths.runtime, &paths.sockets] {
         private_dir(dir, store.uid)?;
     }
     instance(store)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Deadline, Timestamp};
 use crate::run::store::{Entry, Store};
 use crate::runtime::{Object, ObjectKind, Runtime};
 
@@ -50,9 +50,9 @@ pub fn known(store: &Store, run: Option<&RunId>) -> Known {
     }
 }
 
-/// The orphaned objects of one engine.
-pub fn orphaned(store: &Store, instance: &str, runtime: &dyn Runtime) -> Result<Vec<Object>> {
-    let listed = runtime.list(instance, runtime.limits().query());
+/// The orphaned objects of one engine, containers first.
+pub fn orphaned(store: &Store, instance: &str, runtime: &dyn Runtime, deadline: Deadline) -> Result<Vec<Object>> {
+    let listed = runtime.list(instance, deadline);
     let objects =
         listed.map_err(|error| Failure::new(format!("listing the objects in {}", runtime.kind().as_str()), error))?;
     let now = Timestamp::now();

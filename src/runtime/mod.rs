@@ -199,6 +199,16 @@ pub enum ObjectKind {
     Network,
 }
 
+impl ObjectKind {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ObjectKind::Container => "container",
+            ObjectKind::Network => "network",
+        }
+    }
+}
+
 /// A thing in an engine that carries our label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {

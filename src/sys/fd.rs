@@ -83,3 +83,40 @@ fn may(path: &Path, mode: libc::c_int) -> bool {
     // SAFETY: `path` is NUL-terminated; the rest are integers.
     cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) }).is_ok()
 }
+
+/// Closes what this process was given beside its standard streams: a descriptor of the caller's that nobody here knows
+/// of, such as a lock of a shell script. Only at the start of the program, before anything owns one.
+pub fn close_inherited() {
+    #[cfg(target_os = "linux")]
+    super::linux::keeper::close_above_stderr();
+    #[cfg(not(target_os = "linux"))]
+    for number in 3..256 {
+        // SAFETY: an integer; nothing owns the descriptor.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// A descriptor that this process was given under a number, to be closed on exec from now on. Call it once, before
+/// anything else could have taken the number.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with integer arguments; it fails for a number that is not open.
+    cerr(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and by the caller's word nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Lets one of the standard streams (0, 1 or 2) lead where `fd` leads.
+fn redirect(stream: i32, fd: impl AsFd) -> io::Result<()> {
+    // SAFETY: dup2 of an open descriptor over one that is never closed.
+    cerr(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), stream) }).map(drop)
+}
+
+/// Lets stderr lead where `fd` leads.
+pub fn redirect_stderr(fd: impl AsFd) -> io::Result<()> {
+    redirect(2, fd)
+}
+
+/// Lets stdout lead where `fd` leads.
+pub fn redirect_stdout(fd: impl AsFd) -> io::Result<()> {
+    redirect(1, fd)
+}

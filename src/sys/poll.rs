@@ -1,7 +1,7 @@
 //! Waiting until a descriptor can be read or a second one says to give up (poll(2)).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::{cerr, retry};
 
@@ -48,4 +48,14 @@ pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one initialised pollfd structure.
     retry(|| unsafe { libc::poll(&raw mut entry, 1, -1) }).map(drop)
+}
+
+/// Waits until one of several can be read, is at its end or is broken; which of them.
+pub fn any(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<usize>> {
+    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
+    let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
+    // SAFETY: an array of that many initialised pollfd structures.
+    retry(|| unsafe { libc::poll(entries.as_mut_ptr(), count, -1) })?;
+    Ok(entries.iter().enumerate().filter(|(_, entry)| entry.revents != 0).map(|(at, _)| at).collect())
 }

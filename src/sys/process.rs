@@ -101,6 +101,46 @@ pub fn own_group_and_die_with_parent(command: &mut Command) {
     }
 }
 
+/// Arranges that the program becomes a daemon: in a session of its own, with no terminal, no blocked and no ignored
+/// signal, as a child of init and not of this process. The child that this process sees ends at once.
+pub fn detach(command: &mut Command) {
+    let prepare = || {
+        super::signal::default_all()?;
+        // SAFETY: setsid has no arguments; async-signal-safe.
+        cerr(unsafe { libc::setsid() })?;
+        // Not fork(3), whose handlers are not async-signal-safe after a fork from a program with threads.
+        // SAFETY: clone(2) as fork(2): no new stack, no shared memory.
+        #[cfg(target_os = "linux")]
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as libc::c_ulong, 0, 0, 0, 0) };
+        #[cfg(not(target_os = "linux"))]
+        // SAFETY: no arguments.
+        let child = unsafe { libc::fork() };
+        match child {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(()),
+            // SAFETY: _exit is async-signal-safe and does not return.
+            _ => unsafe { libc::_exit(0) },
+        }
+    };
+    // SAFETY: between fork and exec the closure only makes async-signal-safe calls and touches no memory.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Takes a variable out of this process's environment, and gives its value. Only before the first thread.
+pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
+    #[allow(clippy::disallowed_methods, reason = "reading and removing it are one step")]
+    let value = std::env::var_os(name);
+    // SAFETY: by the caller's word no other thread reads the environment.
+    unsafe { std::env::remove_var(name) };
+    value
+}
+
+/// Sets the mask of new files' modes, so that nobody else can open them (umask(2)).
+pub fn create_private_files() {
+    // SAFETY: umask has no memory arguments and cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
 /// A handle on one process, which never comes to mean another one (pidfd_open(2), Linux 5.3).
 #[cfg(target_os = "linux")]
 pub struct PidHandle(OwnedFd);

@@ -140,6 +140,18 @@ pub(super) fn unblock_all() -> io::Result<()> {
     }
 }
 
+/// Blocks no signal any more, and lets each do what it does by default: for a program that is nobody's child. Meant for
+/// between fork and exec: async-signal-safe.
+pub(super) fn default_all() -> io::Result<()> {
+    unblock_all()?;
+    for number in 1..32 {
+        // KILL and STOP refuse, which is all that they can do.
+        // SAFETY: a signal's number and a constant; async-signal-safe.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(())
+}
+
 /// Stops this whole process until it is continued, as Ctrl-Z does.
 pub fn stop_self() -> io::Result<()> {
     // SAFETY: kill and getpid have no memory arguments.

@@ -44,6 +44,42 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer { pid: None, uid })
 }
 
+/// Ends the waiting of every thread that accepts connections there: with `InvalidInput`, on Linux.
+pub fn stop_listening(listener: &UnixListener) {
+    // SAFETY: an open descriptor and a constant.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Connects without waiting: where a listener's queue is full, connect(2) would wait without a limit of its own. A
+/// full queue is `WouldBlock`.
+pub fn connect_now(path: &Path) -> io::Result<UnixStream> {
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: all-zero bytes are a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (place, byte) in address.sun_path.iter_mut().zip(bytes) {
+        *place = *byte as libc::c_char;
+    }
+    #[cfg(target_os = "linux")]
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let kind = libc::SOCK_STREAM;
+    // SAFETY: integers only.
+    let fd = cerr(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    stream.set_nonblocking(true)?;
+    let size = libc::socklen_t::try_from(std::mem::size_of::<libc::sockaddr_un>()).unwrap_or_default();
+    // SAFETY: `address` is a sockaddr_un of that size, whose path ends in NUL.
+    cerr(unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), size) })?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// The most descriptors that travel with one message.
 const FDS_MAX: usize = 4;
 

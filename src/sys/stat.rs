@@ -5,6 +5,17 @@ use std::io::{self, Read};
 
 use super::process::Pid;
 
+/// Whether a process is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// It is not.
+    No,
+    /// By a signal, as Ctrl-Z does (state T).
+    Stopped,
+    /// By a debugger (state t).
+    Traced,
+}
+
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -12,6 +23,8 @@ pub struct Stat {
     pub pid: i32,
     /// Whether it is more than a zombie.
     pub live: bool,
+    /// Whether it was stopped, and by whom.
+    pub halt: Halt,
     /// Its parent.
     pub parent: i32,
     /// Its process group.
@@ -45,9 +58,15 @@ impl Stat {
         let (pid, rest) = line.split_once(' ')?;
         // The name in parentheses may hold anything.
         let mut fields = rest.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
         Some(Stat {
             pid: pid.parse().ok()?,
-            live: !matches!(fields.next()?, "Z" | "X"),
+            live: !matches!(state, "Z" | "X"),
+            halt: match state {
+                "T" => Halt::Stopped,
+                "t" => Halt::Traced,
+                _ => Halt::No,
+            },
             parent: fields.next()?.parse().ok()?,
             group: fields.next()?.parse().ok()?,
             session: fields.next()?.parse().ok()?,
@@ -79,7 +98,9 @@ mod tests {
     fn a_name_with_parentheses_and_blanks_is_no_trap() {
         let line = "12 (a) b (c) S 3 7 8 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 9 9";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat, Stat { pid: 12, live: true, parent: 3, group: 7, session: 8, start: 12345 });
+        assert_eq!(stat, Stat { pid: 12, live: true, halt: Halt::No, parent: 3, group: 7, session: 8, start: 12345 });
+        assert_eq!(Stat::parse(&line.replace(" S ", " T ")).unwrap().halt, Halt::Stopped);
+        assert_eq!(Stat::parse(&line.replace(" S ", " t ")).unwrap().halt, Halt::Traced);
         assert!(!Stat::parse(&line.replace(" S ", " Z ")).unwrap().live);
         for cut in ["", "12", "12 (x", "12 (x) S 3 7", "x (x) S 3 7 8 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345"] {
             assert_eq!(Stat::parse(cut), None, "{cut}");

@@ -2,5 +2,6 @@
 
 pub mod channel;
 pub mod control;
+pub mod daemon;
 pub mod path;
 pub mod record;

@@ -1,6 +1,8 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
+#[cfg(target_os = "linux")]
+pub mod daemon;
 pub mod engines;
 #[cfg(target_os = "linux")]
 pub mod http;
@@ -189,6 +191,8 @@ impl Home {
             .env("FOSSE_RUNTIME_DIR", self.dir.join("run"))
             .env("FOSSE_INIT", if self.carrier == Carrier::Init { "auto" } else { "off" })
             .env("HOME", self.dir.join("home"))
+            // A test that is about it says so.
+            .env("FOSSE_DAEMON", "off")
             .current_dir(self.workspace())
             .stdin(Stdio::null());
         if self.user.is_some() {
@@ -335,6 +339,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        daemon::end_all(self);
         if self.instance().is_some() {
             for run in fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
                 let id = run.file_name().to_string_lossy().into_owned();

@@ -256,7 +256,7 @@ unsafe fn close_all_but(kept: &[c_int]) {
 }
 
 /// Closes all descriptors above stderr, for a program that begins: nothing owns one yet.
-pub(super) fn close_above_stderr() {
+pub fn close_above_stderr() {
     // SAFETY: as the caller says.
     unsafe { close_span(3, c_uint::MAX) };
 }

@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod epoll;
+pub mod flock;
 pub mod init;
 pub mod inotify;
 pub mod keeper;

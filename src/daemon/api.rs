@@ -1,0 +1,181 @@
+//! What can be asked of the daemon. Nothing here waits for work but `reap`, which is asked to.
+
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use serde::de::DeserializeOwned;
+
+use crate::base::id::RunId;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::run::store::{Entry, Store};
+use crate::wire::daemon::{Fingerprint, Health, Lease, Phase, Reap, Runs, SCHEMA, Shutdown, Sweep};
+
+use super::leases::Leases;
+
+/// How long a client waits for a sweep; every call in it has a limit of its own.
+const SWEEP_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a client wants of the main loop.
+pub enum Wish {
+    /// The end.
+    Stop {
+        /// Whether another daemon follows.
+        replace: bool,
+    },
+    /// A sweep.
+    Reap {
+        /// Whether nothing is to be removed.
+        dry_run: bool,
+        /// Where the result goes.
+        answer: Sender<Sweep>,
+    },
+}
+
+/// An answer.
+pub enum Reply {
+    /// And the end of the connection.
+    Now(Response),
+    /// And the connection of an owner.
+    Lease(RunId, Response),
+}
+
+/// What the connections share with the main loop: facts, and a way to ask.
+pub struct Api {
+    /// What does not change.
+    pub about: Health,
+    /// The runs.
+    pub store: Store,
+    /// Freshness, which changes when the configuration is read again.
+    pub fingerprint: Mutex<Fingerprint>,
+    /// Where it listens, which changes if the directory of sockets goes away.
+    pub socket: Mutex<String>,
+    /// Whether it is on its way out.
+    pub stopping: AtomicBool,
+    /// Live runs at the last look.
+    pub live: AtomicU64,
+    /// Orphans that were finished.
+    pub finished: AtomicU64,
+    /// The last sweep.
+    pub sweep: Mutex<Option<Sweep>>,
+    /// The connections of owners.
+    pub leases: Leases,
+    /// The main loop.
+    pub wishes: Sender<Wish>,
+}
+
+/// A lock that is held for moments only, by threads that cannot fail while they hold it.
+fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Api {
+    /// Answers a request.
+    pub fn answer(&self, request: &Request) -> Reply {
+        let response = match (request.method.as_str(), request.path.as_str()) {
+            ("GET" | "HEAD", "/v1/health") => Response::json(200, &self.health()),
+            ("GET" | "HEAD", "/v1/runs") => self.runs(),
+            ("POST", "/v1/reap") => self.reap(request),
+            ("POST", "/v1/shutdown") => self.shutdown(request),
+            ("POST", "/v1/lease") => match body::<Lease>(request) {
+                Ok(_) if self.stopping.load(Ordering::SeqCst) => Response::error(503, "the daemon is ending"),
+                Ok(lease) => return Reply::Lease(lease.run, Response::json(200, &self.health())),
+                Err(response) => response,
+            },
+            (_, "/v1/health" | "/v1/runs") => Response::not_allowed("GET, HEAD"),
+            (_, "/v1/reap" | "/v1/shutdown" | "/v1/lease") => Response::not_allowed("POST"),
+            _ => Response::error(404, "there is nothing here: fosse-daemon(8) lists what can be asked"),
+        };
+        Reply::Now(response)
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let stopping = self.stopping.load(Ordering::SeqCst);
+        Health {
+            state: if stopping { Phase::Stopping } else { Phase::Serving },
+            fingerprint: held(&self.fingerprint).clone(),
+            socket: held(&self.socket).clone(),
+            runs_live: self.live.load(Ordering::Relaxed),
+            leases: self.leases.count(),
+            finished: self.finished.load(Ordering::Relaxed),
+            last_sweep: held(&self.sweep).clone(),
+            ..self.about.clone()
+        }
+    }
+
+    /// Keeps the connection of a run's owner.
+    pub fn lease(&self, run: RunId, stream: UnixStream) {
+        self.leases.add(run, stream);
+    }
+
+    /// Notes a sweep.
+    pub fn swept(&self, sweep: Sweep) {
+        *held(&self.sweep) = Some(sweep);
+    }
+
+    /// Notes where it listens now.
+    pub fn moved(&self, socket: String) {
+        *held(&self.socket) = socket;
+    }
+
+    /// Notes what the configuration says now.
+    pub fn reloaded(&self, fingerprint: Fingerprint) {
+        *held(&self.fingerprint) = fingerprint;
+    }
+
+    fn runs(&self) -> Response {
+        let entries = match self.store.all_for_show() {
+            Ok(entries) => entries,
+            Err(failure) => return Response::error(500, &failure.to_string()),
+        };
+        let mut answer = Runs { schema: SCHEMA, runs: Vec::new(), unknown: Vec::new() };
+        for entry in entries {
+            match entry {
+                Entry::Known(view) => answer.runs.push(view.shown()),
+                Entry::Unreadable { id, .. } => answer.unknown.push(id),
+            }
+        }
+        Response::json(200, &answer)
+    }
+
+    fn reap(&self, request: &Request) -> Response {
+        let Reap { dry_run } = match body_or_default(request) {
+            Ok(reap) => reap,
+            Err(response) => return response,
+        };
+        let (answer, answered) = bounded(1);
+        let asked = self.wishes.send(Wish::Reap { dry_run, answer });
+        match asked.ok().and_then(|()| answered.recv_timeout(SWEEP_LIMIT).ok()) {
+            Some(sweep) => Response::json(200, &sweep),
+            None => Response::error(503, "the sweep did not come to its end: the daemon is ending, or an engine hangs"),
+        }
+    }
+
+    fn shutdown(&self, request: &Request) -> Response {
+        let Shutdown { nonce, replace } = match body_or_default(request) {
+            Ok(shutdown) => shutdown,
+            Err(response) => return response,
+        };
+        if nonce.is_some_and(|nonce| nonce != self.about.nonce) {
+            return Response::error(409, "that is another daemon's nonce");
+        }
+        match self.wishes.send(Wish::Stop { replace }) {
+            Ok(()) => Response::json(202, &serde_json::json!({"schema": SCHEMA, "state": "stopping"})),
+            Err(_) => Response::error(503, "the daemon is ending"),
+        }
+    }
+}
+
+/// A body as a value.
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
+    serde_json::from_slice(&request.body).map_err(|error| Response::error(400, &format!("the body: {error}")))
+}
+
+/// The same, where no body asks for what is usual.
+fn body_or_default<T: DeserializeOwned + Default>(request: &Request) -> Result<T, Response> {
+    if request.body.is_empty() { Ok(T::default()) } else { body(request) }
+}

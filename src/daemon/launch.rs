@@ -1,0 +1,121 @@
+//! Starting a daemon in the background: by executing the program again, never by forking a process with threads.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::env;
+use crate::base::error::{Failure, Result};
+use crate::base::time::Deadline;
+use crate::process::{Cmd, spawn_detached};
+use crate::sys::poll;
+use crate::wire::daemon::Verdict;
+
+/// The variable that names the program.
+pub const EXECUTABLE: &str = "FOSSE_EXECUTABLE";
+
+/// How long a start may take: as long as the contest for the lock.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The most bytes of a report.
+const REPORT_MAX: usize = 64 << 10;
+
+/// The program that a daemon is started from: the named one, else this one.
+pub fn executable() -> Result<PathBuf> {
+    let what = "finding the program for the daemon";
+    let hint = format!("set {EXECUTABLE} to the path of fosse");
+    let (path, source) = match env::get(EXECUTABLE).map(PathBuf::from) {
+        Some(path) => (path, format!("{EXECUTABLE} names")),
+        None => {
+            let own = std::env::current_exe().map_err(|error| Failure::new(what, error).hint(hint.clone()))?;
+            (own, "it is".to_owned())
+        }
+    };
+    let refuse = |why: &str| Failure::new(what, format!("{source} {}, {why}", path.display())).hint(hint.clone());
+    if !path.is_absolute() {
+        return Err(refuse("which is no absolute path"));
+    }
+    if is_test_binary(&path) {
+        return Err(refuse("which is a test binary"));
+    }
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => Ok(path),
+        Ok(_) => Err(refuse("which is no program")),
+        Err(error) => Err(refuse(&format!("which cannot be used: {error}"))),
+    }
+}
+
+/// Whether a path is one that cargo gives to tests: `deps/NAME-HASH`. Such a program is not fosse, and a daemon made of
+/// it would run the tests, again and again.
+fn is_test_binary(path: &Path) -> bool {
+    let in_deps = path.parent().and_then(Path::file_name).is_some_and(|name| name == "deps");
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let hash = name.rsplit_once('-').map(|(_, hash)| hash).unwrap_or_default();
+    in_deps && hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Starts one, and waits until it serves, or says why it does not.
+pub fn start(force: bool) -> Result<Verdict> {
+    let what = "starting the daemon";
+    let mut cmd = Cmd::new(executable()?).args(["daemon", "start", "--detached"]);
+    if force {
+        cmd = cmd.args(["--force"]);
+    }
+    let pipe = spawn_detached(&cmd).map_err(|error| Failure::new(what, error))?;
+    let report = read_report(pipe);
+    serde_json::from_slice(&report).map_err(|_| {
+        Failure::new(what, "it ended without a word").hint("its log, daemon.log in the state directory, may say more")
+    })
+}
+
+/// Whether there is a daemon now; its process id.
+pub fn judged(verdict: Verdict) -> Result<i32> {
+    match verdict {
+        Verdict::Ready { pid } | Verdict::Running { pid } => Ok(pid),
+        Verdict::Failed { why, hint } => {
+            let failure = Failure::new("starting the daemon", why);
+            Err(match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
+    }
+}
+
+/// All that comes until its end, in time.
+fn read_report(mut pipe: File) -> Vec<u8> {
+    let (mut report, mut piece, late) = (Vec::new(), [0; 4096], Deadline::after(LIMIT));
+    while report.len() < REPORT_MAX && !late.expired() {
+        if poll::wait_readable(&pipe, late.remaining()).is_err() || late.expired() {
+            break;
+        }
+        match pipe.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => report.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_binary_is_known_by_its_place() {
+        assert!(is_test_binary(Path::new("/x/target/debug/deps/tests-0123456789abcdef")));
+        for fine in ["/usr/bin/fosse", "/x/target/debug/fosse", "/x/deps/fosse", "/x/fosse-0123456789abcdef"] {
+            assert!(!is_test_binary(Path::new(fine)), "{fine}");
+        }
+    }
+
+    #[test]
+    fn this_test_does_not_become_a_daemon() {
+        let refused = start(false).unwrap_err();
+        assert!(refused.why().contains("test binary"), "{refused}");
+    }
+}

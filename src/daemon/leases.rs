@@ -1,0 +1,104 @@
+//! The connections of owners: one thread waits for the ends of all of them. The end of one means that its owner is done
+//! or dead, so its run is looked at.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::Sender;
+
+use crate::base::id::RunId;
+use crate::base::time::Deadline;
+use crate::sys::{fd, poll};
+
+/// What an owner is told before its connection ends because somebody wants no daemon.
+pub const STOPPED: &[u8] = b"{\"stopped\":true}\n";
+
+/// The most leases: what is beyond is left to the scan.
+const MOST: usize = 4096;
+
+type Held = Vec<(RunId, Arc<UnixStream>)>;
+
+/// All of them.
+pub struct Leases {
+    held: Arc<Mutex<Held>>,
+    /// Written to when there is one more.
+    wake: File,
+}
+
+impl Leases {
+    /// Starts to watch; the run of each that ends goes to `ended`.
+    pub fn watch(ended: Sender<RunId>) -> io::Result<Leases> {
+        let (woken, wake) = fd::pipe()?;
+        fd::set_nonblocking(&wake)?;
+        fd::set_nonblocking(&woken)?;
+        let held = Arc::new(Mutex::new(Held::new()));
+        let leases = Leases { held: Arc::clone(&held), wake: File::from(wake) };
+        let woken = File::from(woken);
+        thread::Builder::new().name("leases".into()).stack_size(64 << 10).spawn(move || wait(&held, &woken, &ended))?;
+        Ok(leases)
+    }
+
+    /// One more. One that cannot be watched ends, and its owner tries again.
+    pub fn add(&self, run: RunId, stream: UnixStream) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() < MOST && stream.set_nonblocking(true).is_ok() {
+            held.push((run, Arc::new(stream)));
+            drop(held);
+            self.knock();
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Tells all owners that no daemon is wanted.
+    pub fn say_stopped(&self) {
+        for (_, stream) in self.held.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // So short a line fits, and an owner that is frozen is not waited for.
+            (&**stream).write_all(STOPPED).unwrap_or_default();
+        }
+    }
+
+    fn knock(&self) {
+        // A full pipe wakes as well.
+        (&self.wake).write_all(b"x").unwrap_or_default();
+    }
+}
+
+fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<RunId>) {
+    loop {
+        let watched: Held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut fds = vec![woken.as_fd()];
+        fds.extend(watched.iter().map(|(_, stream)| stream.as_fd()));
+        let Ok(ready) = poll::any(&fds) else {
+            // No memory for it at this moment.
+            Deadline::after(std::time::Duration::from_secs(1)).wait();
+            continue;
+        };
+        for at in ready {
+            match at.checked_sub(1).and_then(|at| watched.get(at)) {
+                None => drain(woken),
+                // Its end; or words, which an owner has none of.
+                Some((run, stream)) => {
+                    held.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .retain(|(_, known)| !Arc::ptr_eq(known, stream));
+                    if ended.send(run.clone()).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn drain(mut pipe: &File) {
+    let mut bytes = [0; 256];
+    while matches!(pipe.read(&mut bytes), Ok(1..)) {}
+}

@@ -1,0 +1,120 @@
+//! The lock that makes a process the daemon, and what its holder writes into the file.
+//!
+//! The file is made once and never removed. The lock belongs to the open file, which is closed on exec, so no child
+//! of a dead daemon keeps it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::base::fs::read_bounded;
+use crate::base::id::random_hex;
+use crate::run::owner::boot_id;
+use crate::sys::lock;
+use crate::sys::process::Pid;
+use crate::sys::stat::Stat;
+use crate::wire::daemon::Holder;
+
+/// The most bytes that a holder writes.
+const MAX: u64 = 16 << 10;
+
+/// The lock, held until this process ends.
+pub struct Held {
+    file: File,
+    path: PathBuf,
+    /// What is written into it.
+    pub holder: Holder,
+}
+
+/// What a try came to.
+pub enum Tried {
+    /// This process is the daemon.
+    Won(Box<Held>),
+    /// Another one holds this file's lock.
+    Busy(File),
+}
+
+/// Tries to take the lock.
+pub fn try_take(path: &Path) -> io::Result<Tried> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file"));
+        }
+        if !lock::try_exclusive(&file)? {
+            return Ok(Tried::Busy(file));
+        }
+        // Replaced between the two: this lock is on a file that nobody will find.
+        if leads_to(path, &file) {
+            let own = Pid::own();
+            let holder = Holder {
+                pid: own.number(),
+                start_time: Stat::of(own).map_or(0, |stat| stat.start),
+                boot_id: boot_id(),
+                nonce: random_hex(8)?,
+                socket: String::new(),
+            };
+            let held = Held { file, path: path.to_owned(), holder };
+            // At once: whoever finds it frozen from here on knows who it is.
+            held.write()?;
+            return Ok(Tried::Won(Box::new(held)));
+        }
+    }
+}
+
+/// Whether somebody holds the lock. Nothing is made.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => lock::try_shared(&file).map(|free| !free),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the holder wrote, or an earlier one, if it can be understood.
+pub fn read(path: &Path) -> Option<Holder> {
+    let bytes = read_bounded(path, MAX).ok()?;
+    // A longer line of an earlier holder may stand behind it for a moment.
+    serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next()?).ok()
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|there| file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino())))
+}
+
+impl Held {
+    fn write(&self) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&self.holder)?;
+        line.push(b'\n');
+        self.file.write_all_at(&line, 0)?;
+        self.file.set_len(line.len() as u64)
+    }
+
+    /// Says where it listens.
+    pub fn tell_socket(&mut self, socket: &Path) -> io::Result<()> {
+        self.holder.socket = socket.to_string_lossy().into_owned();
+        self.write()
+    }
+
+    /// Whether the path still leads to this lock; otherwise another process can become the daemon.
+    pub fn is_in_place(&self) -> bool {
+        leads_to(&self.path, &self.file)
+    }
+
+    /// Writes its content again if somebody else has changed it; whether that was so.
+    pub fn repair(&self) -> io::Result<bool> {
+        if read(&self.path).as_ref() == Some(&self.holder) {
+            return Ok(false);
+        }
+        self.write().map(|()| true)
+    }
+
+    /// Takes back what it says, as the last thing before the end.
+    pub fn clear(&self) {
+        self.file.set_len(0).unwrap_or_default();
+    }
+}

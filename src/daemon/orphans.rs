@@ -1,0 +1,199 @@
+//! The scan of the runs, and finishing those whose owner died. A run that is over is read once; an engine that does not
+//! answer is left alone for a while, and so is a run that could not be finished.
+
+use std::collections::{HashMap, HashSet};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::base::error::Failure;
+use crate::base::id::RunId;
+use crate::base::log;
+use crate::base::time::Deadline;
+use crate::run::engines::Engines;
+use crate::run::finish::{self, Ended};
+use crate::run::store::{Entry, Store, View};
+use crate::runtime::Kind;
+use crate::wire::record::{Engine, State};
+
+/// Runs that are finished at the same time: each may have a tool of an engine's running.
+const AT_ONCE: usize = 4;
+
+/// How long an engine that did not answer is not asked for runs.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a run that could not be finished is left alone, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How a try to finish a run ended.
+pub struct Done {
+    id: RunId,
+    result: Result<Ended, Failure>,
+    /// The engine, if it does not answer at all.
+    silent: Option<Engine>,
+    /// Whether the engine may still make something that its owner had asked for.
+    late: bool,
+}
+
+/// When a run is tried again.
+struct Retry {
+    at: Deadline,
+    pause: Duration,
+}
+
+/// What one finished try means to the main loop.
+pub enum News {
+    /// A run was finished.
+    Finished {
+        /// Whether something of it may come late.
+        late: bool,
+    },
+    /// Nothing that anybody waits for.
+    Nothing,
+}
+
+/// The runs of dead owners.
+pub struct Orphans {
+    store: Store,
+    machine: String,
+    /// Runs that are over, with nothing left to do.
+    settled: HashSet<RunId>,
+    busy: HashSet<RunId>,
+    retries: HashMap<RunId, Retry>,
+    silent: Vec<(Engine, Deadline)>,
+    tell: Sender<Done>,
+    /// Ends of tries.
+    pub done: Receiver<Done>,
+}
+
+/// What there is to do about a run.
+enum Need {
+    Nothing,
+    /// Nothing, for ever.
+    Settled,
+    /// It lives.
+    Live,
+    /// Its owner's duty.
+    Finish,
+}
+
+fn need(view: &View, has_objects: bool, machine: &str) -> Need {
+    // A run of another machine is not judged here.
+    let ours = view.record.machine_id.is_empty() || view.record.machine_id == machine;
+    match (view.owned, view.record.state.is_final()) {
+        (true, false) => Need::Live,
+        (true, true) => Need::Nothing,
+        (false, _) if !ours => Need::Settled,
+        (false, false) => Need::Finish,
+        (false, true) if has_objects && !view.record.keep => Need::Finish,
+        (false, true) => Need::Settled,
+    }
+}
+
+impl Orphans {
+    /// Of one machine's runs.
+    pub fn new(store: &Store, machine: &str) -> Self {
+        let (tell, done) = unbounded();
+        Orphans {
+            store: store.clone(),
+            machine: machine.to_owned(),
+            settled: HashSet::new(),
+            busy: HashSet::new(),
+            retries: HashMap::new(),
+            silent: Vec::new(),
+            tell,
+            done,
+        }
+    }
+
+    /// Looks at every run that is not over, and starts to finish the orphans; how many live.
+    pub fn scan(&mut self, engines: &Engines) -> u64 {
+        let ids = match self.store.ids() {
+            Ok(ids) => ids,
+            Err(failure) => {
+                log::warn(&failure.to_string());
+                return 0;
+            }
+        };
+        self.silent.retain(|(_, until)| !until.expired());
+        let mut live = 0;
+        let present: HashSet<RunId> = ids.iter().cloned().collect();
+        self.settled.retain(|id| present.contains(id));
+        self.retries.retain(|id, _| present.contains(id));
+        for id in ids {
+            live += u64::from(!self.settled.contains(&id) && self.look(id, engines));
+        }
+        live
+    }
+
+    /// Looks at one run; whether it lives.
+    pub fn look(&mut self, id: RunId, engines: &Engines) -> bool {
+        let Some(Entry::Known(view)) = self.store.load(&id) else { return false };
+        match need(&view, self.store.run(&id).engine_marker().exists(), &self.machine) {
+            Need::Live => return true,
+            Need::Nothing => {}
+            Need::Settled => {
+                self.settled.insert(id);
+            }
+            Need::Finish => self.begin(id, &view, engines),
+        }
+        false
+    }
+
+    /// Whether a try is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    fn begin(&mut self, id: RunId, view: &View, engines: &Engines) {
+        let paused = self.retries.get(&id).is_some_and(|retry| !retry.at.expired());
+        let silent =
+            self.silent.iter().any(|(engine, until)| Some(engine) == view.record.engine.as_ref() && !until.expired());
+        if paused || silent || self.busy.len() >= AT_ONCE || self.busy.contains(&id) {
+            return;
+        }
+        let (store, engines, tell) = (self.store.clone(), engines.clone(), self.tell.clone());
+        let acquiring = matches!(view.record.state, State::Created | State::Starting);
+        let late = acquiring && view.record.runtime != Kind::Native.as_str();
+        let (run, engine) = (id.clone(), view.record.engine.clone());
+        let work = move || {
+            let result = finish::finish_orphan(&store, &run, &|record| engines.of(record));
+            let silent = if result.is_err() { silent_engine(&store, &run, &engines).and(engine) } else { None };
+            tell.send(Done { id: run, result, silent, late }).unwrap_or_default();
+        };
+        if thread::Builder::new().name("finish".into()).stack_size(512 << 10).spawn(work).is_ok() {
+            self.busy.insert(id);
+        }
+    }
+
+    /// Takes note of the end of a try.
+    pub fn note(&mut self, done: Done) -> News {
+        self.busy.remove(&done.id);
+        self.silent.extend(done.silent.map(|engine| (engine, Deadline::after(SILENCE))));
+        match done.result {
+            Ok(ended) => {
+                self.retries.remove(&done.id);
+                if ended != Ended::Here {
+                    return News::Nothing;
+                }
+                log::info(&format!("finished run {}, whose owner died", done.id));
+                News::Finished { late: done.late }
+            }
+            Err(failure) => {
+                log::warn(&failure.to_string());
+                let pause = self.retries.get(&done.id).map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LAST_PAUSE));
+                self.retries.insert(done.id, Retry { at: Deadline::after(pause), pause });
+                News::Nothing
+            }
+        }
+    }
+}
+
+/// Whether the engine of a run does not answer at all.
+fn silent_engine(store: &Store, id: &RunId, engines: &Engines) -> Option<()> {
+    let Some(Entry::Known(view)) = store.load(id) else { return None };
+    let runtime = engines.of(&view.record).ok()?;
+    runtime.version(runtime.limits().query()).is_err().then_some(())
+}

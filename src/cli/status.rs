@@ -9,13 +9,16 @@ use serde_json::json;
 
 use super::args::Status;
 use super::config;
+use super::daemon::{self, Sight};
 use super::engines::engines;
 use super::output::{Out, table};
 use super::report::Result;
 use crate::base::time::{Deadline, Timestamp};
 use crate::base::{duration, size};
+use crate::daemon::client::ANSWER_LIMIT;
 use crate::run::engines::Engines;
-use crate::run::store::{Entry, View};
+use crate::run::reap;
+use crate::run::store::{Entry, Store, View};
 use crate::runtime::{self, Error, Kind, Runtime, Status as Place};
 use crate::sys::fd;
 use crate::wire::record::{Record, SCHEMA};
@@ -25,6 +28,8 @@ struct Answer {
     kind: Kind,
     state: &'static str,
     detail: String,
+    /// Objects of this state directory that belong to nobody; `None` if it did not say.
+    orphaned: Option<usize>,
 }
 
 pub fn status(args: &Status) -> Result {
@@ -43,17 +48,21 @@ pub fn status(args: &Status) -> Result {
     let unfinished: Vec<&View> = views.iter().filter(|view| !view.record.state.is_final()).collect();
     // Both questions run at the same time, under the same deadline.
     let deadline = engines.limits().query();
-    let (answers, places) = thread::scope(|scope| {
+    let (answers, places, sight) = thread::scope(|scope| {
+        let sight = scope.spawn(|| Sight::of(&daemon::context(&store), Deadline::after(ANSWER_LIMIT).min(deadline)));
         let places = scope.spawn(|| ask_places(&engines, store.instance().as_deref(), &unfinished, deadline));
         let answers = Kind::ALL.map(|kind| {
             scope.spawn({
-                let engines = &engines;
-                move || ask_engine(engines, kind, deadline)
+                let (engines, store) = (&engines, &store);
+                move || ask_engine(engines, store, kind, deadline)
             })
         });
         let answers: Vec<Answer> = answers.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        (answers, places.join().unwrap_or_default())
+        let sight = sight.join().unwrap_or_else(|_| Sight::Silent(None, "an internal error".into()));
+        (answers, places.join().unwrap_or_default(), sight)
     });
+    // What one engine does not say is not known of all of them.
+    let orphaned: Option<usize> = answers.iter().map(|answer| answer.orphaned).sum();
     let used = bytes_below(&store.paths.state);
     let free = fd::space(&store.paths.state).or_else(|_| fd::space(Path::new("/"))).map(|(free, _)| free).ok();
     let mut out = Out::stdout();
@@ -68,13 +77,14 @@ pub fn status(args: &Status) -> Result {
             })
             .collect();
         out.json_pretty(
-            &json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": null, "runs": runs, "orphans": orphans,
-            "ended": ended, "unknown": unreadable, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
+            &json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": sight.json(), "runs": runs, "orphans": orphans,
+            "orphaned_objects": orphaned, "ended": ended, "unknown": unreadable, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
         )?;
     } else {
         for answer in &answers {
             out.line(&format!("{:<9}{}{}", answer.kind.as_str(), answer.state, detail(&answer.detail)))?;
         }
+        out.line(&format!("daemon   {}", sight.words()))?;
         let now = Timestamp::now();
         let rows: Vec<Vec<String>> = live
             .iter()
@@ -101,6 +111,9 @@ pub fn status(args: &Status) -> Result {
                 out.line(&line)?;
             }
         }
+        if let Some(count @ 1..) = orphaned {
+            out.line(&format!("\n{count} engine objects belong to nobody: fosse clean networks removes them"))?;
+        }
         if orphans > 0 {
             out.line(&format!("\n{orphans} runs lost their owner: fosse clean finishes and removes them"))?;
         }
@@ -113,15 +126,25 @@ fn detail(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
-fn ask_engine(engines: &Engines, kind: Kind, deadline: Deadline) -> Answer {
-    let asked = engines.today(kind, deadline).and_then(|runtime| runtime.version(deadline));
-    let (state, detail) = match asked {
-        Ok(version) => ("available", version),
-        Err(Error::Call(error)) if error.is_missing() => ("not installed", String::new()),
-        Err(Error::Unreachable { complaint }) => ("not running", complaint),
-        Err(error) => ("unknown", error.to_string()),
+fn ask_engine(engines: &Engines, store: &Store, kind: Kind, deadline: Deadline) -> Answer {
+    let asked = engines.today(kind, deadline).and_then(|runtime| Ok((runtime.version(deadline)?, runtime)));
+    let (state, detail, orphaned) = match asked {
+        Ok((version, runtime)) => ("available", version, count_orphaned(store, &*runtime, deadline)),
+        Err(Error::Call(error)) if error.is_missing() => ("not installed", String::new(), Some(0)),
+        Err(Error::Unreachable { complaint }) => ("not running", complaint, Some(0)),
+        Err(error) => ("unknown", error.to_string(), None),
     };
-    Answer { kind, state, detail }
+    Answer { kind, state, detail, orphaned }
+}
+
+/// How many objects belong to nobody; those that the engine is just removing are not counted.
+fn count_orphaned(store: &Store, runtime: &dyn Runtime, deadline: Deadline) -> Option<usize> {
+    let instance = match store.instance() {
+        Some(instance) if runtime.kind() != Kind::Native => instance,
+        Some(_) | None => return Some(0),
+    };
+    let orphaned = reap::orphaned(store, &instance, runtime, deadline).ok()?;
+    Some(reap::settled(store, orphaned).len())
 }
 
 /// What the engines know about the places of runs that are not over: asked for what there is, not for each run.

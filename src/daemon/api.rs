@@ -19,6 +19,9 @@ use super::leases::Leases;
 /// How long a client waits for a sweep; every call in it has a limit of its own.
 const SWEEP_LIMIT: Duration = Duration::from_secs(120);
 
+/// Clients that may wait for a sweep at the same time.
+const SWEEP_WAITERS: u64 = 32;
+
 /// What a client wants of the main loop.
 pub enum Wish {
     /// The end.
@@ -59,6 +62,8 @@ pub struct Api {
     pub live: AtomicU64,
     /// Orphans that were finished.
     pub finished: AtomicU64,
+    /// Clients that wait for a sweep.
+    pub waiters: AtomicU64,
     /// The last sweep.
     pub sweep: Mutex<Option<Sweep>>,
     /// The connections of owners.
@@ -147,9 +152,15 @@ impl Api {
             Ok(reap) => reap,
             Err(response) => return response,
         };
+        if self.waiters.fetch_add(1, Ordering::SeqCst) >= SWEEP_WAITERS {
+            self.waiters.fetch_sub(1, Ordering::SeqCst);
+            return Response::error(503, "too many wait for a sweep already");
+        }
         let (answer, answered) = bounded(1);
         let asked = self.wishes.send(Wish::Reap { dry_run, answer });
-        match asked.ok().and_then(|()| answered.recv_timeout(SWEEP_LIMIT).ok()) {
+        let swept = asked.ok().and_then(|()| answered.recv_timeout(SWEEP_LIMIT).ok());
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        match swept {
             Some(sweep) => Response::json(200, &sweep),
             None => Response::error(503, "the sweep did not come to its end: the daemon is ending, or an engine hangs"),
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Context;
 use super::client::{self, ANSWER_LIMIT, Error};
 use super::fingerprint::{Judgement, judge, version};
-use super::lock::{self, Held, Tried};
+use super::lock::{self, Held, Purpose, Tried};
 use super::reclaim::reclaim;
 
 /// How long a daemon may take to end once it was asked: it keeps a limit of 10 s itself.
@@ -104,20 +104,29 @@ impl Acquaintance {
 /// Goes on until the goal is reached, or cannot be.
 pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
     let path = context.lock_path();
+    let purpose = match goal {
+        Goal::Serve => Purpose::Serve,
+        Goal::End { .. } => Purpose::Prove,
+    };
     let failed = |why: String| Failure::new("becoming the daemon", why);
     let late = Deadline::after(LIMIT);
     let mut holder: Option<Acquaintance> = None;
     // Whom the end is meant for: the first that is seen.
     let mut target: Option<String> = None;
     loop {
-        let file = match lock::try_take(&path).map_err(|error| {
+        let file = match lock::try_take(&path, purpose).map_err(|error| {
             failed(format!("{}: {error}", path.display())).hint("is the state directory writable, and is there space?")
         })? {
             Tried::Won(held) => return Ok(Outcome::Won(held)),
             Tried::Busy(file) => file,
         };
         let (told, health) = context.look(Deadline::after(ANSWER_LIMIT).min(late));
-        let nonce = told.as_ref().map(|told| told.nonce.clone());
+        // Without a word in the lock's file, by its own.
+        let nonce = match (&told, &health) {
+            (Some(told), _) => Some(told.nonce.clone()),
+            (None, Ok(health)) => Some(health.nonce.clone()),
+            (None, Err(_)) => None,
+        };
         if holder.as_ref().is_none_or(|known| known.nonce != nonce) {
             holder = Some(Acquaintance::new(nonce.clone()));
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::base::error::{Failure, Result};
 use crate::base::fs::private_dir;
@@ -179,6 +179,7 @@ impl Keeper {
             stopping: AtomicBool::new(false),
             live: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            waiters: AtomicU64::new(0),
             sweep: Mutex::new(None),
             leases: Leases::watch(ended).map_err(failed)?,
             wishes: wish,
@@ -217,11 +218,16 @@ impl Keeper {
             if check.expired() {
                 self.watched = self.watch.add(&self.context.lock_path(), self.door.path());
                 if !self.mind_own_files() {
+                    // Whoever has the new one follows.
                     return true;
                 }
-                check = Deadline::after(if self.watched { SCAN_EVERY } else { CHECK_EVERY });
+                check = if self.watched { Deadline::never() } else { Deadline::after(CHECK_EVERY) };
             }
             if scan.expired() {
+                if self.watched {
+                    // Beside the scan: one waking for both.
+                    check = Deadline::after(Duration::ZERO);
+                }
                 self.scan();
                 self.look_for_late();
                 scan = Deadline::after(SCAN_EVERY);
@@ -258,9 +264,12 @@ impl Keeper {
                     }
                     Err(_) => return false,
                 },
-                recv(self.leases) -> run => if let Ok(run) = run {
-                    self.orphans.look(run, &self.settings.engines);
-                    self.scan_soon(&mut scan);
+                recv(self.leases) -> run => match run {
+                    Ok(run) => {
+                        self.orphans.look(run, &self.settings.engines);
+                        self.scan_soon(&mut scan);
+                    }
+                    Err(_) => self.leases = never(),
                 },
                 recv(self.orphans.done) -> done => if let Ok(done) = done {
                     self.on_done(done);
@@ -269,7 +278,12 @@ impl Keeper {
                 recv(self.sweeper.done) -> sweep => if let Ok(sweep) = sweep {
                     self.on_sweep(sweep);
                 },
-                recv(self.watch.changed) -> _ => check = Deadline::after(Duration::ZERO),
+                recv(self.watch.changed) -> told => {
+                    check = Deadline::after(Duration::ZERO);
+                    if told.is_err() {
+                        self.watch = Watch::none();
+                    }
+                },
                 recv(alarm) -> _ => {}
             }
         }

@@ -30,7 +30,7 @@ pub fn executable() -> Result<PathBuf> {
         Some(path) => (path, format!("{EXECUTABLE} names")),
         None => {
             let own = std::env::current_exe().map_err(|error| Failure::new(what, error).hint(hint.clone()))?;
-            (own, "it is".to_owned())
+            (still_there(own), "it is".to_owned())
         }
     };
     let refuse = |why: &str| Failure::new(what, format!("{source} {}, {why}", path.display())).hint(hint.clone());
@@ -45,6 +45,12 @@ pub fn executable() -> Result<PathBuf> {
         Ok(_) => Err(refuse("which is no program")),
         Err(error) => Err(refuse(&format!("which cannot be used: {error}"))),
     }
+}
+
+/// The path of a program that was replaced while it runs, as an upgrade does: the kernel marks it (proc(5), exe).
+fn still_there(own: PathBuf) -> PathBuf {
+    let replaced = own.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    replaced.filter(|path| path.is_file()).unwrap_or(own)
 }
 
 /// Whether a path is one that cargo gives to tests: `deps/NAME-HASH`. Such a program is not fosse, and a daemon made of

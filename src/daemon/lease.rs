@@ -50,9 +50,14 @@ fn keep(context: &Context, run: &RunId) {
     let mut pause = FIRST_PAUSE;
     let mut said = false;
     loop {
+        let begun = Deadline::never();
         match once(context, &lease) {
             Ok(End::Broken) => {
                 (succession, wanted, pause) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE);
+                if begun.elapsed() < FIRST_PAUSE {
+                    // A daemon that has no room for it is not asked again and again.
+                    Deadline::after(FIRST_PAUSE).wait();
+                }
                 continue;
             }
             Ok(End::Stopped) => wanted = false,

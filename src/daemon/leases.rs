@@ -12,13 +12,17 @@ use crossbeam_channel::Sender;
 
 use crate::base::id::RunId;
 use crate::base::time::Deadline;
+use crate::sys::limit::DescriptorLimit;
 use crate::sys::{fd, poll};
 
 /// What an owner is told before its connection ends because somebody wants no daemon.
 pub const STOPPED: &[u8] = b"{\"stopped\":true}\n";
 
-/// The most leases: what is beyond is left to the scan.
-const MOST: usize = 4096;
+/// Descriptors that are asked for, if this process may have so many.
+const DESCRIPTORS: u64 = 1 << 16;
+
+/// Descriptors that are left for everything else.
+const SPARE: u64 = 512;
 
 type Held = Vec<(RunId, Arc<UnixStream>)>;
 
@@ -27,16 +31,25 @@ pub struct Leases {
     held: Arc<Mutex<Held>>,
     /// Written to when there is one more.
     wake: File,
+    /// How many there may be; what is beyond is left to the scan.
+    most: usize,
+    /// Runs that are to be looked at.
+    tell: Sender<RunId>,
 }
 
 impl Leases {
-    /// Starts to watch; the run of each that ends goes to `ended`.
-    pub fn watch(ended: Sender<RunId>) -> io::Result<Leases> {
+    /// Starts to watch; the run of each that begins or ends goes to `tell`.
+    pub fn watch(tell: Sender<RunId>) -> io::Result<Leases> {
+        // Without a descriptor nobody would be let in, and that looks like death.
+        DescriptorLimit::raise(DESCRIPTORS)?;
+        let descriptors = DescriptorLimit::now()?;
+        let most = usize::try_from(descriptors.saturating_sub(SPARE).max(descriptors / 2)).unwrap_or(usize::MAX);
         let (woken, wake) = fd::pipe()?;
         fd::set_nonblocking(&wake)?;
         fd::set_nonblocking(&woken)?;
         let held = Arc::new(Mutex::new(Held::new()));
-        let leases = Leases { held: Arc::clone(&held), wake: File::from(wake) };
+        let ended = tell.clone();
+        let leases = Leases { held: Arc::clone(&held), wake: File::from(wake), most, tell };
         let woken = File::from(woken);
         thread::Builder::new().name("leases".into()).stack_size(64 << 10).spawn(move || wait(&held, &woken, &ended))?;
         Ok(leases)
@@ -45,10 +58,11 @@ impl Leases {
     /// One more. One that cannot be watched ends, and its owner tries again.
     pub fn add(&self, run: RunId, stream: UnixStream) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() < MOST && stream.set_nonblocking(true).is_ok() {
-            held.push((run, Arc::new(stream)));
+        if held.len() < self.most && stream.set_nonblocking(true).is_ok() {
+            held.push((run.clone(), Arc::new(stream)));
             drop(held);
             self.knock();
+            self.tell.send(run).unwrap_or_default();
         }
     }
 

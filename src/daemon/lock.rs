@@ -35,11 +35,26 @@ pub enum Tried {
     Busy(File),
 }
 
+/// Why the lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be the daemon: its file says so at once, so that whoever finds this process frozen knows who it is.
+    Serve,
+    /// To know that nobody is: nothing is written.
+    Prove,
+}
+
 /// Tries to take the lock.
-pub fn try_take(path: &Path) -> io::Result<Tried> {
+pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
     loop {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = options.open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file"));
@@ -58,8 +73,9 @@ pub fn try_take(path: &Path) -> io::Result<Tried> {
                 socket: String::new(),
             };
             let held = Held { file, path: path.to_owned(), holder };
-            // At once: whoever finds it frozen from here on knows who it is.
-            held.write()?;
+            if purpose == Purpose::Serve {
+                held.write()?;
+            }
             return Ok(Tried::Won(Box::new(held)));
         }
     }
@@ -67,7 +83,9 @@ pub fn try_take(path: &Path) -> io::Result<Tried> {
 
 /// Whether somebody holds the lock. Nothing is made.
 pub fn is_held(path: &Path) -> io::Result<bool> {
-    match File::open(path) {
+    // O_NONBLOCK: a FIFO in its place must not hold us up.
+    let mut options = OpenOptions::new();
+    match options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => lock::try_shared(&file).map(|free| !free),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

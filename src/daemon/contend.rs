@@ -93,11 +93,13 @@ struct Acquaintance {
     mute: Deadline,
     asked: Option<Deadline>,
     killed: Option<Deadline>,
+    /// Whether there was a process to kill.
+    seen: bool,
 }
 
 impl Acquaintance {
     fn new(nonce: Option<String>) -> Self {
-        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None }
+        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None, seen: false }
     }
 }
 
@@ -151,15 +153,15 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
                 known.asked = Some(Deadline::never());
             }
             (Step::Reclaim, _) => {
-                end(&file, &path, told.as_ref(), context, force)?;
+                known.seen = end(&file, &path, told.as_ref(), context, force)?;
                 known.killed = Some(Deadline::never());
             }
-            (Step::GiveUp, _) => return Err(immortal(told.as_ref())),
+            (Step::GiveUp, _) if known.seen => return Err(immortal(told.as_ref())),
+            (Step::GiveUp, _) => return Err(unseen()),
             (Step::Leave | Step::AskToEnd | Step::Wait, _) => {}
         }
         if late.expired() {
-            let why = "its lock is held by a process that does not answer and cannot be seen from here";
-            return Err(failed(why.into()).hint("fosse daemon status, and ps, may tell which one it is"));
+            return Err(unseen());
         }
         drop(file);
         Deadline::after(PAUSE).wait();
@@ -173,9 +175,9 @@ fn end(
     told: Option<&crate::wire::daemon::Holder>,
     context: &Context,
     force: bool,
-) -> Result<()> {
+) -> Result<bool> {
     let same = lock::read(path).map(|now| now.nonce) == told.map(|told| told.nonce.clone());
-    if same { reclaim(file, told, context.store.uid, force) } else { Ok(()) }
+    if same { reclaim(file, told, context.store.uid, force) } else { Ok(false) }
 }
 
 fn judged(context: &Context, goal: &Goal, health: &Result<Health, Error>) -> Seen {
@@ -212,6 +214,11 @@ fn ask_to_end(context: &Context, health: &Health, goal: &Goal) {
     let deadline = Deadline::after(ANSWER_LIMIT);
     // A refusal or a silence is seen at the next look.
     client::post::<Value>(socket, context.store.uid, "/v1/shutdown", &shutdown, deadline).map_or_else(drop, drop);
+}
+
+fn unseen() -> Failure {
+    let why = "its lock is held by a process that does not answer and cannot be seen from here";
+    Failure::new("becoming the daemon", why).hint("it may run in a container that shares the state directory")
 }
 
 fn immortal(holder: Option<&crate::wire::daemon::Holder>) -> Failure {

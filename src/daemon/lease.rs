@@ -49,11 +49,13 @@ fn keep(context: &Context, run: &RunId) {
     let mut wanted = true;
     let mut pause = FIRST_PAUSE;
     let mut said = false;
+    // One that was just started is taken as it is, whatever FOSSE_EXECUTABLE made of it.
+    let mut judges = true;
     loop {
         let begun = Deadline::never();
-        match once(context, &lease) {
+        match once(context, &lease, judges) {
             Ok(End::Broken) => {
-                (succession, wanted, pause) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE);
+                (succession, wanted, pause, judges) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE, true);
                 if begun.elapsed() < FIRST_PAUSE {
                     // A daemon that has no room for it is not asked again and again.
                     Deadline::after(FIRST_PAUSE).wait();
@@ -67,13 +69,17 @@ fn keep(context: &Context, run: &RunId) {
                 continue;
             }
             Err(_) => {
-                if let Err(failure) = launch::start(false).and_then(launch::judged) {
-                    if !said {
-                        said = true;
-                        log::warn(&format!("{failure}; without it, fosse clean removes what a killed run leaves"));
+                match launch::start(false).and_then(launch::judged) {
+                    Ok(_) if judges => judges = false,
+                    // One that ends as soon as it serves is not started again and again.
+                    Ok(_) => wait_longer(&mut pause),
+                    Err(failure) => {
+                        if !said {
+                            said = true;
+                            log::warn(&format!("{failure}; without it, fosse clean removes what a killed run leaves"));
+                        }
+                        wait_longer(&mut pause);
                     }
-                    Deadline::after(pause).wait();
-                    pause = (pause * 2).min(LAST_PAUSE);
                 }
                 continue;
             }
@@ -82,14 +88,19 @@ fn keep(context: &Context, run: &RunId) {
     }
 }
 
+fn wait_longer(pause: &mut Duration) {
+    Deadline::after(*pause).wait();
+    *pause = (*pause * 2).min(LAST_PAUSE);
+}
+
 /// Gets a lease and keeps it to its end.
-fn once(context: &Context, lease: &[u8]) -> Result<End, Error> {
+fn once(context: &Context, lease: &[u8], judges: bool) -> Result<End, Error> {
     let holder = lock::read(&context.lock_path());
     let nobody = || Error::Nobody(std::io::ErrorKind::NotFound.into());
     let socket = context.socket(holder.as_ref()).ok_or_else(nobody)?;
     let mut talk = talk(&socket, context.store.uid, lease, Deadline::after(ANSWER_LIMIT))?;
     let health: Health = understood(&talk.answer)?;
-    if !contend::is_fresh(context, &health) {
+    if judges && !contend::is_fresh(context, &health) {
         // Starting one replaces it.
         return Err(Error::Foreign("it is stale".into()));
     }

@@ -10,6 +10,7 @@
 //! | [`wire`] | the shapes that are stored or sent: the record, the owner's requests and replies |
 //! | [`http`] | the server side of HTTP/1.1 as values: bytes to requests, responses to bytes, who may ask |
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, the native sandbox, docker and podman |
+//! | [`term`] | terminal sessions: the caller's terminal, given and taken back, and the keys on their way |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
 //! | `init` | PID 1 for a container (Linux): one thread that starts, signals, reaps, and executes commands for who asks |
 //! | [`daemon`] | the one background process: who it is, what it finishes and sweeps, what it can be asked |
@@ -35,6 +36,7 @@ pub mod process;
 pub mod run;
 pub mod runtime;
 pub mod sys;
+pub mod term;
 pub mod wire;
 
 pub use cli::main;

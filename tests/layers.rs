@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("http", &["base", "wire"]),
     ("term", &["base", "sys"]),
     ("runtime", &["base", "wire", "process", "sys"]),
-    ("run", &["base", "wire", "runtime", "process", "sys"]),
+    ("run", &["base", "wire", "runtime", "process", "sys", "term"]),
     ("init", &["base", "wire", "http", "process", "sys"]),
     ("daemon", &["base", "wire", "run", "runtime", "http", "process", "sys"]),
     ("cli", &["base", "wire", "run", "runtime", "process", "sys", "daemon", "init", "http", "term"]),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::time::Timestamp;
 
@@ -30,6 +31,25 @@ pub fn nobody_reads() {
     UNREAD.store(true, Ordering::Relaxed);
 }
 
+/// Lines that wait, while somebody else has the terminal.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// The most lines that wait.
+const HELD_MAX: usize = 1000;
+
+/// Keeps back what is said, until [`release`]: it would be drawn into a command's screen.
+pub fn hold() {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Vec::new);
+}
+
+/// Says what was kept back.
+pub fn release() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for line in held.into_iter().flatten() {
+        write(&line);
+    }
+}
+
 static STAMPED: AtomicBool = AtomicBool::new(false);
 
 /// Every line begins with the time instead of the program's name from now on: stderr is a log.
@@ -54,7 +74,15 @@ fn line(prefix: &str, text: &str) {
         (true, prefix) => format!("{} {prefix}: {text}\n", Timestamp::now()),
         (false, prefix) => format!("{prefix}: {text}\n"),
     };
-    std::io::stderr().lock().write_all(whole.as_bytes()).unwrap_or_default();
+    match &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(held) if held.len() < HELD_MAX => held.push(whole),
+        Some(_) => {}
+        None => write(&whole),
+    }
+}
+
+fn write(line: &str) {
+    std::io::stderr().lock().write_all(line.as_bytes()).unwrap_or_default();
 }
 
 /// A failure: said at every level.

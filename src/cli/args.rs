@@ -85,6 +85,9 @@ pub struct Run {
     /// Give the command this program's stdin
     #[arg(short, long)]
     pub interactive: bool,
+    /// Key that opens the escape of a terminal session: none, or ^X [default: ^/]
+    #[arg(long, value_name = "KEY")]
+    pub escape: Option<String>,
     /// What provides the place: auto, native, docker, podman, apple [default: auto]
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<String>,
@@ -159,6 +162,9 @@ pub struct Exec {
     /// Give the command this program's stdin
     #[arg(short, long)]
     pub interactive: bool,
+    /// Key that opens the escape of a terminal session: none, or ^X [default: ^/]
+    #[arg(long, value_name = "KEY")]
+    pub escape: Option<String>,
     /// Set a variable for the command; KEY alone copies the caller's
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub env: Vec<OsString>,

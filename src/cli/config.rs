@@ -14,6 +14,7 @@ use crate::base::error::{Failure, Result};
 use crate::base::paths::{Paths, SYSTEM_CONFIG, WORKSPACE_CONFIG};
 use crate::base::{duration, env, fs, size};
 use crate::runtime::Network;
+use crate::term::escape;
 
 /// The most bytes a configuration file may have.
 const FILE_MAX: u64 = 256 << 10;
@@ -57,6 +58,8 @@ pub struct Layer {
     pub docker: Option<String>,
     /// The name of podman's tool.
     pub podman: Option<String>,
+    /// What opens the escape of a terminal session.
+    pub escape: Option<String>,
     /// Whether runs start a daemon (`auto`), or never (`off`).
     pub daemon: Option<String>,
     /// How long the daemon stays without live runs.
@@ -89,7 +92,7 @@ const SWITCH: &str = "auto or off";
 const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
 
 /// Every key of a file.
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 25] = [
     Key {
         name: "runtime",
         form: "auto, native, docker, podman or apple",
@@ -169,6 +172,12 @@ const KEYS: [Key; 24] = [
     Key { name: "docker", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.docker, text(v)) },
     Key { name: "podman", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.podman, text(v)) },
     Key { name: "init", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.init, switch(v)) },
+    Key {
+        name: "escape",
+        form: "none, or a key such as ^/",
+        in_workspace: false,
+        set: |l, v| put(&mut l.escape, text(v).filter(|t| escape::parse(t).is_ok())),
+    },
     Key { name: "daemon", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.daemon, switch(v)) },
     Key {
         name: "daemon_idle",
@@ -382,6 +391,7 @@ impl Layer {
             docker: self.docker.or(lower.docker),
             podman: self.podman.or(lower.podman),
             init: self.init.or(lower.init),
+            escape: self.escape.or(lower.escape),
             daemon: self.daemon.or(lower.daemon),
             daemon_idle: self.daemon_idle.or(lower.daemon_idle),
             daemon_reap_every: self.daemon_reap_every.or(lower.daemon_reap_every),

@@ -13,6 +13,7 @@ use super::config;
 use super::engines::engines;
 use super::report::{Error, Result};
 use super::resolve::{environment, mistake, user};
+use super::session;
 use super::stop::find;
 use crate::base::error::Failure;
 use crate::base::id::random_hex;
@@ -34,9 +35,13 @@ pub fn exec(args: &Args) -> Result {
     check(args)?;
     let store = super::store()?;
     // From here on a signal is a message.
-    let signals = signals::receive(&SIGNALS)?;
+    let input = session::input(args.interactive);
+    let screen = session::screen(input)?;
+    let signals = signals::receive(&session::signals(&SIGNALS, input))?;
     let record = live(&store, &args.run)?;
-    let engines = engines(&store, &config::trusted(&store.paths)?, true);
+    let config = config::trusted(&store.paths)?;
+    let caller = session::caller(screen, args.escape.as_deref().or(config.escape.as_deref()))?;
+    let engines = engines(&store, &config, true);
     let runtime = engines.of(&record)?;
     let exec = resolve(args, &store, &record, &*runtime)?;
     runtime.check_exec(&exec).map_err(mistake)?;
@@ -51,10 +56,11 @@ pub fn exec(args: &Args) -> Result {
     let session = Session {
         channel,
         command: exec.command[0].to_string_lossy().into_owned(),
-        interactive: args.interactive,
+        input: exec.input,
         grace: Duration::from_millis(record.grace_ms),
         timeout: args.timeout,
         limits: runtime.limits(),
+        caller,
     };
     let outcome = follow(session, &signals)?;
     for failure in &outcome.failures {
@@ -72,7 +78,7 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, pat
         let introduced = owner.map(|owner| control::introduce(Path::new(&owner.socket), store.uid));
         if let Some(Ok(stream)) = introduced {
             let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != EXEC_MARK).cloned().collect();
-            let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.interactive);
+            let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.input);
             return patience.start_another(stream, start, runtime.limits().change);
         }
     }
@@ -193,7 +199,7 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
         container,
         container_id: record.container_id.clone(),
         command: args.command.clone(),
-        interactive: args.interactive,
+        input: session::input(args.interactive),
         workdir: args.workdir.clone(),
         user,
         env,

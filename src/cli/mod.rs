@@ -17,6 +17,7 @@ mod output;
 mod report;
 mod resolve;
 mod run;
+mod session;
 mod status;
 mod stop;
 mod wait;

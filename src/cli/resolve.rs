@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::args::Run;
 use super::config::{self, Layer};
 use super::engines::engines;
+use super::session::input;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
 use crate::base::paths::Paths;
@@ -37,6 +38,8 @@ pub struct Resolved {
     pub grace: Duration,
     /// Whether a daemon is to know of it.
     pub daemon: bool,
+    /// What opens the escape of a terminal session, if that was said.
+    pub escape: Option<String>,
 }
 
 /// What is used when nothing else is said.
@@ -81,7 +84,7 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         instance: instance.to_owned(),
         image,
         command: command(&args.command)?,
-        interactive: args.interactive,
+        input: input(args.interactive),
         workdir: workdir(&config, workspace.is_some())?,
         user,
         env,
@@ -110,6 +113,7 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         spec,
         workspace,
         daemon: config.daemon.as_deref() != Some("off"),
+        escape: args.escape.clone().or(config.escape.clone()),
         env_names,
         labels: config.label,
         timeout: config.timeout,

@@ -11,6 +11,7 @@ use super::args::Run;
 use super::output::{Out, shell_quoted};
 use super::report::{Error, Result};
 use super::resolve::{Resolved, mistake, resolve};
+use super::session;
 use crate::base::error::Failure;
 use crate::base::id::{RunId, RunName};
 use crate::base::log::{self, Level};
@@ -21,6 +22,7 @@ use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
 use crate::run::signals;
 use crate::run::store::Store;
+use crate::run::terminal::Caller;
 use crate::runtime::{Kind, Plan as Planned, Runtime};
 use crate::sys::signal::Signal;
 use crate::wire::record::{self, Engine, Io, Record, State};
@@ -47,19 +49,17 @@ pub fn run(args: Run) -> Result {
         return dry_run(&args, &resolve(&args, &store, &id, name.as_str(), &instance)?);
     }
     // From here on a signal is a message: nothing that has been made is left behind by one.
-    let signals = signals::receive(&SIGNALS)?;
+    let input = session::input(args.interactive);
+    let screen = session::screen(input)?;
+    let signals = signals::receive(&session::signals(&SIGNALS, input))?;
     let instance = owner::prepare_places(&store)?;
     let resolved = resolve(&args, &store, &id, name.as_str(), &instance)?;
-    let code = execute(&args, &store, &id, resolved, signals)?;
+    let caller = session::caller(screen, resolved.escape.as_deref())?;
+    let code = execute(&args, &store, &id, resolved, signals, caller)?;
     Ok(code)
 }
 
 fn check_modes(args: &Run) -> Result<()> {
-    if args.interactive && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        let failure = Failure::new("starting an interactive run", "terminal sessions are not part of this version")
-            .hint("-i with a pipe works: printf x | fosse run -i ...");
-        return Err(Error::Failed(failure));
-    }
     if let Some(path) = &args.id_file {
         if std::fs::symlink_metadata(path).is_ok() {
             return Err(Error::Usage(mistake(format!("--id-file {} exists already", path.display()))));
@@ -68,7 +68,14 @@ fn check_modes(args: &Run) -> Result<()> {
     Ok(())
 }
 
-fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: Receiver<Signal>) -> Result {
+fn execute(
+    args: &Run,
+    store: &Store,
+    id: &RunId,
+    resolved: Resolved,
+    signals: Receiver<Signal>,
+    caller: Option<Caller>,
+) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(code_of_signal(signal));
     }
@@ -86,6 +93,7 @@ fn execute(args: &Run, store: &Store, id: &RunId, resolved: Resolved, signals: R
         keep: args.keep,
         id_file: args.id_file.clone(),
         show_progress: !args.quiet && std::io::stderr().is_terminal(),
+        caller,
     };
     let outcome = Monitor::new(launch, owned, slot, signals, store.uid)?.run();
     for failure in &outcome.failures {
@@ -111,7 +119,7 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
         user: spec.user.describe(),
         network: spec.network.as_str().to_owned(),
-        interactive: spec.interactive,
+        interactive: spec.input.is_open(),
         labels: resolved.labels.clone(),
         env: resolved.env_names.clone(),
         created_at: Timestamp::now(),

@@ -26,8 +26,10 @@ use crate::sys::linux::init::{self as kernel, Ended};
 use crate::sys::linux::keeper;
 use crate::sys::linux::signalfd::SignalFd;
 use crate::sys::process::Pid;
+use crate::sys::pty;
 use crate::sys::signal::Signal;
-use crate::wire::channel::{Exit, FromInit, Stage, Start, ToInit};
+use crate::sys::termios::Size;
+use crate::wire::channel::{Exit, FromInit, Stage, Start, ToInit, Wanted, Window};
 
 /// Between TERM and KILL for a command whose client is gone.
 const GRACE: Duration = Duration::from_millis(500);
@@ -113,13 +115,18 @@ fn serve(setup: Setup, owner: Owner, start: &Start, kills: OomKills) -> io::Resu
 fn start_piped(start: &Start) -> std::result::Result<(Pid, Vec<OwnedFd>), (Stage, io::Error)> {
     let mut words = start.argv.iter().map(|word| OsStr::from_bytes(word));
     let program = words.next().ok_or_else(|| (Stage::Execute, io::ErrorKind::NotFound.into()))?;
-    let streams = Streams::new(start.stdin).map_err(|error| (Stage::Streams, error))?;
+    let streams = Streams::new(start.streams).map_err(|error| (Stage::Streams, error))?;
+    let is_terminal = matches!(start.streams, Wanted::Terminal(_));
     #[allow(clippy::disallowed_methods, reason = "init holds what it starts without a deadline")]
     let mut child = Command::new(program);
     let [stdin, stdout, stderr] = streams.commands.map(Stdio::from);
     child.args(words).stdin(stdin).stdout(stdout).stderr(stderr);
     child.envs(start.env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
-    kernel::own_group_in_the_foreground(&mut child, None);
+    if is_terminal {
+        pty::own_terminal(&mut child);
+    } else {
+        kernel::own_group_in_the_foreground(&mut child, None);
+    }
     let child = child.spawn().map_err(|error| (Stage::Execute, error))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::new);
     Ok((pid.ok_or_else(|| (Stage::Fork, io::ErrorKind::Other.into()))?, streams.clients))
@@ -134,12 +141,18 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(open_stdin: bool) -> io::Result<Streams> {
-        let (stdin, writer) = if open_stdin {
-            let (read, write) = fd::pipe()?;
-            (read, Some(write))
-        } else {
-            (super::execute::no_input()?, None)
+    fn new(wanted: Wanted) -> io::Result<Streams> {
+        let (stdin, writer) = match wanted {
+            Wanted::Terminal(Window { rows, columns, width, height }) => {
+                let (leader, follower) = pty::open(Size { rows, columns, width, height })?;
+                let commands = [follower.try_clone()?, follower.try_clone()?, follower];
+                return Ok(Streams { commands, clients: vec![leader] });
+            }
+            Wanted::Pipes => {
+                let (read, write) = fd::pipe()?;
+                (read, Some(write))
+            }
+            Wanted::Output => (super::execute::no_input()?, None),
         };
         let ((stdout, out), (stderr, err)) = (fd::pipe()?, fd::pipe()?);
         let clients = writer.into_iter().chain([stdout, stderr]).collect();
@@ -295,9 +308,10 @@ fn begin(core: &mut Core<'_>, start: &Start) -> std::result::Result<Begun, (Stag
     let argv: Vec<OsString> = start.argv.iter().map(|word| text(word)).collect();
     let env: Vec<(OsString, OsString)> = start.env.iter().map(|(name, value)| (text(name), text(value))).collect();
     let cwd = Some(PathBuf::from(text(&start.cwd))).filter(|cwd| !cwd.as_os_str().is_empty());
-    let command = spawn::Command { argv: &argv, env: &env, cwd: cwd.as_ref(), holds: true };
+    let terminal = matches!(start.streams, Wanted::Terminal(_));
+    let command = spawn::Command { argv: &argv, env: &env, cwd: cwd.as_ref(), holds: true, terminal };
     let program = core.base.program(&command).map_err(|error| (Stage::Execute, error))?;
-    let streams = Streams::new(start.stdin).map_err(|error| (Stage::Streams, error))?;
+    let streams = Streams::new(start.streams).map_err(|error| (Stage::Streams, error))?;
     let id = core.table.start(core.epoll, &program, &streams.commands).map_err(|error| (Stage::Fork, error))?;
     Ok((id, streams.clients))
 }

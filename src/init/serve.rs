@@ -196,7 +196,7 @@ impl Server {
             return Err(Response::error(503, "too many commands are under way"));
         }
         let cwd = execute.cwd.as_ref();
-        let command = Command { argv: &execute.argv, env: &execute.env, cwd, holds: false };
+        let command = Command { argv: &execute.argv, env: &execute.env, cwd, holds: false, terminal: false };
         let program = core.base.program(&command).map_err(|error| Response::error(400, &error.to_string()))?;
         let order = Order { timeout: execute.timeout, split: execute.split };
         let start = |core: &mut Core<'_>| {

@@ -18,6 +18,8 @@ pub struct Command<'a> {
     pub cwd: Option<&'a PathBuf>,
     /// Whether what it leaves ends with it.
     pub holds: bool,
+    /// Whether its streams are a terminal, which is to be its own.
+    pub terminal: bool,
 }
 
 /// What all commands get.
@@ -47,6 +49,7 @@ impl Base {
             cwd: command.cwd.map(|cwd| string(&[cwd.as_os_str().as_bytes()])).transpose()?,
             descriptors: self.descriptors,
             holds: command.holds,
+            terminal: command.terminal,
         })
     }
 }
@@ -78,7 +81,7 @@ mod tests {
     fn made(base: &[(&str, &str)], argv: &[&str], env: &[(&str, &str)]) -> io::Result<Program> {
         let base = Base { env: pairs(base), descriptors: None };
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
-        base.program(&Command { argv: &argv, env: &pairs(env), cwd: None, holds: false })
+        base.program(&Command { argv: &argv, env: &pairs(env), cwd: None, holds: false, terminal: false })
     }
 
     fn texts(strings: &[CString]) -> Vec<&str> {

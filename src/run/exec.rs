@@ -15,8 +15,10 @@ use crate::base::log;
 use crate::base::time::Deadline;
 use crate::run::output::Stream;
 use crate::run::pump::{self, Pump};
-use crate::runtime::{Channel, End, Error, Fact, Limits, Refusal};
+use crate::run::terminal::{Caller, FAREWELL, Terminal, second_word};
+use crate::runtime::{Channel, End, Error, Fact, Input, Limits, Refusal};
 use crate::sys::signal::Signal;
+use crate::term::keys::Did;
 use crate::wire::record::Io;
 
 /// After the first INT, how long another one counts as the same key press.
@@ -41,13 +43,15 @@ pub struct Session {
     /// Its first word, for messages.
     pub command: String,
     /// Whether it gets the caller's stdin.
-    pub interactive: bool,
+    pub input: Input,
     /// Between the polite signal and the kill.
     pub grace: Duration,
     /// The limit on its running time.
     pub timeout: Option<Duration>,
     /// Those of the engine's calls.
     pub limits: Limits,
+    /// The caller's terminal, if the command is to work there.
+    pub caller: Option<Caller>,
 }
 
 /// What became of it, for the caller.
@@ -78,6 +82,9 @@ enum Command {
 
 struct Follower {
     session: Session,
+    /// The terminal that the command works at, if it has one.
+    terminal: Option<Terminal>,
+    second_word: Option<Deadline>,
     pump: Pump,
     gate: Gate,
     /// What each stream began with, while the gate is shut.
@@ -108,16 +115,24 @@ struct Follower {
 pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
     let failed = |error: std::io::Error| Failure::new("attaching to the command", error);
     let streams = session.channel.streams();
-    if let (true, Some(stdin)) = (session.interactive, streams.stdin) {
-        pump::feed(own(std::io::stdin()).map_err(failed)?, stdin).map_err(failed)?;
-    }
+    let terminal = match (session.caller.clone(), streams.terminal, streams.stdin) {
+        (Some(caller), Some(leader), _) => Some(Terminal::new(caller, leader)),
+        (_, None, Some(stdin)) if session.input.is_open() => {
+            pump::feed(own(std::io::stdin()).map_err(failed)?, stdin).map_err(failed)?;
+            None
+        }
+        (..) => None,
+    };
+    let screen = terminal.as_ref().map(Terminal::screen);
     let callers = [own(std::io::stdout()).map_err(failed)?, own(std::io::stderr()).map_err(failed)?];
-    let pump = Pump::start([streams.stdout, streams.stderr], callers, None).map_err(failed)?;
+    let pump = Pump::start([streams.stdout, streams.stderr], callers, None, screen.as_ref()).map_err(failed)?;
     let (told, done) = unbounded();
     let commands = deliverer(&session, &told).map_err(failed)?;
     let follower = Follower {
         timeout: session.timeout.map(Deadline::after),
         session,
+        terminal,
+        second_word: None,
         pump,
         gate: Gate::Shut,
         first: [None, None],
@@ -165,7 +180,8 @@ impl Follower {
         let mut facts = self.session.channel.facts();
         let mut events = self.pump.events.clone();
         while self.end.is_none() || self.endings.iter().any(Option::is_none) {
-            let alarms = [self.timeout, self.grace, self.hold, self.drain];
+            let alarms = [self.timeout, self.second_word, self.grace, self.hold, self.drain];
+            let did = self.terminal.as_ref().map_or_else(never, |terminal| terminal.did.clone());
             let alarm = alarms.into_iter().flatten().fold(Deadline::never(), Deadline::min).channel();
             select! {
                 recv(signals_open) -> signal => match signal {
@@ -191,6 +207,10 @@ impl Follower {
                     Ok(event) => self.on_stream(event),
                     Err(_) => events = never(),
                 },
+                recv(did) -> did => match did {
+                    Ok(did) => self.end_session(if did == Did::Stop { Signal::TERM } else { Signal::HUP }),
+                    Err(_) => self.terminal.iter_mut().for_each(|terminal| terminal.did = never()),
+                },
                 recv(done) -> done => if let Ok((signal, delivered)) = done {
                     self.on_delivered(signal, delivered);
                 },
@@ -201,6 +221,15 @@ impl Follower {
     }
 
     fn on_signal(&mut self, signal: Signal) {
+        if let Some(terminal) = &self.terminal {
+            match signal {
+                Signal::WINCH => return terminal.resize(),
+                Signal::CONT => return terminal.go_on(),
+                Signal::TSTP => return terminal.pause(),
+                Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT => return self.end_session(signal),
+                _ => {}
+            }
+        }
         self.pass(signal);
         if matches!(signal, Signal::INT | Signal::TERM | Signal::HUP) {
             let again = signal == Signal::INT && self.first_int.is_some_and(|first| first.expired());
@@ -211,6 +240,15 @@ impl Follower {
             if again {
                 self.kill();
             }
+        }
+    }
+
+    /// Ends the session at the terminal: it first hears that its terminal is gone.
+    fn end_session(&mut self, _signal: Signal) {
+        if !self.asked {
+            self.ask_to_end();
+            self.pass(FAREWELL);
+            self.second_word = Some(second_word(self.session.grace));
         }
     }
 
@@ -259,6 +297,9 @@ impl Follower {
             self.ask_to_end();
             self.commands.send(Command::End(self.session.grace)).unwrap_or_default();
         }
+        if rings(&mut self.second_word) {
+            self.pass(Signal::TERM);
+        }
         if rings(&mut self.grace) {
             self.kill();
         }
@@ -273,7 +314,7 @@ impl Follower {
 
     fn on_end(&mut self, end: End) {
         self.end = Some(end);
-        (self.timeout, self.grace, self.hold) = (None, None, None);
+        (self.timeout, self.second_word, self.grace, self.hold) = (None, None, None, None);
         self.drain = Some(Deadline::after(DRAIN_LIMIT));
         self.pump.hurry();
         self.judge();
@@ -336,6 +377,10 @@ impl Follower {
         if self.gate == Gate::Shut {
             self.gate = Gate::Open;
             self.hold = None;
+            if let Some(Err(error)) = self.terminal.as_mut().map(Terminal::begin) {
+                self.failures.push(Failure::new("giving the terminal to the command", error));
+                self.end_session(Signal::HUP);
+            }
             self.pump.gate.open();
         }
     }
@@ -384,6 +429,8 @@ impl Follower {
             self.undelivered = true;
             self.failures.push(Failure::new(format!("writing the command's {}", stream.as_str()), error));
         }
+        // Whatever is said from here on is said at the caller's own terminal.
+        self.terminal = None;
         if flushed.is_stderr_unread() {
             log::nobody_reads();
         }

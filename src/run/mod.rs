@@ -8,6 +8,7 @@
 //! | `slot` | the one door to a run's record: apply, commit |
 //! | `output` | what a run wrote: one append-only file |
 //! | `pump` | bytes from the command to the record and to the caller |
+//! | `terminal` | a command at the caller's terminal |
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
 //! | `monitor` | the one thread that decides, from the first resource to the last |
 //! | `exec` | one more command in a live run, from its start to its end |
@@ -36,3 +37,4 @@ pub mod signals;
 mod slot;
 pub mod state;
 pub mod store;
+pub mod terminal;

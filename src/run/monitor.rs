@@ -31,8 +31,10 @@ use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
 use crate::run::pump::{self, Pump};
 use crate::run::slot::Slot;
 use crate::run::state::{Cause, Event};
+use crate::run::terminal::Terminal;
 use crate::runtime::{Channel, End, Fact};
 use crate::sys::signal::{self, Signal};
+use crate::term::keys::Did;
 use crate::wire::record::Io;
 use alarms::Alarms;
 use commander::{Command, Commander, Done};
@@ -67,6 +69,9 @@ pub struct Monitor {
     undo: Undo,
     channel: Option<Arc<dyn Channel>>,
     facts: Receiver<Fact>,
+    /// The terminal that the command works at, if it has one.
+    terminal: Option<Terminal>,
+    did: Receiver<Did>,
     pump: Option<Pump>,
     pumped: Receiver<pump::Event>,
     commander: Option<Commander>,
@@ -121,6 +126,8 @@ impl Monitor {
             undo: Undo::default(),
             channel: None,
             facts: never(),
+            terminal: None,
+            did: never(),
             pump: None,
             pumped: never(),
             commander: None,
@@ -175,6 +182,10 @@ impl Monitor {
                 recv(self.pumped) -> event => match event {
                     Ok(event) => self.on_stream(event),
                     Err(_) => self.pumped = never(),
+                },
+                recv(self.did) -> did => match did {
+                    Ok(did) => self.on_did(did),
+                    Err(_) => self.did = never(),
                 },
                 recv(self.done) -> done => match done {
                     Ok(done) => over = self.on_done(done).or(over),
@@ -257,11 +268,14 @@ impl Monitor {
 
     fn attach(&mut self, channel: Arc<dyn Channel>) -> std::io::Result<()> {
         let streams = channel.streams();
-        if let (true, Some(stdin)) = (self.launch.spec.interactive, streams.stdin) {
-            pump::feed(own(std::io::stdin())?, stdin)?;
+        match (self.launch.caller.take(), streams.terminal, streams.stdin) {
+            (Some(caller), Some(leader), _) => self.terminal = Some(Terminal::new(caller, leader)),
+            (_, None, Some(stdin)) if self.launch.spec.input.is_open() => pump::feed(own(std::io::stdin())?, stdin)?,
+            (..) => {}
         }
         let callers = [own(std::io::stdout())?, own(std::io::stderr())?];
-        let pump = Pump::start([streams.stdout, streams.stderr], callers, Some(&self.log))?;
+        let screen = self.terminal.as_ref().map(Terminal::screen);
+        let pump = Pump::start([streams.stdout, streams.stderr], callers, Some(&self.log), screen.as_ref())?;
         self.pumped = pump.events.clone();
         self.pump = Some(pump);
         let (commander, done) =
@@ -286,7 +300,10 @@ impl Monitor {
     fn on_alarm(&mut self) -> Option<Over> {
         if Alarms::rings(&mut self.alarms.timeout) {
             self.ask_to_end(Cause::Timeout, self.launch.grace);
-            self.deliver(Signal::TERM);
+            self.ask_politely(Signal::TERM);
+        }
+        if Alarms::rings(&mut self.alarms.second_word) {
+            self.command(Command::Signal(Signal::TERM));
         }
         if Alarms::rings(&mut self.alarms.grace) {
             self.kill();
@@ -337,6 +354,7 @@ impl Monitor {
     fn on_end(&mut self, fact: Fact) -> Over {
         self.alarms.kill = None;
         self.alarms.grace = None;
+        self.alarms.second_word = None;
         self.alarms.timeout = None;
         self.alarms.drain = Some(Deadline::after(DRAIN_LIMIT));
         if let Some(pump) = &mut self.pump {
@@ -353,6 +371,7 @@ impl Monitor {
         self.advance(Event::Started);
         let (name, id) = self.names();
         log::progress(&format!("started {name} ({id})"));
+        self.begin_session();
         if let Some(pump) = &mut self.pump {
             pump.gate.open();
         }
@@ -423,6 +442,9 @@ impl Monitor {
 
     /// Stops this process as Ctrl-Z does; whoever continues it continues the command.
     fn stop_with_the_command(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            return terminal.pause();
+        }
         signal::stop_self().unwrap_or_default();
         if self.started {
             self.command(Command::Freeze(false));

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, select_biased, unboun
 use crate::base::time::Deadline;
 use crate::run::output::{Stream, Writer};
 use crate::sys::{fd, poll};
+use crate::term::screen::Screen;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
@@ -101,8 +102,13 @@ struct Forwarder {
 
 impl Pump {
     /// Starts to pump both streams. `callers` are where they go: fosse's stdout and stderr. Without a `log` nothing
-    /// is recorded.
-    pub fn start(streams: [Option<OwnedFd>; 2], callers: [OwnedFd; 2], log: Option<&Arc<Writer>>) -> io::Result<Pump> {
+    /// is recorded; a `screen` takes note of what it is shown.
+    pub fn start(
+        streams: [Option<OwnedFd>; 2],
+        callers: [OwnedFd; 2],
+        log: Option<&Arc<Writer>>,
+        screen: Option<&Arc<Screen>>,
+    ) -> io::Result<Pump> {
         let (tell, events) = unbounded();
         let (verdict, passed) = bounded(0);
         let (withheld, refused) = bounded(0);
@@ -126,8 +132,10 @@ impl Pump {
             let (progress, progressed) = bounded(1);
             let (finished, done) = bounded(0);
             let teller = tell.clone();
+            let screen = screen.map(Arc::clone);
             let thread = spawn("forward", move || {
-                forward(stream, caller, &to_forward, &used, &teller, &progress, &spent);
+                let mut caller = Shown { file: File::from(caller), screen };
+                forward(stream, &mut caller, &to_forward, &used, &teller, &progress, &spent);
                 drop(finished);
             })?;
             forwarders.push(Forwarder { stream, thread, done, progressed });
@@ -261,7 +269,10 @@ impl Drain {
             let count = match pipe.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                    continue;
+                }
+                // The end of a terminal is an error as well (EIO).
                 Err(_) => break,
             };
             let bytes = &buffer[..count];
@@ -301,19 +312,18 @@ impl Drain {
 /// Writes what comes to the caller, until the caller no longer reads; then says so at each further chunk.
 fn forward(
     stream: Stream,
-    caller: OwnedFd,
+    caller: &mut Shown,
     chunks: &Receiver<Vec<u8>>,
     used: &Receiver<()>,
     tell: &Sender<Event>,
     progress: &Sender<()>,
     spent: &Sender<Vec<u8>>,
 ) {
-    let mut caller = File::from(caller);
     let mut gone = false;
     for chunk in chunks {
         if gone {
             tell.send(Event::Unread(stream)).unwrap_or_default();
-        } else if let Err(error) = write_all(&mut caller, &chunk) {
+        } else if let Err(error) = caller.write_all(&chunk) {
             gone = true;
             let event = match error.kind() {
                 io::ErrorKind::BrokenPipe => Event::Unread(stream),
@@ -325,6 +335,22 @@ fn forward(
         used.try_recv().unwrap_or_default();
         progress.try_send(()).unwrap_or_default();
         spent.try_send(chunk).unwrap_or_default();
+    }
+}
+
+/// Where a stream goes, and who takes note of it there.
+struct Shown {
+    file: File,
+    screen: Option<Arc<Screen>>,
+}
+
+impl Shown {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Before: what is written in part may be what has to be undone.
+        if let Some(screen) = &self.screen {
+            screen.shown(bytes);
+        }
+        write_all(&mut self.file, bytes)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Streams {
     pub stdout: Option<OwnedFd>,
     /// Where its stderr is read.
     pub stderr: Option<OwnedFd>,
+    /// The leader of its terminal, if it has one: the same as stdin and stdout, for the size of its window.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// How the command ended, as far as the channel can know.

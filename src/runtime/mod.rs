@@ -14,7 +14,7 @@ mod spec;
 pub use about::{About, Cache};
 pub use channel::{Channel, End, Fact, Refusal, Streams};
 pub use docker::argv::fits_a_line;
-pub use spec::{Cover, EXEC_MARK, Exec, HOME, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
+pub use spec::{Cover, EXEC_MARK, Exec, HOME, Input, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
 
 use std::fmt;
 use std::time::Duration;

@@ -4,6 +4,39 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::base::id::RunId;
+use crate::sys::termios::Size;
+use crate::wire::channel::{Wanted, Window};
+
+/// Where a command's stdin leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nowhere: it is at its end.
+    Empty,
+    /// To the caller's, through a pipe.
+    Pipe,
+    /// To a terminal of its own, which the caller works at.
+    Terminal,
+}
+
+impl Input {
+    /// Whether the command gets what the caller has to say.
+    pub fn is_open(self) -> bool {
+        self != Input::Empty
+    }
+
+    /// What fosse's own PID 1 is to make for it. A terminal has the size that the caller's has at this moment.
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Input::Empty => Wanted::Output,
+            Input::Pipe => Wanted::Pipes,
+            Input::Terminal => {
+                let size = Size::of(std::io::stdin()).or_else(|_| Size::of(std::io::stdout())).unwrap_or_default();
+                let Size { rows, columns, width, height } = size;
+                Wanted::Terminal(Window { rows, columns, width, height })
+            }
+        }
+    }
+}
 
 /// The private home directory inside.
 pub const HOME: &str = "/home/fosse";
@@ -113,8 +146,8 @@ pub struct Spec {
     pub image: String,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
-    /// Whether the command gets an open stdin.
-    pub interactive: bool,
+    /// Where its stdin leads.
+    pub input: Input,
     /// The working directory inside; the image's if none.
     pub workdir: Option<String>,
     /// Who the command is.
@@ -173,8 +206,8 @@ pub struct Exec {
     pub container_id: Option<String>,
     /// The command and its arguments; never empty.
     pub command: Vec<OsString>,
-    /// Whether the command gets an open stdin.
-    pub interactive: bool,
+    /// Where its stdin leads.
+    pub input: Input,
     /// The working directory inside; the run's if none.
     pub workdir: Option<String>,
     /// Who the command is, as the engine takes it; whoever the run's is if none.

@@ -8,9 +8,11 @@ pub mod linux;
 pub mod lock;
 pub mod poll;
 pub mod process;
+pub mod pty;
 pub mod signal;
 pub mod socket;
 pub mod stat;
+pub mod termios;
 
 use std::io;
 

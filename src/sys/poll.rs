@@ -50,6 +50,32 @@ pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
     retry(|| unsafe { libc::poll(&raw mut entry, 1, -1) }).map(drop)
 }
 
+/// What is waited for at a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// That it can be read.
+    Read,
+    /// That it takes bytes.
+    Write,
+}
+
+/// Waits until one of several is ready, at its end or broken, or the time is over; which of them are.
+pub fn ready(fds: &[(BorrowedFd<'_>, Interest)], limit: Option<std::time::Duration>) -> io::Result<Vec<usize>> {
+    let entry = |(fd, interest): &(BorrowedFd<'_>, Interest)| {
+        let events = if *interest == Interest::Read { libc::POLLIN } else { libc::POLLOUT };
+        libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }
+    };
+    let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
+    let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
+    let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    // SAFETY: an array of that many initialised pollfd structures.
+    match cerr(unsafe { libc::poll(entries.as_mut_ptr(), count, millis) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    Ok(entries.iter().enumerate().filter(|(_, entry)| entry.revents != 0).map(|(at, _)| at).collect())
+}
+
 /// Waits until one of several can be read, is at its end or is broken; which of them.
 pub fn any(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<usize>> {
     let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

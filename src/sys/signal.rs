@@ -30,6 +30,8 @@ impl Signal {
     pub const TSTP: Signal = Signal(libc::SIGTSTP);
     /// None: only asks whether there is somebody (kill(2)).
     pub const NONE: Signal = Signal(0);
+    /// The window has another size.
+    pub const WINCH: Signal = Signal(libc::SIGWINCH);
     /// Stop that cannot be caught.
     pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Continue.

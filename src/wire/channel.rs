@@ -24,14 +24,50 @@ pub struct Start {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where it runs; init's own directory if empty.
     pub cwd: Vec<u8>,
-    /// Whether it gets an open stdin.
-    pub stdin: bool,
+    /// What its streams are.
+    pub streams: Wanted,
+}
+
+/// What the streams of a command are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// Pipes for stdout and stderr; stdin is at its end.
+    #[default]
+    Output,
+    /// A pipe for stdin as well.
+    Pipes,
+    /// A terminal of its own.
+    Terminal(Window),
+}
+
+/// The size of a terminal's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+    /// Pixels across; 0 if they are not known.
+    pub width: u16,
+    /// Pixels down; 0 if they are not known.
+    pub height: u16,
+}
+
+impl Wanted {
+    /// How many descriptors come with [`FromInit::Started`].
+    pub fn descriptors(self) -> usize {
+        match self {
+            Wanted::Output => 2,
+            Wanted::Pipes => 3,
+            Wanted::Terminal(_) => 1,
+        }
+    }
 }
 
 /// Without the values of variables, which may be secrets.
 impl fmt::Debug for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("argv", &self.argv.len()).field("stdin", &self.stdin).finish_non_exhaustive()
+        f.debug_struct("Start").field("argv", &self.argv.len()).field("streams", &self.streams).finish_non_exhaustive()
     }
 }
 
@@ -69,7 +105,7 @@ pub enum FromInit {
     /// It is there, and nothing has run.
     Hello(u32),
     /// The command runs. Its streams come with it: where stdin is written (if it was asked for), and where stdout and
-    /// stderr are read.
+    /// stderr are read; or the one end of its terminal where all of that is done.
     Started,
     /// The command was not started, and why: an errno.
     Failed(Stage, i32),
@@ -150,7 +186,15 @@ impl Message for ToInit {
     fn encode(&self) -> Vec<u8> {
         match self {
             ToInit::Start(start) => frame(1, |out| {
-                out.push(u8::from(start.stdin));
+                match start.streams {
+                    Wanted::Output => out.push(0),
+                    Wanted::Pipes => out.push(1),
+                    Wanted::Terminal(window) => {
+                        out.push(2);
+                        let Window { rows, columns, width, height } = window;
+                        [rows, columns, width, height].iter().for_each(|size| out.extend(size.to_le_bytes()));
+                    }
+                }
                 put(out, &start.cwd);
                 number(out, start.argv.len());
                 start.argv.iter().for_each(|word| put(out, word));
@@ -171,7 +215,7 @@ impl Message for ToInit {
         let mut fields = Fields(payload);
         let message = match kind {
             1 => ToInit::Start(Start {
-                stdin: fields.truth()?,
+                streams: fields.wanted()?,
                 cwd: fields.bytes()?,
                 argv: fields.list(Fields::bytes)?,
                 env: fields.list(|fields| Ok((fields.bytes()?, fields.bytes()?)))?,
@@ -253,6 +297,22 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    fn wanted(&mut self) -> Result<Wanted, Garbled> {
+        match self.byte()? {
+            0 => Ok(Wanted::Output),
+            1 => Ok(Wanted::Pipes),
+            2 => {
+                let (rows, columns) = (self.short()?, self.short()?);
+                Ok(Wanted::Terminal(Window { rows, columns, width: self.short()?, height: self.short()? }))
+            }
+            _ => Err(Garbled),
+        }
+    }
+
+    fn short(&mut self) -> Result<u16, Garbled> {
+        <[u8; 2]>::try_from(self.take(2)?).map(u16::from_le_bytes).map_err(|_| Garbled)
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], Garbled> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Garbled)?;
         self.0 = rest;
@@ -329,9 +389,12 @@ mod tests {
     use super::*;
 
     fn to_init() -> impl Strategy<Value = ToInit> {
-        let start = (any::<bool>(), any::<Vec<u8>>(), any::<Vec<Vec<u8>>>(), any::<Vec<(Vec<u8>, Vec<u8>)>>());
+        let terminal = any::<[u16; 4]>()
+            .prop_map(|[rows, columns, width, height]| Wanted::Terminal(Window { rows, columns, width, height }));
+        let streams = prop_oneof![Just(Wanted::Output), Just(Wanted::Pipes), terminal];
+        let start = (streams, any::<Vec<u8>>(), any::<Vec<Vec<u8>>>(), any::<Vec<(Vec<u8>, Vec<u8>)>>());
         prop_oneof![
-            start.prop_map(|(stdin, cwd, argv, env)| ToInit::Start(Start { argv, env, cwd, stdin })),
+            start.prop_map(|(streams, cwd, argv, env)| ToInit::Start(Start { argv, env, cwd, streams })),
             any::<u8>().prop_map(ToInit::Signal),
             any::<bool>().prop_map(ToInit::Freeze),
             any::<u32>().prop_map(ToInit::End),

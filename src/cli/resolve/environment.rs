@@ -12,7 +12,8 @@ use crate::base::error::Result;
 use crate::base::id::RunId;
 use crate::cli::args::Run;
 use crate::cli::config::{Layer, is_variable};
-use crate::runtime::Kind;
+use crate::cli::session::input;
+use crate::runtime::{Input, Kind};
 
 /// The most bytes a file of variables may have.
 const FILE_MAX: u64 = 1 << 20;
@@ -32,7 +33,10 @@ pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str, kind: Kind) -
     if kind == Kind::Native {
         all.push(("PATH".into(), search_path(env::exact(OsStr::new("PATH")).as_deref())));
     }
-    all.extend(env::matching(|name| matches!(name, "LANG" | "TZ") || name.starts_with("LC_")));
+    let at_terminal = input(args.interactive) == Input::Terminal;
+    let is_passed =
+        |name: &str| matches!(name, "LANG" | "TZ") || name.starts_with("LC_") || (name == "TERM" && at_terminal);
+    all.extend(env::matching(is_passed));
     let mut users: Variables = config.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     for path in &args.env_file {
         users.extend(file(path)?);

@@ -7,6 +7,8 @@ use crate::base::time::Deadline;
 pub struct Alarms {
     /// `--timeout`.
     pub timeout: Option<Deadline>,
+    /// Then a terminal session is asked once more to end.
+    pub second_word: Option<Deadline>,
     /// Then the kill.
     pub grace: Option<Deadline>,
     /// Then a kill has not worked.
@@ -18,7 +20,7 @@ pub struct Alarms {
 impl Alarms {
     /// The first of them; for ever if none is set.
     pub fn next(&self) -> Deadline {
-        let armed = [self.timeout, self.grace, self.kill, self.drain];
+        let armed = [self.timeout, self.second_word, self.grace, self.kill, self.drain];
         armed.into_iter().flatten().fold(Deadline::never(), Deadline::min)
     }
 

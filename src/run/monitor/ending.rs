@@ -156,6 +156,8 @@ impl Monitor {
             self.undelivered = true;
             self.failures.push(unwritten(stream, error));
         }
+        // Whatever is said from here on is said at the caller's own terminal.
+        self.terminal = None;
         if flushed.is_stderr_unread() {
             log::nobody_reads();
         }
@@ -170,6 +172,7 @@ impl Monitor {
     /// The engine does not do what it must. Nothing is claimed: the record stays as it is, the lock falls, and
     /// whoever finishes the run asks the engine again.
     fn leave_to_others(mut self, failure: Failure) -> Outcome {
+        self.terminal = None;
         self.failures.push(failure);
         self.log.sync().unwrap_or_default();
         Outcome { code: FAULT, failures: self.failures, recorded: true }

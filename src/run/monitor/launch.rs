@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::Failure;
+use crate::run::terminal::Caller;
 use crate::runtime::{Runtime, Spec};
 
 /// What a run is started with.
@@ -22,6 +23,8 @@ pub struct Launch {
     pub id_file: Option<std::path::PathBuf>,
     /// Whether a pull may draw on the terminal.
     pub show_progress: bool,
+    /// The caller's terminal, if the command is to work there.
+    pub caller: Option<Caller>,
 }
 
 /// What became of a run, for its client.

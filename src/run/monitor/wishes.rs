@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use super::Monitor;
 use super::commander::Command;
+use crate::base::error::Failure;
 use crate::base::time::Deadline;
 use crate::run::control::{Answer, Asked};
 use crate::run::state::{Cause, Event, State};
+use crate::run::terminal::{FAREWELL, Terminal, second_word};
 use crate::runtime::Channel;
 use crate::sys::signal::Signal;
+use crate::term::keys::Did;
 use crate::wire::control::{Reply, Request};
 
 /// After the first INT, how long another one counts as the same key press.
@@ -23,6 +26,11 @@ const KILL_MARGIN: Duration = Duration::from_secs(15);
 impl Monitor {
     pub(super) fn on_signal(&mut self, signal: Signal) {
         match signal {
+            Signal::WINCH => self.terminal.iter().for_each(Terminal::resize),
+            Signal::CONT => self.terminal.iter().for_each(Terminal::go_on),
+            Signal::QUIT if self.terminal.is_some() => self.end_session(signal),
+            Signal::INT | Signal::TERM | Signal::HUP if self.terminal.is_some() => self.end_session(signal),
+            Signal::TSTP if self.terminal.is_some() => self.stop_with_the_command(),
             Signal::TSTP if self.started => self.command(Command::Freeze(true)),
             Signal::TSTP => self.stop_with_the_command(),
             Signal::INT | Signal::TERM | Signal::HUP => {
@@ -47,7 +55,7 @@ impl Monitor {
                 let first = self.cause.is_none();
                 self.ask_to_end(Cause::Asked, grace_ms.map_or(self.launch.grace, Duration::from_millis));
                 if first {
-                    self.deliver(Signal::TERM);
+                    self.ask_politely(Signal::TERM);
                 }
                 (true, None)
             }
@@ -58,6 +66,47 @@ impl Monitor {
         };
         let reply = Reply { accepted, state: self.slot.state().name() };
         asked.answer.send(Answer { reply, connection }).unwrap_or_default();
+    }
+
+    /// Asks the command to end: a session at a terminal first hears that its terminal is gone, which an interactive
+    /// shell obeys that ignores anything else.
+    pub(super) fn ask_politely(&mut self, signal: Signal) {
+        if self.terminal.is_none() {
+            return self.deliver(signal);
+        }
+        self.deliver(FAREWELL);
+        let left = self.alarms.grace.and_then(|grace| grace.remaining()).unwrap_or(self.launch.grace);
+        self.alarms.second_word.get_or_insert_with(|| second_word(left));
+    }
+
+    /// A signal to the client of a terminal session is about the session: the keys are the command's.
+    fn end_session(&mut self, signal: Signal) {
+        let first = self.cause.is_none();
+        self.asked_by.get_or_insert(signal);
+        self.ask_to_end(Cause::Asked, self.launch.grace);
+        if first {
+            self.ask_politely(signal);
+        }
+    }
+
+    /// The caller's terminal is the command's from here on.
+    pub(super) fn begin_session(&mut self) {
+        let Some(terminal) = &mut self.terminal else { return };
+        match terminal.begin() {
+            Ok(()) => self.did = terminal.did.clone(),
+            Err(error) => {
+                self.failures.push(Failure::new("giving the terminal to the command", error));
+                self.end_session(Signal::HUP);
+            }
+        }
+    }
+
+    /// What the caller did at the terminal that is not for the command.
+    pub(super) fn on_did(&mut self, did: Did) {
+        self.end_session(match did {
+            Did::Stop => Signal::TERM,
+            Did::HangUp => Signal::HUP,
+        });
     }
 
     /// Somebody wants the run to end. A later wish can only shorten the grace.

@@ -49,7 +49,7 @@ pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     labels(&mut args, spec);
     args.extend(words(["--init", "--pull=never", "--no-healthcheck", "--entrypoint", ""]));
     args.extend(log_options(kind, spec.log_max));
-    if spec.interactive {
+    if spec.input.is_open() {
         args.push("--interactive".into());
     }
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
@@ -132,7 +132,7 @@ fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool)
 /// Starts the container and stays attached to its streams.
 pub fn start(spec: &Spec) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
-    if spec.interactive {
+    if spec.input.is_open() {
         args.push("--interactive".into());
     }
     args.push(spec.object_name().into());
@@ -377,7 +377,7 @@ mod tests {
             instance: "i".into(),
             image: "busybox".into(),
             command: vec!["sh".into(), "-c".into(), "exit 3".into()],
-            interactive: false,
+            input: crate::runtime::Input::Empty,
             workdir: Some("/workspace".into()),
             user: User::Ids { uid: 7, gid: 8, host_ids: false },
             env: vec![("A".into(), "secret".into()), ("B".into(), "two\nlines".into())],

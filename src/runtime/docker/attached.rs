@@ -56,15 +56,19 @@ impl Attached {
             doubted: false,
         };
         let cmd = engine.cmd(argv::start(spec));
-        let stdin = if spec.interactive { Stdio::Pipe } else { Stdio::Null };
+        let stdin = if spec.input.is_open() { Stdio::Pipe } else { Stdio::Null };
         let call = cmd.title();
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
             match Child::spawn(&cmd, Io { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe }) {
                 Err(error) => started.send(Err(error)).unwrap_or_default(),
                 Ok(mut child) => {
-                    let streams =
-                        Streams { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+                    let streams = Streams {
+                        stdin: child.stdin.take(),
+                        stdout: child.stdout.take(),
+                        stderr: child.stderr.take(),
+                        terminal: None,
+                    };
                     started.send(Ok(streams)).unwrap_or_default();
                     watch.run(child);
                 }

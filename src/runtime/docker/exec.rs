@@ -67,7 +67,7 @@ impl Executed {
         let (ended, over) = bounded(0);
         let mark = format!("{}={}", crate::runtime::EXEC_MARK, exec.mark);
         let watch = Watch { engine: Arc::clone(&engine), exec: exec.clone(), mark: mark.clone(), file, tell, asked };
-        let interactive = exec.interactive;
+        let interactive = exec.input.is_open();
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
             watch.run(&cmd, interactive, &started);
@@ -204,8 +204,12 @@ impl Watch {
                 started.send(Err(error.into())).unwrap_or_default();
             }
             Ok(mut child) => {
-                let streams =
-                    Streams { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+                let streams = Streams {
+                    stdin: child.stdin.take(),
+                    stdout: child.stdout.take(),
+                    stderr: child.stderr.take(),
+                    terminal: None,
+                };
                 started.send(Ok(streams)).unwrap_or_default();
                 let exit = self.follow(&mut child);
                 self.forget_file();

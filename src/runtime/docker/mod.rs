@@ -221,7 +221,7 @@ impl Runtime for Engine {
             return attached::Attached::start(Arc::new(self.clone()), spec);
         };
         // Its directory is the place's own.
-        let start = pid1::start_of(&spec.command, &spec.env, None, spec.interactive);
+        let start = pid1::start_of(&spec.command, &spec.env, None, spec.input);
         let started = visitor.start(&start, &own.page, self.limits.change);
         let mut channel =
             started.map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;

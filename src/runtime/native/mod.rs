@@ -243,7 +243,7 @@ impl Runtime for Native {
         let (Some(visitor), Some(own)) = (made.init, &spec.own_init) else {
             return Err(Native::refused("an internal error"));
         };
-        let start = pid1::start_of(&spec.command, &spec.env, None, spec.interactive);
+        let start = pid1::start_of(&spec.command, &spec.env, None, spec.input);
         let started = visitor.start(&start, &own.page, self.limits.change);
         Ok(Box::new(started.map_err(|error| Native::refused(&error.to_string()))?))
     }

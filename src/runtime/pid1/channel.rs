@@ -17,7 +17,7 @@ use crate::process::code_of_unstarted;
 use crate::runtime::{Channel, End, Error, Fact, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
-use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, Start, ToInit};
+use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, Start, ToInit, Wanted};
 use crate::wire::record;
 
 /// How long init may take to end everything after a KILL: what does not die of it hangs in the kernel, or the whole
@@ -53,10 +53,8 @@ impl Through {
         let cwd = String::from_utf8_lossy(&start.cwd).into_owned();
         let over = matches!(answer, Some(FromInit::Failed(..))) || (answer.is_none() && page.is_none());
         match answer {
-            Some(FromInit::Started) if fds.len() == 2 + usize::from(start.stdin) => {
-                let mut fds = fds.into_iter();
-                streams.stdin = if start.stdin { fds.next() } else { None };
-                (streams.stdout, streams.stderr) = (fds.next(), fds.next());
+            Some(FromInit::Started) if fds.len() == start.streams.descriptors() => {
+                streams = streams_of(start.streams, fds)?;
                 tell.send(Fact::Started).unwrap_or_default();
             }
             Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno, &cwd)).unwrap_or_default(),
@@ -140,6 +138,22 @@ impl Channel for Through {
     fn is_removed_by_itself(&self, limit: Deadline) -> bool {
         self.removes_itself && self.is_gone_within(limit)
     }
+}
+
+/// The streams that came.
+fn streams_of(wanted: Wanted, fds: Vec<OwnedFd>) -> io::Result<Streams> {
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next();
+    Ok(match wanted {
+        Wanted::Output => Streams { stdout: next(), stderr: next(), ..Streams::default() },
+        Wanted::Pipes => Streams { stdin: next(), stdout: next(), stderr: next(), ..Streams::default() },
+        Wanted::Terminal(_) => {
+            // One end for everything; what is recorded and shown is what the terminal says.
+            let leader = next();
+            let copy = || leader.as_ref().map(OwnedFd::try_clone).transpose();
+            Streams { stdin: copy()?, stdout: copy()?, stderr: None, terminal: leader }
+        }
+    })
 }
 
 /// Reads what init says until it ends, and turns it into facts; `told` if the last one is out already.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::base::fs::remove_file;
 use crate::base::time::Deadline;
-use crate::runtime::spec::OwnInit;
+use crate::runtime::spec::{Input, OwnInit};
 use crate::sys::poll;
 use crate::sys::socket;
 use crate::wire::channel::{Decoder, FromInit, Message, Page, Start, ToInit, VERSION};
@@ -159,13 +159,13 @@ pub fn read_page(path: &Path) -> Page {
 }
 
 /// A command as init is told it.
-pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<&str>, stdin: bool) -> Start {
+pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<&str>, input: Input) -> Start {
     let bytes = |text: &OsString| text.as_bytes().to_vec();
     Start {
         argv: command.iter().map(bytes).collect(),
         env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
         cwd: cwd.unwrap_or_default().as_bytes().to_vec(),
-        stdin,
+        streams: input.wanted(),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Program {
     pub descriptors: Option<DescriptorLimit>,
     /// Whether its keeper stands still when the command has ended, and still keeps what the command has left.
     pub holds: bool,
+    /// Whether its streams are a terminal, which its session is to be controlled by.
+    pub terminal: bool,
 }
 
 /// What could not be done for a command.
@@ -307,6 +309,9 @@ unsafe fn lead(raw: &mut Raw<'_>) -> ! {
             if libc::dup2(fd, number) == -1 {
                 fail(Stage::Prepare, errno());
             }
+        }
+        if raw.program.terminal && libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) == -1 {
+            fail(Stage::Prepare, errno());
         }
         if let Some(limit) = raw.program.descriptors {
             limit.restore();

@@ -9,7 +9,7 @@ use crate::runtime::{EXEC_MARK, Exec};
 /// Starts one more command in a container, and what its variables travel in.
 pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     let mut args = words(["exec"]);
-    if exec.interactive {
+    if exec.input.is_open() {
         args.push("--interactive".into());
         if kind == Tool::Podman {
             // No bytes of a pipe may ever be taken for the keys by which it detaches.
@@ -107,7 +107,7 @@ mod tests {
             container: "fosse-0123456789ab".into(),
             container_id: None,
             command: vec!["env".into(), "-i".into()],
-            interactive: true,
+            input: crate::runtime::Input::Pipe,
             workdir: Some("/w".into()),
             user: Some("7:8".into()),
             env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],

@@ -11,7 +11,7 @@ fn spec() -> Spec {
         instance: String::new(),
         image: String::new(),
         command: vec!["true".into()],
-        interactive: false,
+        input: crate::runtime::Input::Empty,
         workdir: Some("/workspace".into()),
         user: User::Ids { uid: 7, gid: 8, host_ids: false },
         env: Vec::new(),

@@ -10,7 +10,9 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::{Cmd, Error, Exit};
 use crate::base::time::Deadline;
-use crate::sys::process::{Pid, kill_group, own_group_and_die_with_parent, wait_unreaped};
+use crate::sys::process::{
+    Pid, kill_group, own_group_and_die_with_parent, own_terminal_and_die_with_parent, wait_unreaped,
+};
 use crate::sys::signal::Signal;
 
 /// How long a program may take to die of KILL.
@@ -73,6 +75,22 @@ impl Child {
         command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         own_group_and_die_with_parent(&mut command);
+        Self::started(cmd, command)
+    }
+
+    /// Starts a program at a terminal, which is its own from then on: it is told when the window has another size.
+    #[allow(clippy::disallowed_methods)]
+    pub fn spawn_at(cmd: &Cmd, terminal: &OwnedFd) -> Result<Child, Error> {
+        let failed = |source| Error::Start { call: cmd.title(), source };
+        let copy = || terminal.try_clone().map(process::Stdio::from).map_err(failed);
+        let mut command = Command::new(&cmd.program);
+        command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
+        own_terminal_and_die_with_parent(&mut command);
+        Self::started(cmd, command)
+    }
+
+    fn started(cmd: &Cmd, mut command: Command) -> Result<Child, Error> {
         let mut inner = command.spawn().map_err(|source| Error::Start { call: cmd.title(), source })?;
         let pid = i32::try_from(inner.id()).ok().and_then(Pid::new);
         let (sender, ended) = bounded(0);

@@ -24,14 +24,18 @@ impl Input {
         self != Input::Empty
     }
 
+    /// The size of the caller's terminal, at this moment.
+    pub fn size(self) -> Size {
+        Size::of(std::io::stdin()).or_else(|_| Size::of(std::io::stdout())).unwrap_or_default()
+    }
+
     /// What fosse's own PID 1 is to make for it. A terminal has the size that the caller's has at this moment.
     pub fn wanted(self) -> Wanted {
         match self {
             Input::Empty => Wanted::Output,
             Input::Pipe => Wanted::Pipes,
             Input::Terminal => {
-                let size = Size::of(std::io::stdin()).or_else(|_| Size::of(std::io::stdout())).unwrap_or_default();
-                let Size { rows, columns, width, height } = size;
+                let Size { rows, columns, width, height } = self.size();
                 Wanted::Terminal(Window { rows, columns, width, height })
             }
         }

@@ -80,6 +80,17 @@ pub fn kill_self() -> ! {
 /// (PR_SET_PDEATHSIG, prctl(2)); where the kernel has no such signal, only the group.
 pub fn own_group_and_die_with_parent(command: &mut Command) {
     command.process_group(0);
+    die_with_parent(command);
+}
+
+/// The same, where its stdin is a terminal, which is its own.
+pub fn own_terminal_and_die_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec the function only makes async-signal-safe calls.
+    unsafe { command.pre_exec(super::pty::take_terminal) };
+    die_with_parent(command);
+}
+
+fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
         let parent = Pid::own().0;

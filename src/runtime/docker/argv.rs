@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::runtime::docker::Tool;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
-use crate::runtime::{LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+use crate::runtime::{Input, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -51,6 +51,9 @@ pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     args.extend(log_options(kind, spec.log_max));
     if spec.input.is_open() {
         args.push("--interactive".into());
+    }
+    if spec.input == Input::Terminal {
+        args.push("--tty".into());
     }
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
     for (name, _) in environment(&spec.env).by_process {
@@ -129,11 +132,23 @@ fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool)
     args.extend([OsString::from("--mount"), csv(&fields)]);
 }
 
+/// The keys by which a client would detach from a terminal: there is no detaching. Docker cannot be told none, so it
+/// gets a row of the key that opens fosse's own escape, of which a caller sends one at most by chance.
+pub fn no_detaching(kind: Tool) -> &'static str {
+    match kind {
+        Tool::Docker => "ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_",
+        Tool::Podman => "",
+    }
+}
+
 /// Starts the container and stays attached to its streams.
-pub fn start(spec: &Spec) -> Vec<OsString> {
+pub fn start(kind: Tool, spec: &Spec) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
     if spec.input.is_open() {
         args.push("--interactive".into());
+    }
+    if spec.input == Input::Terminal {
+        args.extend(words(["--detach-keys", no_detaching(kind)]));
     }
     args.push(spec.object_name().into());
     args
@@ -377,7 +392,7 @@ mod tests {
             instance: "i".into(),
             image: "busybox".into(),
             command: vec!["sh".into(), "-c".into(), "exit 3".into()],
-            input: crate::runtime::Input::Empty,
+            input: Input::Empty,
             workdir: Some("/workspace".into()),
             user: User::Ids { uid: 7, gid: 8, host_ids: false },
             env: vec![("A".into(), "secret".into()), ("B".into(), "two\nlines".into())],

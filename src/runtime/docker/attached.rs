@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::{Engine, argv, parse};
+use super::{Engine, argv, client, parse};
 use crate::base::time::Deadline;
-use crate::process::{self, Child, Exit, Io, Stdio, no_cancel};
+use crate::process::{self, Child, Exit, no_cancel};
 use crate::runtime::{Channel, End, Error, Fact, Facts, Result, Runtime, Spec, Status, Streams};
 use crate::sys::signal::Signal;
 use crate::wire::record;
@@ -55,20 +55,14 @@ impl Attached {
             started: false,
             doubted: false,
         };
-        let cmd = engine.cmd(argv::start(spec));
-        let stdin = if spec.input.is_open() { Stdio::Pipe } else { Stdio::Null };
+        let cmd = engine.cmd(argv::start(engine.kind, spec));
+        let input = spec.input;
         let call = cmd.title();
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
-            match Child::spawn(&cmd, Io { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe }) {
+            match client::spawn(&cmd, input) {
                 Err(error) => started.send(Err(error)).unwrap_or_default(),
-                Ok(mut child) => {
-                    let streams = Streams {
-                        stdin: child.stdin.take(),
-                        stdout: child.stdout.take(),
-                        stderr: child.stderr.take(),
-                        terminal: None,
-                    };
+                Ok((child, streams)) => {
                     started.send(Ok(streams)).unwrap_or_default();
                     watch.run(child);
                 }

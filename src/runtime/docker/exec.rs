@@ -12,12 +12,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::inside::{self, Attempt, Target};
-use super::{Engine, argv, parse};
+use super::{Engine, argv, client, parse};
 use crate::base::fs;
 use crate::base::time::Deadline;
-use crate::process::{self, Child, Cmd, Exit, Io, Stdio, no_cancel};
+use crate::process::{self, Child, Cmd, Exit, no_cancel};
 use crate::runtime::docker::Tool;
-use crate::runtime::{Channel, End, Error, Exec, Fact, Refusal, Result, Runtime, Status, Streams};
+use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Refusal, Result, Runtime, Status, Streams};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -67,10 +67,10 @@ impl Executed {
         let (ended, over) = bounded(0);
         let mark = format!("{}={}", crate::runtime::EXEC_MARK, exec.mark);
         let watch = Watch { engine: Arc::clone(&engine), exec: exec.clone(), mark: mark.clone(), file, tell, asked };
-        let interactive = exec.input.is_open();
+        let input = exec.input;
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
-            watch.run(&cmd, interactive, &started);
+            watch.run(&cmd, input, &started);
             drop(ended);
         });
         if let Err(source) = thread {
@@ -196,20 +196,13 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(mut self, cmd: &Cmd, interactive: bool, started: &Sender<Result<Streams>>) {
-        let stdin = if interactive { Stdio::Pipe } else { Stdio::Null };
-        match Child::spawn(cmd, Io { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe }) {
+    fn run(mut self, cmd: &Cmd, input: Input, started: &Sender<Result<Streams>>) {
+        match client::spawn(cmd, input) {
             Err(error) => {
                 self.forget_file();
                 started.send(Err(error.into())).unwrap_or_default();
             }
-            Ok(mut child) => {
-                let streams = Streams {
-                    stdin: child.stdin.take(),
-                    stdout: child.stdout.take(),
-                    stderr: child.stderr.take(),
-                    terminal: None,
-                };
+            Ok((mut child, streams)) => {
                 started.send(Ok(streams)).unwrap_or_default();
                 let exit = self.follow(&mut child);
                 self.forget_file();

@@ -2,6 +2,7 @@
 
 pub(super) mod argv;
 mod attached;
+mod client;
 mod endpoint;
 mod exec;
 mod handshake;
@@ -324,7 +325,7 @@ impl Runtime for Engine {
         let network = (spec.network == super::Network::Private).then(|| self.cmd(argv::create_network(spec)));
         let calls = match &spec.own_init {
             Some(own) => vec![self.cmd(argv::run(self.kind, spec, own))],
-            None => vec![self.cmd(argv::create(self.kind, spec)), self.cmd(argv::start(spec))],
+            None => vec![self.cmd(argv::create(self.kind, spec)), self.cmd(argv::start(self.kind, spec))],
         };
         Ok(Plan::Calls(network.into_iter().chain(calls).collect()))
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::{Environment, check_environment, is_text, split, steers_the_tool, words};
+use crate::runtime::Input;
 use crate::runtime::docker::Tool;
 use crate::runtime::{EXEC_MARK, Exec};
 
@@ -11,10 +12,13 @@ pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     let mut args = words(["exec"]);
     if exec.input.is_open() {
         args.push("--interactive".into());
-        if kind == Tool::Podman {
-            // No bytes of a pipe may ever be taken for the keys by which it detaches.
-            args.extend(words(["--detach-keys", ""]));
+        // No bytes of a pipe may ever be taken for the keys by which it detaches; docker takes some only at a terminal.
+        if kind == Tool::Podman || exec.input == Input::Terminal {
+            args.extend(words(["--detach-keys", super::no_detaching(kind)]));
         }
+    }
+    if exec.input == Input::Terminal {
+        args.push("--tty".into());
     }
     if let Some(workdir) = &exec.workdir {
         args.extend(words(["--workdir", workdir]));
@@ -107,7 +111,7 @@ mod tests {
             container: "fosse-0123456789ab".into(),
             container_id: None,
             command: vec!["env".into(), "-i".into()],
-            input: crate::runtime::Input::Pipe,
+            input: Input::Pipe,
             workdir: Some("/w".into()),
             user: Some("7:8".into()),
             env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],

@@ -9,13 +9,14 @@
 //! | [`process`] | child programs under a deadline: the only place that starts one |
 //! | [`wire`] | the shapes that are stored or sent: the record, the owner's requests and replies |
 //! | [`http`] | the server side of HTTP/1.1 as values: bytes to requests, responses to bytes, who may ask |
+//! | [`term`] | terminal sessions as values: what was typed and asked for, what a command left on in the terminal |
 //! | [`runtime`] | places to run in: the trait `Runtime`, the trait `Channel`, the native sandbox, docker and podman |
 //! | [`run`] | what a run is: its state, record, output, owner, monitor, and how an orphan is finished |
 //! | `init` | PID 1 for a container (Linux): one thread that starts, signals, reaps, and executes commands for who asks |
 //! | [`daemon`] | the one background process: who it is, what it finishes and sweeps, what it can be asked |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
-//! `use` goes one way: cli → daemon → run → runtime → process → sys, daemon and init → http, and everyone may use base
+//! `use` goes one way: cli → daemon → run → runtime → process → sys, daemon and init → http, cli → term, and everyone may use base
 //! and wire (`tests/layers.rs` holds the code to it).
 //!
 //! # One writer per run, proved by a lock
@@ -35,6 +36,7 @@ pub mod process;
 pub mod run;
 pub mod runtime;
 pub mod sys;
+pub mod term;
 pub mod wire;
 
 pub use cli::main;

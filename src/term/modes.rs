@@ -122,6 +122,12 @@ struct Screen {
 #[derive(Debug, Clone, Default)]
 pub struct Modes {
     parser: Parser,
+    terminal: Terminal,
+}
+
+/// A terminal, as far as something can be left on in it.
+#[derive(Debug, Clone, Default)]
+struct Terminal {
     /// The switches that are not as they are normally, as bits.
     changed: u32,
     /// Those that were saved, and what was changed then.
@@ -141,12 +147,9 @@ impl Modes {
     pub fn see(&mut self, mut bytes: &[u8]) {
         while let Some(step) = self.parser.next(&mut bytes) {
             match step {
-                Step::Control(byte) => self.cursor.shifted = byte == SHIFT_OUT,
-                Step::Escape(intermediate, last) => self.escape(intermediate, last),
-                Step::Csi => {
-                    let csi = self.parser.csi;
-                    self.sequence(&csi);
-                }
+                Step::Control(byte) => self.terminal.cursor.shifted = byte == SHIFT_OUT,
+                Step::Escape(intermediate, last) => self.terminal.escape(intermediate, last),
+                Step::Csi => self.terminal.sequence(&self.parser.csi),
             }
         }
     }
@@ -161,22 +164,24 @@ impl Modes {
         undo.screens();
         undo.switches(When::Keys);
         undo.region();
-        undo.cursor(&self.cursor);
-        if self.shape {
+        undo.cursor(&self.terminal.cursor);
+        if self.terminal.shape {
             undo.write("\x1b[0 q");
         }
         undo.switches(When::Cursor);
         undo.switches(When::Last);
         undo.bytes
     }
+}
 
+impl Terminal {
     fn screen(&mut self) -> &mut Screen {
         if self.alternate.is_some() { &mut self.other } else { &mut self.main }
     }
 
     fn escape(&mut self, intermediate: u8, last: u8) {
         match (intermediate, last) {
-            (0, b'c') => *self = Modes::default(),
+            (0, b'c') => *self = Terminal::default(),
             (0, b'7') => self.save_cursor(),
             (0, b'8') => self.restore_cursor(),
             (0, b'=') => self.switch(true, KEYPAD, true),
@@ -303,7 +308,7 @@ impl Undo {
 
     fn switches(&mut self, when: When) {
         for (index, switch) in SWITCHES.iter().enumerate().filter(|(_, switch)| switch.when == when) {
-            if self.left.changed >> index & 1 == 1 {
+            if self.left.terminal.changed >> index & 1 == 1 {
                 let (mark, last) = (if switch.private { "?" } else { "" }, if switch.normal { 'h' } else { 'l' });
                 match switch.number {
                     // As old as the terminals; the mode is younger.
@@ -315,41 +320,41 @@ impl Undo {
     }
 
     fn screens(&mut self) {
-        if self.left.alternate.is_none() && !self.left.other.keyboard.is_clean() {
+        if self.left.terminal.alternate.is_none() && !self.left.terminal.other.keyboard.is_clean() {
             self.write("\x1b[?1049h");
         }
-        if let Some(number) = self.left.alternate {
-            self.write(&self.left.other.keyboard.undo());
+        if let Some(number) = self.left.terminal.alternate {
+            self.write(&self.left.terminal.other.keyboard.undo());
             self.write(&format!("\x1b[?{number}l"));
         }
-        self.write(&self.left.main.keyboard.undo());
-        if self.left.other_keys {
+        self.write(&self.left.terminal.main.keyboard.undo());
+        if self.left.terminal.other_keys {
             self.write("\x1b[>4m");
         }
     }
 
     fn region(&mut self) {
-        if self.left.cursor.origin {
+        if self.left.terminal.cursor.origin {
             self.write("\x1b[?6l");
-            if self.left.region {
+            if self.left.terminal.region {
                 self.write("\x1b[r");
             }
             self.write("\x1b[999H");
-        } else if self.left.region {
+        } else if self.left.terminal.region {
             self.write("\x1b7\x1b[r\x1b8");
         }
     }
 
     /// `before` is how the cursor was before the screen was left: not every terminal restores all of it.
     fn cursor(&mut self, before: &Cursor) {
-        if self.left.cursor.shifted || before.shifted {
+        if self.left.terminal.cursor.shifted || before.shifted {
             self.bytes.push(SHIFT_IN);
             self.left.see(&[SHIFT_IN]);
         }
-        if self.left.cursor.lines || before.lines {
+        if self.left.terminal.cursor.lines || before.lines {
             self.write("\x1b(B");
         }
-        if self.left.cursor.attributes != 0 || before.attributes != 0 {
+        if self.left.terminal.cursor.attributes != 0 || before.attributes != 0 {
             self.write("\x1b[0m");
         }
     }

@@ -88,7 +88,7 @@ fn no_byte_but_the_prefix_means_anything() {
 fn a_large_paste_passes_whole_whatever_the_pieces() {
     let line = "a line with é and \x1b[1;31mcolours\x1b[m, \x1b]0;title\x07 and [47;5u \r\n";
     let text = line.repeat(10 * 1024 * 1024 / line.len());
-    for size in [7, 4096, text.len()] {
+    for (size, text) in [(7, &text[..line.len() * 1000]), (4096, &text), (text.len(), &text)] {
         let (out, stops) = pieces(Some(Prefix::default()), text.as_bytes().chunks(size));
         assert!(out == text.as_bytes() && !stops, "in pieces of {size}");
     }
@@ -307,7 +307,7 @@ fn a_prefix_held_down_for_hours_takes_no_memory() {
     for _ in 0..100_000 {
         assert_eq!(escape.feed(b"\x1b[97;1:3u", &mut out), None);
     }
-    assert_eq!(out.len(), 7 + 100_000 * 10);
+    assert_eq!(out.len(), 7 + 100_000 * 9);
 }
 
 #[test]

@@ -29,14 +29,16 @@ pub(super) enum Step {
 }
 
 /// A control sequence.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Csi {
     /// `?`, `<`, `=`, `>`, or 0.
     pub private: u8,
     /// The byte before the final one, or 0.
     pub intermediate: u8,
     pub last: u8,
-    parameters: [Option<u16>; PARAMETERS],
+    parameters: [u16; PARAMETERS],
+    /// Which parameters are there and not empty; the others are of an earlier sequence.
+    given: u32,
     /// Which parameters belong to the one before them, a colon being between.
     sub: u32,
     length: usize,
@@ -112,7 +114,7 @@ impl Parser {
             (0, ..0x30) => State::Escape(byte),
             (_, ..0x30) => return None,
             (0, b'[') => {
-                self.csi = Csi::default();
+                self.csi.clear();
                 State::Csi
             }
             (0, b']') => State::Text(true),
@@ -143,6 +145,12 @@ impl Parser {
 }
 
 impl Csi {
+    /// Begins another one. The parameters stay, as clearing them would take longer than reading most sequences.
+    fn clear(&mut self) {
+        (self.private, self.intermediate, self.length) = (0, 0, 0);
+        (self.sub, self.given, self.is_cut) = (0, 0, false);
+    }
+
     /// One more byte of the parameters.
     fn parameter(&mut self, byte: u8) {
         self.length = self.length.max(1);
@@ -156,10 +164,14 @@ impl Csi {
             }
             digit => u16::from(digit - b'0'),
         };
-        match self.parameters.get_mut(self.length - 1) {
-            Some(parameter) => *parameter = Some(parameter.unwrap_or(0).saturating_mul(10).saturating_add(digit)),
-            None => self.is_cut = true,
-        }
+        let (index, bit) = (self.length - 1, 1_u32.checked_shl(u32::try_from(self.length - 1).unwrap_or(u32::MAX)));
+        let (Some(parameter), Some(bit)) = (self.parameters.get_mut(index), bit) else {
+            self.is_cut = true;
+            return;
+        };
+        let before = if self.given & bit == 0 { 0 } else { *parameter };
+        *parameter = before.saturating_mul(10).saturating_add(digit);
+        self.given |= bit;
     }
 
     /// How many parameters are kept.
@@ -169,7 +181,8 @@ impl Csi {
 
     /// The parameter at this place, if it is there and not empty.
     pub fn get(&self, index: usize) -> Option<u16> {
-        self.parameters.get(index).copied().flatten()
+        let is_given = index < PARAMETERS && self.given >> index & 1 == 1;
+        is_given.then(|| self.parameters[index])
     }
 
     /// Whether the parameter belongs to the one before it.

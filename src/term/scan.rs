@@ -45,7 +45,7 @@ mod tests {
                 let mut bytes = [wanted.wrapping_add(other); 20];
                 assert_eq!(find(&bytes, [wanted]), None, "{wanted}");
                 bytes[at] = wanted;
-                assert_eq!(find(&bytes, [wanted, wanted ^ 0x55]).is_some_and(|found| found <= at), true, "{wanted}");
+                assert!(find(&bytes, [wanted, wanted ^ 0x55]).is_some_and(|found| found <= at), "{wanted}");
                 assert_eq!(find(&bytes, [wanted]), Some(at), "{wanted}");
             }
         }

@@ -192,6 +192,7 @@ fn releases_and_repeats_of_the_escape_are_neither_an_answer_nor_the_commands() {
     // One release belongs to one press.
     assert_stops(&format!("{press}k{release}{release}"), release);
     assert_stops(&format!("{press}{release}k{release}"), release);
+    assert_stops(&format!("{press}k{press}d{release}"), &format!("{press}d{release}"));
     assert_stops(&format!("{press}{k}{k_up}{k_up}"), k_up);
     assert_stops(&format!("{press}{k}{k}{k_up}"), &format!("{k}{k_up}"));
     assert_stops(&format!("\x1fk{release}{k_up}"), &format!("{release}{k_up}"));
@@ -217,6 +218,8 @@ fn keys_that_only_modify_and_releases_of_others_are_no_answer() {
         &format!("{ctrl}{ctrl_up}{ctrl}{press}{release}{ctrl_up}"),
     );
     assert_unchanged(&format!("{ctrl}{press}{release}{ctrl_up}d"));
+    // Caps Lock, both of them.
+    assert_stops(&format!("{press}\x1b[57358;69u\x1b[57358;1:3uk"), "\x1b[57358;69u\x1b[57358;1:3u");
     assert_unchanged(&format!("{press}{release}{ctrl_up}"));
 }
 

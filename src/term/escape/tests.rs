@@ -281,6 +281,7 @@ fn only_what_may_become_a_prefix_is_held_and_only_until_the_flush() {
     // What never ends is not held for ever.
     assert_eq!(held(&format!("\x1b[{}", "4".repeat(1000))), 0);
     assert_eq!(held(&format!("\x1b[47;{}", "5:".repeat(1000))), 0);
+    assert_eq!(held(&format!("\x1b[{}u", "4".repeat(40))), 0);
 }
 
 #[test]

@@ -197,6 +197,7 @@ fn kitty_flags_are_undone_on_the_screen_where_they_were_set() {
         ("\x1b[=5u\x1b[=0u", ""),
         ("\x1b[=5u\x1b[<u", ""),
         ("\x1b[>1u\x1b[=31u", "\x1b[<1u"),
+        ("\x1b[=5u\x1b[>1u\x1b[<u", "\x1b[=5;3u"),
         ("\x1b[=1u\x1b[>5u", "\x1b[<1u\x1b[=1;3u"),
         ("\x1b[>1u\x1b[?1049h\x1b[>1u\x1b[>3u", "\x1b[<2u\x1b[?1049l\x1b[<1u"),
         ("\x1b[?1049h\x1b[>1u\x1b[<u\x1b[<u", "\x1b[?1049l"),
@@ -253,6 +254,7 @@ fn resets_clear_what_they_clear() {
         undo(&format!("{all}\x1b[!p")),
         "\x1b[?1000l\x1b[?2004l\x1b[<1u\x1b[?1049l\x1b[<1u\x1b[>4m\x1b[?7h\x1b[0 q\x1b[?2026l"
     );
+    assert_eq!(undo("\x1b[31m\x1b7\x1b[!p\x1b8"), "");
     assert_undone(&[("\x1b[1m\x1b[p\x1b[?1;2$p\x1b[62\"p", "\x1b[0m"), ("\x1b[1m\x1b(c", "\x1b(B\x1b[0m")]);
 }
 
@@ -286,6 +288,10 @@ fn a_sequence_that_does_not_end_is_ended() {
         assert_eq!(undo(&format!("{start}\x1b[?25l")), "\x1b[?25h", "{start:?}");
         assert_eq!(undo(&format!("{start}\x18\x0e")), "\x0f", "{start:?}");
     }
+    // A character ends it as well.
+    let mut modes = Modes::default();
+    modes.see(b"\x1b[?\xc3");
+    assert_eq!(modes.undo(), b"");
     // Controls in the middle of a sequence do what they do anywhere.
     assert_eq!(undo("\x1b[?2\x0e5l"), "\x0f\x1b[?25h");
     assert_eq!(undo("\x1b[?2\n5\x7fl"), "\x1b[?25h");

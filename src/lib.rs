@@ -16,8 +16,8 @@
 //! | [`daemon`] | the one background process: who it is, what it finishes and sweeps, what it can be asked |
 //! | [`cli`] | the verbs: arguments, configuration layers, one file per verb |
 //!
-//! `use` goes one way: cli → daemon → run → runtime → process → sys, daemon and init → http, and everyone may use base
-//! and wire (`tests/layers.rs` holds the code to it).
+//! `use` goes one way: cli → daemon → run → runtime → process → sys, daemon and init → http, cli → term, and everyone
+//! may use base and wire (`tests/layers.rs` holds the code to it).
 //!
 //! # One writer per run, proved by a lock
 //!

@@ -56,6 +56,16 @@ fn a_channel_is_understood_the_same_however_its_bytes_are_cut() {
     replay("channel", checks::channel);
 }
 
+#[test]
+fn x2_what_was_typed_means_the_same_however_it_is_cut() {
+    replay("escape", checks::escape);
+}
+
+#[test]
+fn what_output_left_on_in_a_terminal_is_undone_and_nothing_more() {
+    replay("modes", checks::modes);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_a_client_wants_run_can_be_given_to_a_kernel_or_is_refused() {

@@ -53,7 +53,7 @@ impl Terminal {
         if self.keys.is_none() {
             self.caller.screen.give()?;
             let (stdin, command) = (io::stdin().as_fd().try_clone_to_owned()?, self.leader.try_clone()?);
-            let keys = Keys::carry(stdin, command, Escape::new(self.caller.prefix.clone()))?;
+            let keys = Keys::carry(stdin, command, Escape::new(self.caller.prefix))?;
             self.did = keys.did.clone();
             self.keys = Some(keys);
         }

@@ -52,6 +52,7 @@ impl Keys {
             stopped,
             escape,
             waiting: VecDeque::new(),
+            passed: Vec::new(),
             tell,
             open: true,
         };
@@ -80,6 +81,8 @@ struct Carrier {
     stopped: OwnedFd,
     escape: Escape,
     waiting: VecDeque<u8>,
+    /// What the escape let pass just now.
+    passed: Vec<u8>,
     tell: Sender<Did>,
     /// Whether the caller may have something to say.
     open: bool,
@@ -104,7 +107,8 @@ impl Carrier {
                 return;
             }
             if ready.is_empty() {
-                self.escape.flush_form(&mut self.waiting);
+                self.escape.flush(&mut self.passed);
+                self.waiting.extend(self.passed.drain(..));
             }
             if writes && ready.contains(&1) && !self.write() {
                 return;
@@ -120,17 +124,16 @@ impl Carrier {
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Ok(0) | Err(_) => {
                 self.open = false;
-                self.escape.flush(&mut self.waiting);
+                self.escape.finish(&mut self.passed);
                 self.tell.send(Did::HangUp).unwrap_or_default();
             }
             Ok(count) => {
-                for action in self.escape.feed(&buffer[..count], &mut self.waiting) {
-                    match action {
-                        Action::Stop => self.tell.send(Did::Stop).unwrap_or_default(),
-                    }
+                if let Some(Action::Stop) = self.escape.feed(&buffer[..count], &mut self.passed) {
+                    self.tell.send(Did::Stop).unwrap_or_default();
                 }
             }
         }
+        self.waiting.extend(self.passed.drain(..));
     }
 
     /// Whether the command can still be written to.

@@ -16,6 +16,8 @@ use fosse::run::output::{Frame, Reader, Stream, Totals, Writer};
 use fosse::runtime::Status;
 use fosse::runtime::docker::Tool;
 use fosse::runtime::docker::parse;
+use fosse::term::escape::{self, Escape, Prefix};
+use fosse::term::modes::Modes;
 use fosse::wire::channel::{self, Decoder, FromInit, Message, Page, ToInit};
 use fosse::wire::record::{self, Record};
 use serde_json::Value;
@@ -305,4 +307,49 @@ pub fn execute_body(data: &[u8]) {
     if let Ok(words) = api::split_words(&String::from_utf8_lossy(data)) {
         assert!(words.len() <= data.len());
     }
+}
+
+/// What was typed means the same however it is cut, and nothing but an escape is kept from the command: what it gets
+/// is what was typed, with bytes left out, and without a prefix all of it. The first byte is the size of the pieces.
+pub fn escape(data: &[u8]) {
+    let Some((size, stream)) = data.split_first() else { return };
+    let size = usize::from(*size).max(1);
+    assert_eq!(typed(None, stream, size), (stream.to_vec(), false));
+    if let Ok(Some(prefix)) = escape::parse(&String::from_utf8_lossy(&stream[..stream.len().min(2)])) {
+        assert_eq!(escape::parse(&prefix.to_string()), Ok(Some(prefix)));
+    }
+    for prefix in ["^/", "^_", "^a", "^@"].map(|text| escape::parse(text).expect("a prefix is refused")) {
+        let whole = typed(prefix, stream, stream.len().max(1));
+        assert_eq!(typed(prefix, stream, size), whole, "it depends on where the stream is cut");
+        let (out, stops) = whole;
+        assert!(out.len() <= stream.len());
+        let byte = prefix.map(Prefix::byte);
+        let may_escape = stream.iter().any(|typed| Some(*typed) == byte || *typed == 0x1b);
+        assert!(may_escape || (out == stream && !stops));
+        assert!(!stops || stream.contains(&b'k') || stream.windows(3).any(|window| window == b"107"));
+    }
+}
+
+fn typed(prefix: Option<Prefix>, stream: &[u8], size: usize) -> (Vec<u8>, bool) {
+    let (mut escape, mut out, mut stops) = (Escape::new(prefix), Vec::new(), false);
+    for piece in stream.chunks(size) {
+        stops |= escape.feed(piece, &mut out).is_some();
+    }
+    escape.finish(&mut out);
+    (out, stops)
+}
+
+/// Any output is understood the same however it is cut, its undo is short, and leaves nothing to undo. The first byte
+/// is the size of the pieces.
+pub fn modes(data: &[u8]) {
+    let Some((size, stream)) = data.split_first() else { return };
+    let (mut whole, mut pieces) = (Modes::default(), Modes::default());
+    whole.see(stream);
+    stream.chunks(usize::from(*size).max(1)).for_each(|piece| pieces.see(piece));
+    let undo = whole.undo();
+    assert_eq!(pieces.undo(), undo, "it depends on where the stream is cut");
+    assert!(undo.len() < 500);
+    assert!(undo.is_empty() || stream.iter().any(|byte| matches!(byte, 0x0e | 0x1b)));
+    whole.see(&undo);
+    assert_eq!(whole.undo(), b"", "it leaves something on");
 }

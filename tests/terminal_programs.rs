@@ -193,7 +193,7 @@ fn a_pager_is_worked_with() {
         screen.wait_until("the second page", |text| text.contains("line 64\n") && !text.contains("line 1\n"));
         screen.press(&["G"]);
         screen.wait_for("line 1000\n");
-        screen.type_in("/line 500\n");
+        screen.type_in("?line 500\n");
         screen.wait_for("line 500\n");
         screen.press(&["q"]);
         screen.end(0);

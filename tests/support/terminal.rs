@@ -24,9 +24,6 @@ pub const COLUMNS: u16 = 101;
 /// What `stty size` says of that.
 pub const SIZE: &str = "33 101";
 
-/// The key that opens the escape.
-pub const ESCAPE: &[u8] = b"\x1f";
-
 /// Makes the mode another one than any terminal has at first, notes it, and notes it again at the end.
 pub const LEADER: &str = r#"stty erase ^H -echoctl; stty -g >"$0.before"; "$@"; code=$?; stty -g >"$0.after"; exit $code"#;
 
@@ -259,15 +256,20 @@ fn is_fosse(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| first(&line).ends_with(b"fosse"))
 }
 
+/// A script that says once that it is ready.
+pub fn ready(script: &str) -> String {
+    if script.contains("echo ready;") { script.to_owned() } else { format!("echo ready; {script}") }
+}
+
 impl Home {
     /// `fosse run -i` of a command at a terminal.
     pub fn session(&self, engine: Engine, options: &[&str], command: &[&str]) -> Terminal {
         Terminal::open(self, &self.run_cmd(engine, &[&["-i"], options].concat(), command))
     }
 
-    /// The same of a script that says first that it is there.
+    /// The same of a script that says first that it is there, unless it says so itself, when it is ready.
     pub fn ready_session(&self, engine: Engine, options: &[&str], script: &str) -> Terminal {
-        let mut terminal = self.session(engine, options, &["sh", "-c", &format!("echo ready; {script}")]);
+        let mut terminal = self.session(engine, options, &["sh", "-c", &ready(script)]);
         terminal.wait_for("ready\r\n");
         terminal
     }

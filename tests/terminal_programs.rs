@@ -91,6 +91,13 @@ impl<'a> Screen<'a> {
         assert!(self.tmux(&[&["send-keys"], keys].concat()).status.success());
     }
 
+    /// Ends an editor's insertion; what comes right behind the key would be taken for a part of it.
+    fn leave_insertion(&self) {
+        self.press(&["Escape"]);
+        let inserts = |line: &str| line.contains("-- INSERT --") || line.starts_with("I ");
+        self.wait_until("it takes commands", |text| !text.lines().any(inserts));
+    }
+
     fn resize(&self, rows: u16, columns: u16) {
         let (rows, columns) = (rows.to_string(), columns.to_string());
         let output = self.tmux(&["resize-window", "-x", &columns, "-y", &rows]);
@@ -131,18 +138,18 @@ fn a_shell_is_worked_with() {
         for shell in shells {
             let screen = Screen::run(home, engine, &["-e", "PS1=prompt> "], shell);
             screen.wait_for("prompt>");
-            screen.type_in("stty size; echo one$((1+1))\n");
+            screen.type_in("stty size; echo one$((1+1))\r");
             screen.wait_for("one2");
             assert!(screen.text().contains(&format!("\n{SIZE}\n")), "{}", screen.text());
             screen.resize(20, 60);
-            screen.type_in("stty size\n");
+            screen.type_in("stty size\r");
             screen.wait_for("\n20 60\n");
             // A line is edited by its keys.
             screen.type_in("echo wrong");
             screen.press(&["C-u"]);
-            screen.type_in("echo righ");
+            screen.type_in("echo rigx");
             screen.press(&["BSpace"]);
-            screen.type_in("ght!; exit 3\n");
+            screen.type_in("ht!; exit 3\r");
             screen.wait_for("\nright!");
             screen.end(3);
         }
@@ -171,8 +178,8 @@ fn an_editor_is_worked_with() {
         screen.wait_until("it fills the smaller screen", is_full(15));
         screen.type_in("iwritten inside");
         screen.wait_for("written inside");
-        screen.press(&["Escape"]);
-        screen.type_in(":wq\n");
+        screen.leave_insertion();
+        screen.type_in(":wq\r");
         screen.end(0);
         assert_eq!(fs::read_to_string(home.workspace().join("text")).unwrap(), "written inside\n", "{engine:?}");
         fs::remove_file(home.workspace().join("text")).unwrap();
@@ -193,7 +200,7 @@ fn a_pager_is_worked_with() {
         screen.wait_until("the second page", |text| text.contains("line 64\n") && !text.contains("line 1\n"));
         screen.press(&["G"]);
         screen.wait_for("line 1000\n");
-        screen.type_in("?line 500\n");
+        screen.type_in("?line 500\r");
         screen.wait_for("line 500\n");
         screen.press(&["q"]);
         screen.end(0);
@@ -221,12 +228,12 @@ fn an_interpreter_is_worked_with() {
         }
         let screen = Screen::run(home, Engine::Native, &[], &["python3", "-q"]);
         screen.wait_for(">>>");
-        screen.type_in("6*7\n");
+        screen.type_in("6*7\r");
         screen.wait_for("\n42\n");
-        screen.type_in("while True: pass\n\n");
+        screen.type_in("while True: pass\r\r");
         screen.press(&["C-c"]);
         screen.wait_for("KeyboardInterrupt");
-        screen.type_in("import sys; sys.exit(9)\n");
+        screen.type_in("import sys; sys.exit(9)\r");
         screen.end(9);
     });
 }
@@ -243,8 +250,8 @@ fn a_commit_is_written_in_an_editor() {
         let screen = Screen::run(home, Engine::Native, &options, &["sh", "-c", script]);
         screen.wait_for("# Please enter the commit message");
         screen.type_in("iwhat was done");
-        screen.press(&["Escape"]);
-        screen.type_in(":wq\n");
+        screen.leave_insertion();
+        screen.type_in(":wq\r");
         screen.end(0);
         let log = home.run(Engine::Native, &[], &["git", "log", "--format=%s"]);
         assert_eq!((code(&log), stdout(&log).as_str()), (0, "what was done\n"), "{log:?}");

@@ -149,8 +149,8 @@ fn a_shell_is_worked_with() {
             screen.press(&["C-u"]);
             screen.type_in("echo rigx");
             screen.press(&["BSpace"]);
-            screen.type_in("ht!; exit 3\r");
-            screen.wait_for("\nright!");
+            screen.type_in("ht; exit 3\r");
+            screen.wait_for("\nright\n");
             screen.end(3);
         }
         home.assert_nothing_left();

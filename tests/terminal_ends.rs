@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use crate::support::terminal::{Ended, Terminal, ready};
 use crate::support::{
-    CONT, Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, STOP, TERM, TSTP, code, kill, on_docker,
-    on_each_engine, on_each_engine_with, on_native, on_native_and_docker, process_state, processes, stderr,
-    wait_until,
+    CONT, Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, STOP, TERM, TSTP, code, kill, on_docker, on_each_engine,
+    on_each_engine_with, on_native, on_native_and_docker, process_state, processes, stderr, wait_until,
 };
 
 /// The escape, and the key that stops.
@@ -223,7 +222,11 @@ fn a_session_whose_client_stands_still_can_be_stopped() {
         let output = home.fosse(["stop", "--grace", "1", &home.newest_id()]);
         assert_eq!(code(&output), 0, "{engine:?} {}", stderr(&output));
         let record = home.newest();
-        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("stopped"), Some("stopped")), "{record}");
+        assert_eq!(
+            (record["state"].as_str(), record["reason"].as_str()),
+            (Some("stopped"), Some("stopped")),
+            "{record}"
+        );
         drop(terminal);
         home.assert_nothing_left();
     });
@@ -240,7 +243,10 @@ fn tstp_gives_the_terminal_back_for_the_time() {
         let mut shell = home.cmd(["list"]);
         shell = crate::support::init::wrapped(&shell, &["bash", "--norc", "--noprofile", "-i"]);
         let mut bash = std::process::Command::new("bash");
-        bash.args(["--norc", "--noprofile", "-i"]).env("PS1", "caller> ").env("HISTFILE", "").stdin(std::process::Stdio::null());
+        bash.args(["--norc", "--noprofile", "-i"])
+            .env("PS1", "caller> ")
+            .env("HISTFILE", "")
+            .stdin(std::process::Stdio::null());
         for (name, value) in shell.get_envs() {
             match value {
                 Some(value) => bash.env(name, value),

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::support::terminal::Terminal;
 use crate::support::{
-    Carrier, Client, Engine, Home, code, finish, init, kill, on_each_engine, on_native_and_docker,
-    on_native_and_docker_with, processes, repeat, stderr, stdout, wait_until, TERM,
+    Carrier, Client, Engine, Home, TERM, code, finish, init, kill, on_each_engine, on_native_and_docker,
+    on_native_and_docker_with, processes, repeat, stderr, stdout, wait_until,
 };
 
 // ---- the record -------------------------------------------------------------------------------
@@ -90,7 +90,8 @@ fn a_large_paste_arrives_whole() {
         let mut terminal = home.session(engine, &[], &["sh", "-c", &script]);
         terminal.wait_for("ready\n");
         // Every byte but the one that opens the escape.
-        let bytes: Vec<u8> = (0..count).map(|at| (at * 7 + at / 255) as u8).map(|b| if b == 0x1f { 0 } else { b }).collect();
+        let bytes: Vec<u8> =
+            (0..count).map(|at| (at * 7 + at / 255) as u8).map(|b| if b == 0x1f { 0 } else { b }).collect();
         let sum = home.write("paste", &bytes);
         let wanted = finish({
             let mut command = Command::new("sh");
@@ -178,7 +179,11 @@ fn a_pipe_goes_through_exactly() {
         });
         client.stdin().write_all(b"a\nb\n").unwrap();
         let output = client.output();
-        assert_eq!((code(&output), stdout(&output).as_str(), stderr(&output).as_str()), (0, "a\nb\n", ""), "{engine:?}");
+        assert_eq!(
+            (code(&output), stdout(&output).as_str(), stderr(&output).as_str()),
+            (0, "a\nb\n", ""),
+            "{engine:?}"
+        );
     });
 }
 

@@ -167,7 +167,7 @@ fn a_shell_controls_its_jobs() {
         // Who is in the background may not read.
         terminal.type_in("cat & while ! grep -q ') T ' /proc/$!/stat; do sleep 0.1; done; echo stands$((1+1))\r");
         terminal.wait_for("stands2\r\n");
-        terminal.type_in("kill -9 %1; wait %1; exit 7\r");
+        terminal.type_in("kill -9 %1; exit 7; exit 7\r");
         let ended = terminal.end();
         assert_eq!(ended.code, 7, "{engine:?} {}", ended.text());
         let record = home.newest();

@@ -57,5 +57,13 @@ mod seeds;
 mod signals;
 mod stop;
 mod streams;
+#[cfg(target_os = "linux")]
+mod terminal;
+#[cfg(target_os = "linux")]
+mod terminal_ends;
+#[cfg(target_os = "linux")]
+mod terminal_programs;
+#[cfg(target_os = "linux")]
+mod terminal_streams;
 mod trust;
 mod verbs;

@@ -12,6 +12,8 @@ pub mod init;
 pub mod native;
 pub mod own_engine;
 pub mod processes;
+#[cfg(target_os = "linux")]
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -430,7 +430,10 @@ impl Keeper {
                 recv(alarm) -> _ => {}
             }
         }
-        self.served.stop();
+        // What a service manager listens on has to let clients in for the next one: it is one socket, whoever holds it.
+        if self.door.is_own() {
+            self.served.stop();
+        }
         self.door.remove();
         if self.held.is_in_place() {
             self.held.clear();

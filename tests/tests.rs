@@ -9,6 +9,8 @@ mod carried;
 mod clean;
 mod config;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod daemon_manager;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]

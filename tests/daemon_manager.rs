@@ -125,7 +125,8 @@ fn several_sockets_and_one_without_a_path_are_refused() {
     let listener = UnixListener::bind(home.dir.join("given.sock")).unwrap();
     let name = home.dir.join("abstract");
     let nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name.to_str().unwrap()).unwrap()).unwrap();
-    for (listener, count, why) in [(&listener, 2, "one socket is needed"), (&nameless, 1, "no path in the file system")] {
+    for (listener, count, why) in [(&listener, 2, "one socket is needed"), (&nameless, 1, "no path in the file system")]
+    {
         let refused = finish(given(&home, listener, count, "$$"));
         assert_eq!(code(&refused), 1, "{refused:?}");
         assert!(stderr(&refused).contains(why), "{refused:?}");

@@ -12,6 +12,7 @@ mod daemon;
 #[cfg(target_os = "linux")]
 mod daemon_manager;
 mod docs;
+mod docs_daemon;
 mod engines;
 #[cfg(target_os = "linux")]
 mod exec;

@@ -11,6 +11,8 @@ mod config;
 mod daemon;
 #[cfg(target_os = "linux")]
 mod daemon_manager;
+#[cfg(target_os = "linux")]
+mod daemon_notices;
 mod docs;
 mod docs_daemon;
 mod engines;

@@ -38,6 +38,11 @@ use super::{Context, fingerprint};
 /// How often the runs are looked at: the safety net below the leases.
 const SCAN_EVERY: Duration = Duration::from_secs(5);
 
+/// For how long, and how often, they are looked at when an owner's connection has ended and its lock has not fallen:
+/// the kernel closes what a killed process had open in an order of its own.
+const DEATH_WINDOW: Duration = Duration::from_secs(2);
+const DEATH_EVERY: Duration = Duration::from_millis(20);
+
 /// How often the daemon's own files are looked at where the kernel does not tell.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -128,6 +133,8 @@ struct Keeper {
     leases: Receiver<RunId>,
     /// Since when nothing lives.
     quiet: Deadline,
+    /// Until when a lock may fall whose owner is dying.
+    dying: Deadline,
     /// Until when things may come late.
     late: Option<Deadline>,
 }
@@ -193,6 +200,7 @@ impl Keeper {
             watched: false,
             context: context.clone(),
             quiet: Deadline::never(),
+            dying: Deadline::after(Duration::ZERO),
             late: None,
             settings,
             ground,
@@ -229,8 +237,11 @@ impl Keeper {
                     check = Deadline::after(Duration::ZERO);
                 }
                 self.scan();
-                self.look_for_late();
-                scan = Deadline::after(SCAN_EVERY);
+                scan = Deadline::after(DEATH_EVERY);
+                if self.dying.expired() {
+                    self.look_for_late();
+                    scan = Deadline::after(SCAN_EVERY);
+                }
             }
             if reap.expired() {
                 self.sweep(false, None, true);
@@ -266,7 +277,7 @@ impl Keeper {
                 },
                 recv(self.leases) -> run => match run {
                     Ok(run) => {
-                        self.orphans.look(run, &self.settings.engines);
+                        self.look_at_once(run);
                         self.scan_soon(&mut scan);
                     }
                     Err(_) => self.leases = never(),
@@ -286,6 +297,13 @@ impl Keeper {
                 },
                 recv(alarm) -> _ => {}
             }
+        }
+    }
+
+    /// Looks at a run whose owner's connection has ended.
+    fn look_at_once(&mut self, run: RunId) {
+        if self.orphans.look(run, &self.settings.engines) {
+            self.dying = Deadline::after(DEATH_WINDOW);
         }
     }
 

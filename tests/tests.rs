@@ -9,6 +9,12 @@ mod carried;
 mod clean;
 mod config;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod daemon_api;
+#[cfg(target_os = "linux")]
+mod daemon_orphans;
+#[cfg(target_os = "linux")]
+mod daemon_sweeps;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]

@@ -16,6 +16,7 @@ use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::paths::Paths;
 use crate::base::time::{Deadline, Timestamp};
+use crate::process;
 use crate::run::engines::Engines;
 use crate::run::owner::prepare_places;
 use crate::run::signals;
@@ -416,6 +417,8 @@ impl Keeper {
                 recv(alarm) -> _ => {}
             }
         }
+        // Of what hangs, the processes at least go with this one.
+        process::end_all();
         self.served.stop();
         self.door.remove();
         if self.held.is_in_place() {

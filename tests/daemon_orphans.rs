@@ -203,6 +203,7 @@ fn a_daemon_that_was_stopped_comes_back_only_with_a_new_run_and_then_has_all_lea
         leased(home, 1);
         let socket = PathBuf::from(home.daemon_status()["socket"].as_str().unwrap());
         assert_eq!(code(&home.daemon(["stop"])), 0);
+        assert_eq!(fs::read(home.daemon_lock()).unwrap(), b"", "the lock's file stays, and says nothing any more");
         // Where the daemon was: the owner comes by when its time has come, and finds no daemon, and starts none.
         let listener = UnixListener::bind(&socket).unwrap();
         drop(listener.accept().unwrap());
@@ -401,7 +402,6 @@ fn clients_that_are_killed_at_random_leave_nothing_and_harm_no_stranger() {
         wait_until("all are recorded", || all_recorded(home));
         wait_until("their objects are gone", || home.objects(Engine::Docker).is_empty());
         assert!(at.elapsed() < 2 * CONTRACT_LIMIT, "{:?}", at.elapsed());
-        eprintln!("{runs} runs were killed; clean after {:?}", at.elapsed());
         strangers.assert_untouched();
         // The addresses of their networks are free.
         assert_eq!(code(&home.run(Engine::Docker, &["--network", "private"], &["true"])), 0);
@@ -442,9 +442,8 @@ fn a_pipe_behind_a_run_ends_with_the_run() {
             "{} run --runtime docker --image {IMAGE} -- sh -c 'echo said; sleep 2' 2>&1 | cat",
             home.program().display()
         );
-        let mut shell = auto(home.cmd(["version"]));
         let mut command = Command::new("sh");
-        for (name, value) in shell.env("FOSSE_DAEMON", "auto").get_envs() {
+        for (name, value) in home.with_daemon(["run"]).get_envs() {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::daemon::daemons;
 use crate::support::{
     Carrier, Client, Engine, Home, IMAGE, KILL, code, finish, kill, on_docker, on_docker_with, on_each_real_engine,
-    on_native, on_native_and_docker, repeat, stdout, wait_until,
+    on_native, on_native_and_docker, on_native_and_docker_with, repeat, stdout, wait_until,
 };
 
 /// What `daemon status` exits with where there is none.
@@ -251,7 +251,7 @@ fn runs_do_not_notice_that_the_daemon_is_restarted_or_replaced_by_a_newer_one() 
 
 #[test]
 fn what_was_left_when_there_was_no_daemon_is_finished_by_the_next() {
-    on_native_and_docker(|engine, home| {
+    on_native_and_docker_with(Carrier::Client, |engine, home| {
         let network = if engine.is_native() { "none" } else { "private" };
         lose(home.start(engine, &["--network", network], "exec sleep 1000"));
         assert!(!all_recorded(home), "somebody has finished it already");
@@ -265,7 +265,7 @@ fn what_was_left_when_there_was_no_daemon_is_finished_by_the_next() {
 /// The scan is the net below the leases.
 #[test]
 fn an_orphan_that_never_had_a_lease_is_finished_within_seconds() {
-    on_native_and_docker(|engine, home| {
+    on_native_and_docker_with(Carrier::Client, |engine, home| {
         assert_eq!(code(&home.daemon(["start"])), 0);
         let client = home.start(engine, &[], "exec sleep 1000");
         assert_eq!(home.daemon_status()["leases"], 0);

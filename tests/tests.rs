@@ -10,9 +10,15 @@ mod clean;
 mod config;
 mod daemon;
 #[cfg(target_os = "linux")]
+mod daemon_api;
+#[cfg(target_os = "linux")]
 mod daemon_manager;
 #[cfg(target_os = "linux")]
 mod daemon_notices;
+#[cfg(target_os = "linux")]
+mod daemon_orphans;
+#[cfg(target_os = "linux")]
+mod daemon_sweeps;
 mod docs;
 mod docs_daemon;
 mod engines;

@@ -170,8 +170,11 @@ fn stop(args: &DaemonEnd) -> Result {
 /// Ends the daemon that is there now; having its lock for a moment is the proof.
 fn end(context: &Context, replace: bool, force: bool) -> Result<()> {
     match contend(context, &Goal::End { replace }, force)? {
-        Outcome::Won(_) | Outcome::Followed | Outcome::Running(_) => Ok(()),
+        // This process is no daemon, and its lock's file must not say so.
+        Outcome::Won(held) => held.clear(),
+        Outcome::Followed | Outcome::Running(_) => {}
     }
+    Ok(())
 }
 
 fn restart(args: &DaemonEnd) -> Result {

@@ -44,6 +44,8 @@ pub enum Reply {
     Now(Response),
     /// And the connection of an owner.
     Lease(RunId, Response),
+    /// And the end of the daemon, whether another one follows or not.
+    End(bool, Response),
 }
 
 /// What the connections share with the main loop: facts, and a way to ask.
@@ -84,7 +86,13 @@ impl Api {
             ("GET" | "HEAD", "/v1/health") => Response::json(200, &self.health()),
             ("GET" | "HEAD", "/v1/runs") => self.runs(),
             ("POST", "/v1/reap") => self.reap(request),
-            ("POST", "/v1/shutdown") => self.shutdown(request),
+            ("POST", "/v1/shutdown") => match self.shutdown(request) {
+                Ok(replace) => {
+                    let answer = serde_json::json!({"schema": SCHEMA, "state": Phase::Stopping});
+                    return Reply::End(replace, Response::json(202, &answer));
+                }
+                Err(response) => response,
+            },
             ("POST", "/v1/lease") => match body::<Lease>(request) {
                 Ok(_) if self.stopping.load(Ordering::SeqCst) => Response::error(503, "the daemon is ending"),
                 Ok(lease) => return Reply::Lease(lease.run, Response::json(200, &self.health())),
@@ -110,6 +118,12 @@ impl Api {
             last_sweep: held(&self.sweep).clone(),
             ..self.about.clone()
         }
+    }
+
+    /// Ends the daemon.
+    pub fn end(&self, replace: bool) {
+        // Nobody there means that it is on its way out.
+        self.wishes.send(Wish::Stop { replace }).unwrap_or_default();
     }
 
     /// Keeps the connection of a run's owner.
@@ -166,18 +180,13 @@ impl Api {
         }
     }
 
-    fn shutdown(&self, request: &Request) -> Response {
-        let Shutdown { nonce, replace } = match body_or_default(request) {
-            Ok(shutdown) => shutdown,
-            Err(response) => return response,
-        };
+    /// Whether another daemon is to follow, if it is this one that is to end.
+    fn shutdown(&self, request: &Request) -> Result<bool, Response> {
+        let Shutdown { nonce, replace } = body_or_default(request)?;
         if nonce.is_some_and(|nonce| nonce != self.about.nonce) {
-            return Response::error(409, "that is another daemon's nonce");
+            return Err(Response::error(409, "that is another daemon's nonce"));
         }
-        match self.wishes.send(Wish::Stop { replace }) {
-            Ok(()) => Response::json(202, &serde_json::json!({"schema": SCHEMA, "state": "stopping"})),
-            Err(_) => Response::error(503, "the daemon is ending"),
-        }
+        Ok(replace)
     }
 }
 

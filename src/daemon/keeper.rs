@@ -16,6 +16,7 @@ use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::paths::Paths;
 use crate::base::time::{Deadline, Timestamp};
+use crate::process;
 use crate::run::engines::Engines;
 use crate::run::owner::prepare_places;
 use crate::run::signals;
@@ -448,6 +449,8 @@ impl Keeper {
                 recv(alarm) -> _ => {}
             }
         }
+        // Of what hangs, the processes at least go with this one.
+        process::end_all();
         // What a service manager listens on has to let clients in for the next one: it is one socket, whoever holds it.
         if self.door.is_own() {
             self.served.stop();

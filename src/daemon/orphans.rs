@@ -79,7 +79,8 @@ enum Need {
     Finish,
 }
 
-fn need(view: &View, has_objects: bool, machine: &str) -> Need {
+/// `remains` is whether anything is there that only a live run has.
+fn need(view: &View, remains: bool, machine: &str) -> Need {
     // A run of another machine is not judged here.
     let ours = view.record.machine_id.is_empty() || view.record.machine_id == machine;
     match (view.owned, view.record.state.is_final()) {
@@ -87,7 +88,7 @@ fn need(view: &View, has_objects: bool, machine: &str) -> Need {
         (true, true) => Need::Nothing,
         (false, _) if !ours => Need::Settled,
         (false, false) => Need::Finish,
-        (false, true) if has_objects && !view.record.keep => Need::Finish,
+        (false, true) if remains => Need::Finish,
         (false, true) => Need::Settled,
     }
 }
@@ -131,7 +132,7 @@ impl Orphans {
     /// Looks at one run; whether it lives.
     pub fn look(&mut self, id: RunId, engines: &Engines) -> bool {
         let Some(Entry::Known(view)) = self.store.load(&id) else { return false };
-        match need(&view, self.store.run(&id).engine_marker().exists(), &self.machine) {
+        match need(&view, self.remains(&id, view.record.keep), &self.machine) {
             Need::Live => return true,
             Need::Nothing => {}
             Need::Settled => {
@@ -140,6 +141,13 @@ impl Orphans {
             Need::Finish => self.begin(id, &view, engines),
         }
         false
+    }
+
+    /// Whether an owner that died at its very end has left something: in an engine, or on disk.
+    fn remains(&self, id: &RunId, kept: bool) -> bool {
+        let paths = self.store.run(id);
+        let in_engine = paths.engine_marker().exists() && !kept;
+        in_engine || paths.exit_page().exists() || self.store.paths.socket(id).exists()
     }
 
     /// Whether a try is under way.

@@ -1,8 +1,10 @@
 //! A running child program: in its own group, awaited by a thread, killed when it is dropped.
 
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{self, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +17,29 @@ use crate::sys::signal::Signal;
 
 /// How long a program may take to die of KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The programs that run: started, and not yet reaped, so that none of these numbers can be a stranger's.
+struct Running {
+    leaders: Vec<Pid>,
+    /// Whether no more may start.
+    over: bool,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { leaders: Vec::new(), over: false });
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills every program that runs, with its whole group, and lets no other one start. For the end of this process, if
+/// threads of it are stuck in calls: the kernel would end the programs with it, but not what these have started.
+pub fn end_all() {
+    let mut running = running();
+    running.over = true;
+    for leader in running.leaders.drain(..) {
+        kill_group(leader, Signal::KILL).unwrap_or_default();
+    }
+}
 
 /// What one of a child's standard streams is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,15 +119,21 @@ impl Child {
             stdout: stdout.map(OwnedFd::from),
             stderr: stderr.map(OwnedFd::from),
         };
-        match started {
-            Ok(_) => Ok(child),
-            Err(source) => {
-                // Nobody waits for it, so it is reaped here.
-                child.signal(Signal::KILL);
-                child.reaped = Some(child.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
-                Err(Error::Start { call: cmd.title(), source })
+        let failed = match started {
+            Ok(_) => {
+                let mut running = running();
+                if !running.over {
+                    running.leaders.extend(pid);
+                    return Ok(child);
+                }
+                io::Error::other("this process is ending")
             }
-        }
+            Err(source) => source,
+        };
+        // Nobody waits for it, so it is reaped here.
+        child.signal(Signal::KILL);
+        child.reaped = Some(child.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
+        Err(Error::Start { call: cmd.title(), source: failed })
     }
 
     /// Its process id.
@@ -130,6 +161,7 @@ impl Child {
         }
         self.ended.recv().map_or_else(drop, |never| match never {});
         self.signal(Signal::KILL);
+        running().leaders.retain(|leader| Some(*leader) != self.pid);
         // An error means that something else reaped it, which nothing in this program does.
         let exit = self.inner.wait().map_or(Exit::Signal(9), Exit::from_status);
         self.reaped = Some(exit);

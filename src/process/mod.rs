@@ -9,7 +9,7 @@ mod child;
 mod detached;
 mod exit;
 
-pub use child::{Child, Io, Stdio};
+pub use child::{Child, Io, Stdio, end_all};
 pub use detached::spawn_detached;
 pub use exit::{Exit, code_of_signal, code_of_unstarted};
 

@@ -9,6 +9,12 @@ mod carried;
 mod clean;
 mod config;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod daemon_files;
+#[cfg(target_os = "linux")]
+mod daemon_frozen;
+#[cfg(target_os = "linux")]
+mod daemon_races;
 mod docs;
 mod engines;
 #[cfg(target_os = "linux")]

@@ -109,6 +109,20 @@ pub fn kill_daemon(pid: i32) {
     wait_until("it is gone", || process_state(pid).is_none_or(|state| state == 'Z'));
 }
 
+/// Sends a signal to a process that may be gone.
+pub fn kill_if_there(pid: i32, signal: i32) {
+    Command::new("kill").args([format!("-{signal}"), pid.to_string()]).output().unwrap();
+}
+
+/// Lets a random time pass, up to so many milliseconds: what is done next shall meet others at any moment.
+#[allow(clippy::disallowed_macros, reason = "the test runner shows it when the test fails")]
+pub fn at_any_moment(millis: u64) {
+    let random = u64::from_str_radix(&fosse::base::id::random_hex(4).unwrap(), 16).unwrap();
+    let moment = Duration::from_micros(random % (millis * 1000));
+    eprintln!("after {moment:?}");
+    std::thread::sleep(moment);
+}
+
 /// Runs a command to its end; what it says, and how long it took. Fails if that was no way to answer.
 pub fn timed(command: Command) -> (Output, Duration) {
     let begun = Instant::now();
@@ -210,8 +224,8 @@ impl Client {
 pub fn end_all(home: &Home) {
     for pid in daemons(home) {
         if process_state(pid).is_some() {
-            Command::new("kill").args([format!("-{KILL}"), pid.to_string()]).output().unwrap();
-            Command::new("kill").args([format!("-{CONT}"), pid.to_string()]).output().unwrap();
+            kill_if_there(pid, KILL);
+            kill_if_there(pid, CONT);
         }
     }
     wait_until("the daemons of the test are gone", || daemons(home).is_empty());

@@ -88,14 +88,19 @@ impl Home {
     }
 }
 
-/// The numbers of all processes of a home that are a daemon, or try to become one; zombies are not.
+/// The numbers of all processes of a home that are a daemon, or try to become one; zombies are not. A child of one of
+/// them is not yet the program that it will be: an engine's tool, or a daemon that nobody sees yet.
 pub fn daemons(home: &Home) -> Vec<i32> {
     let named = processes::naming(&home.dir.to_string_lossy());
-    named.iter().filter(|entry| entry.contains(" daemon start ")).map(|entry| processes::number(entry)).collect()
+    let found = named.iter().filter(|entry| entry.contains(" daemon start ")).map(|entry| processes::number(entry));
+    let found: Vec<i32> = found.collect();
+    let is_child = |pid: &i32| processes::parent_if_any(*pid).is_none_or(|parent| found.contains(&parent));
+    found.iter().filter(|pid| !is_child(pid)).copied().collect()
 }
 
 /// Fails unless there is one daemon, which answers; its number.
 pub fn the_one(home: &Home) -> i32 {
+    // One that has found another and said so may take a moment to go.
     wait_until("there is one daemon", || daemons(home).len() == 1);
     let pid = home.daemon_pid();
     assert_eq!(daemons(home), [pid], "{}", home.daemon_log());
@@ -222,13 +227,26 @@ impl Client {
 
 /// Ends what a test has left of its daemons; the ones that are frozen as well.
 pub fn end_all(home: &Home) {
-    for pid in daemons(home) {
-        if process_state(pid).is_some() {
-            kill_if_there(pid, KILL);
-            kill_if_there(pid, CONT);
+    wait_until("the daemons of the test are gone", || {
+        let left = daemons(home);
+        for pid in left.iter().filter(|pid| process_state(**pid).is_some()) {
+            kill_if_there(*pid, KILL);
+            kill_if_there(*pid, CONT);
         }
+        left.is_empty()
+    });
+}
+
+/// Does something so many times, some of them at once: most of it is waiting.
+pub fn side_by_side(rounds: usize, body: impl Fn(usize) + Sync) {
+    let numbers: Vec<usize> = (0..rounds).collect();
+    for some in numbers.chunks(5) {
+        std::thread::scope(|scope| {
+            for round in some {
+                scope.spawn(|| body(*round));
+            }
+        });
     }
-    wait_until("the daemons of the test are gone", || daemons(home).is_empty());
 }
 
 /// Stops a process and waits until it is stopped.

@@ -99,7 +99,8 @@ fn fill(socket: &Path) -> Client {
                    $!{EAGAIN} or die $!; print \"full\\n\"; <STDIN>; last }";
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -S -n $(ulimit -H -n); exec perl -e \"$@\"", "sh", program]).arg(socket);
-    let client = Client::spawn(command.stdin(Stdio::piped()));
+    command.stdin(Stdio::piped());
+    let client = Client::spawn(command);
     client.wait_for_output("full\n");
     client
 }

@@ -93,8 +93,8 @@ fn one_whose_queue_is_full_is_told_ended_and_replaced() {
 /// A program that connects until nobody else can, and hangs on to all of it: there are more connections than a process
 /// usually may have.
 fn fill(socket: &Path) -> Client {
-    let program = "use Socket; use Errno; my @queue; $| = 1; while (1) { \
-                   socket(my $one, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0) or die $!; \
+    let program = "use Socket; use IO::Handle; use Errno; my @queue; $| = 1; while (1) { \
+                   socket(my $one, AF_UNIX, SOCK_STREAM, 0) or die $!; $one->blocking(0); \
                    if (connect($one, pack_sockaddr_un($ARGV[0]))) { push @queue, $one; next } \
                    $!{EAGAIN} or die $!; print \"full\\n\"; <STDIN>; last }";
     let mut command = Command::new("sh");

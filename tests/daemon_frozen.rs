@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
 use fosse::sys::process::{Pid, PidHandle};
 use fosse::sys::signal::Signal;
@@ -37,12 +36,12 @@ fn assert_ended(pid: i32) {
     wait_until("the old one has ended", || process_state(pid).is_none_or(|state| state == 'Z'));
 }
 
-/// Makes daemons that are frozen somehow, and sees what each verb makes of one.
-fn each_verb_ends_well(frozen: impl Fn(&Home) -> i32 + Sync) {
+/// Makes daemons that are frozen somehow, and sees what each verb makes of one; whoever helps to make it so stays until then.
+fn each_verb_ends_well(frozen: impl Fn(&Home) -> (i32, Option<Client>) + Sync) {
     let verbs: [&[&str]; 5] = [&["status"], &["start"], &["start", "--foreground"], &["restart"], &["stop"]];
     side_by_side(verbs.len(), |number| {
         let home = Home::new();
-        let old = frozen(&home);
+        let (old, _helper) = frozen(&home);
         match verbs[number] {
             ["status"] => {
                 assert_eq!(asked(&home, &["status"]), 4);
@@ -74,19 +73,17 @@ fn an_idle_one_that_is_stopped_is_told_ended_and_replaced() {
     each_verb_ends_well(|home| {
         let pid = home.start_daemon();
         freeze(pid);
-        pid
+        (pid, None)
     });
 }
 
 #[test]
 fn one_whose_queue_is_full_is_told_ended_and_replaced() {
-    let queues = Mutex::new(Vec::new());
     each_verb_ends_well(|home| {
         let pid = home.start_daemon();
         let socket = home.daemon_socket();
         freeze(pid);
-        queues.lock().unwrap().push(fill(&socket));
-        pid
+        (pid, Some(fill(&socket)))
     });
 }
 
@@ -134,7 +131,7 @@ fn frozen_before_its_socket(home: &Home) -> i32 {
 
 #[test]
 fn one_that_is_stopped_before_it_has_a_socket_is_told_ended_and_replaced() {
-    each_verb_ends_well(frozen_before_its_socket);
+    each_verb_ends_well(|home| (frozen_before_its_socket(home), None));
 }
 
 #[test]
@@ -234,7 +231,7 @@ fn a_run_is_not_held_up_by_it_and_replaces_it() {
         let old = home.start_daemon();
         let socket = home.daemon_socket();
         freeze(old);
-        let _queue = (number == 1).then(|| fill(&socket));
+        let queue = (number == 1).then(|| fill(&socket));
         let script = "echo ready; while [ ! -e go ]; do sleep 0.05; done; echo done";
         let run = ["run", "--runtime", "docker", "--image", IMAGE, "--", "sh", "-c", script];
         let run = Client::spawn(home.with_daemon(run));
@@ -253,6 +250,7 @@ fn a_run_is_not_held_up_by_it_and_replaces_it() {
         std::fs::write(home.workspace().join("go"), "").unwrap();
         let ended = run.output();
         assert_eq!((code(&ended), stderr(&ended)), (0, String::new()), "{ended:?}");
+        drop(queue);
         assert_eq!(asked(&home, &["stop"]), 0);
         home.assert_nothing_left();
     });

@@ -4,16 +4,17 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use fosse::sys::process::{Pid, PidHandle};
 use fosse::sys::signal::Signal;
 
 use crate::support::daemon::Way::{Background, Foreground};
 use crate::support::daemon::{
-    Racer, at_any_moment, daemons, freeze, kill_if_there, race, raced, settled, side_by_side, the_one, timed,
+    Racer, Way, at_any_moment, daemons, freeze, kill_daemon, kill_if_there, race, raced, settled, side_by_side,
+    the_one, timed,
 };
-use crate::support::{
-    CONT, Client, Engine, Home, IMAGE, KILL, STOP, code, kill, process_state, repeat, stderr, wait_until,
-};
+use crate::support::{CONT, Client, Engine, Home, IMAGE, STOP, code, process_state, repeat, stderr, wait_until};
 
 /// `fosse daemon` with arguments.
 fn daemon_cmd(home: &Home, args: &[&str]) -> Command {
@@ -102,36 +103,52 @@ fn fill(socket: &Path) -> Client {
     client
 }
 
-/// Starts one in the foreground and stops it between its taking the lock and its opening the socket.
-fn frozen_before_its_socket(home: &Home) -> i32 {
+/// Stops a daemon between its taking the lock and its opening the socket; who was started to become it or to start it.
+fn frozen_before_its_socket(home: &Home, way: Way) -> (i32, Racer) {
+    kill_daemon(home.start_daemon());
+    let lock = home.daemon_lock();
+    let holder = || {
+        let said: Value = serde_json::from_slice(&std::fs::read(&lock).ok()?).ok()?;
+        Pid::new(i32::try_from(said["pid"].as_i64()?).ok()?)
+    };
+    // The moment is short, and not always met.
     loop {
-        let mut client = Client::spawn(daemon_cmd(home, &["start", "--foreground"]));
-        let handle = PidHandle::open(Pid::new(client.pid()).unwrap()).unwrap();
-        let number = format!("{{\"pid\":{},", client.pid());
-        let has_lock = || {
-            let entries = std::fs::read_dir(home.state()).into_iter().flatten().flatten();
-            let mut locks = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".lock"));
-            locks.any(|lock| std::fs::read_to_string(lock.path()).is_ok_and(|text| text.starts_with(&number)))
+        std::fs::write(&lock, "").unwrap();
+        let mut racer = Racer::start(home, way);
+        let pid = loop {
+            if let Some(pid) = holder() {
+                PidHandle::open(pid).unwrap().signal(Signal::STOP).unwrap();
+                break pid.number();
+            }
         };
-        while !has_lock() {
-            assert!(!client.has_ended(), "{}", client.stderr_text());
-        }
-        handle.signal(Signal::STOP).unwrap();
-        wait_until("it is stopped", || process_state(client.pid()) == Some('T'));
+        wait_until("it is stopped", || process_state(pid) == Some('T'));
         if home.daemon_record()["socket"] == "" {
-            let pid = client.pid();
-            client.leave();
-            return pid;
+            return (pid, racer);
         }
-        // Too late: it serves already.
-        kill(client.pid(), KILL);
-        client.wait();
+        kill_daemon(pid);
+        racer.client.wait();
     }
 }
 
 #[test]
 fn one_that_is_stopped_before_it_has_a_socket_is_told_ended_and_replaced() {
-    each_verb_ends_well(|home| (frozen_before_its_socket(home), None));
+    each_verb_ends_well(|home| {
+        let (pid, racer) = frozen_before_its_socket(home, Foreground);
+        (pid, Some(racer.client))
+    });
+}
+
+#[test]
+fn whoever_waited_for_one_that_was_replaced_hears_of_its_successor() {
+    side_by_side(repeat(30), |_| {
+        let home = Home::new();
+        let (old, first) = frozen_before_its_socket(&home, Background);
+        let (started, _) = timed(daemon_cmd(&home, &["start"]));
+        assert_eq!(code(&started), 0, "{started:?}");
+        let told = first.client.output();
+        assert_eq!(code(&told), 0, "{told:?}");
+        assert_ne!(the_one(&home), old);
+    });
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn say(verdict: &Verdict) {
 
 /// Whether there is something to end.
 fn is_held(context: &Context) -> Result<bool> {
-    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error))?)
+    let hint = "daemon….lock in the state directory must be a file that you can read";
+    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error).hint(hint))?)
 }
 
 fn stop(args: &DaemonEnd) -> Result {

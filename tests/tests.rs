@@ -10,6 +10,8 @@ mod clean;
 mod config;
 mod daemon;
 #[cfg(target_os = "linux")]
+mod daemon_company;
+#[cfg(target_os = "linux")]
 mod daemon_files;
 #[cfg(target_os = "linux")]
 mod daemon_frozen;

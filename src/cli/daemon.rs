@@ -23,7 +23,7 @@ use crate::daemon::{Context, launch};
 use crate::run::store::Store;
 use crate::sys::fd;
 use crate::sys::process::create_private_files;
-use crate::wire::daemon::{Health, Holder, Reap, SCHEMA, Sweep, Verdict};
+use crate::wire::daemon::{Health, Holder, Phase, Reap, SCHEMA, Sweep, Verdict};
 use crate::wire::record;
 
 /// What `daemon status` exits with.
@@ -94,7 +94,9 @@ fn settings(store: &Store) -> error::Result<Settings> {
 
 fn start(context: &Context, force: bool) -> Result {
     if let (_, Ok(health)) = context.look(Deadline::after(GLANCE)) {
-        if health.state == crate::wire::daemon::Phase::Serving && is_fresh(context, &health) {
+        let serves = health.state == Phase::Serving && is_fresh(context, &health);
+        // What it says is no proof, and one that has lost its lock is about to end.
+        if serves && context.is_held().unwrap_or(false) {
             log::info(&format!("the daemon serves already (pid {})", health.pid));
             return Ok(0);
         }
@@ -152,7 +154,8 @@ fn say(verdict: &Verdict) {
 
 /// Whether there is something to end.
 fn is_held(context: &Context) -> Result<bool> {
-    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error))?)
+    let hint = "daemon….lock in the state directory must be a file that you can read";
+    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error).hint(hint))?)
 }
 
 fn stop(args: &DaemonEnd) -> Result {
@@ -202,14 +205,12 @@ impl Sight {
     /// Looks, within a deadline. Nothing is changed.
     pub fn of(context: &Context, deadline: Deadline) -> Sight {
         let (holder, health) = context.look(deadline);
-        let why = match health {
-            Ok(health) => return Sight::Serving(Box::new(health)),
-            Err(error) => error.to_string(),
-        };
-        match context.is_held() {
-            Ok(false) => Sight::Stopped,
-            Ok(true) => Sight::Silent(holder, why),
-            Err(error) => Sight::Silent(None, error.to_string()),
+        match (context.is_held(), health) {
+            // Whatever listens there.
+            (Ok(false), _) => Sight::Stopped,
+            (_, Ok(health)) => Sight::Serving(Box::new(health)),
+            (Ok(true), Err(why)) => Sight::Silent(holder, why.to_string()),
+            (Err(error), Err(_)) => Sight::Silent(None, error.to_string()),
         }
     }
 

@@ -147,7 +147,10 @@ pub fn prepare_places(store: &Store) -> Result<String> {
 
 fn instance(store: &Store) -> Result<String> {
     let path = store.paths.instance();
-    let failed = |error: io::Error| Failure::new(format!("naming this state directory in {}", path.display()), error);
+    let failed = |error: io::Error| {
+        Failure::new(format!("naming this state directory in {}", path.display()), error)
+            .hint("can you write there, and is there space?")
+    };
     if let Some(known) = store.instance() {
         return Ok(known);
     }

@@ -1,15 +1,11 @@
 //! The daemon notices at once that an owner has died, and not only when it looks at all runs.
 
 use std::fs::{self, File};
-use std::time::{Duration, Instant};
 
 use fosse::sys::lock::try_exclusive;
 
 use crate::support::http::{Address, raw};
 use crate::support::{Client, KILL, code, finish, on_native_and_docker, wait_until};
-
-/// Less than the time between two looks at all runs, which begins anew when a connection ends.
-const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_dead_owner_whose_lock_outlives_its_connection_is_noticed_at_once() {
@@ -27,7 +23,8 @@ fn a_dead_owner_whose_lock_outlives_its_connection_is_noticed_at_once() {
         wait_until("the lock is free", || try_exclusive(&lock).unwrap());
         // Its owner, as far as anybody can see, lives again.
         let mut command = home.cmd(["daemon", "start"]);
-        command.env("FOSSE_DAEMON_IDLE", "1h");
+        // Without the look at all runs that would find it later.
+        command.env("FOSSE_DAEMON_IDLE", "1h").env("FOSSE_TEST_SCAN", "1h");
         assert_eq!(code(&finish(command)), 0);
         let socket = Address::Unix(home.daemon_status()["socket"].as_str().unwrap().into());
         let body = format!("{{\"run\": \"{id}\"}}");
@@ -37,12 +34,10 @@ fn a_dead_owner_whose_lock_outlives_its_connection_is_noticed_at_once() {
         lease.send(&raw("POST /v1/lease HTTP/1.1", &headers, body.as_bytes())).unwrap();
         assert_eq!(lease.head().unwrap().status, 200);
         assert_eq!(home.daemon_status()["leases"], 1);
-        let ended = Instant::now();
         drop(lease);
         wait_until("the daemon has seen it", || home.daemon_status()["leases"] == 0);
         assert!(fs::read_to_string(dir.join("record.json")).unwrap().contains("running"), "it was not waited for");
         drop(lock);
         wait_until("it is finished", || fs::read_to_string(dir.join("record.json")).unwrap().contains("orphaned"));
-        assert!(ended.elapsed() < AT_ONCE, "it took {:?}", ended.elapsed());
     });
 }

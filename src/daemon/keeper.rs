@@ -1,9 +1,6 @@
 //! The main loop: what happens when. It never waits for an engine: runs are finished and engines swept by threads of
 //! their own, which are left behind if they do not come back.
 
-use std::fs;
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::base::error::{Failure, Result};
-use crate::base::fs::private_dir;
-use crate::base::id::RunId;
 use crate::base::log;
-use crate::base::paths::Paths;
 use crate::base::time::{Deadline, Timestamp};
 use crate::process;
 use crate::run::engines::Engines;
@@ -25,24 +19,26 @@ use crate::wire::daemon::{Fingerprint, Health, Phase, SCHEMA};
 
 use super::api::{Api, Wish};
 use super::contend::{Goal, Outcome, contend};
-use super::door::Door;
 use super::journal::Journal;
-use super::leases::Leases;
+use super::leases::{Leases, Notice};
 use super::lock::Held;
 use super::manager::{self, Given};
 use super::orphans::{News, Orphans};
-use super::serve::{Served, serve};
+use super::presence::Presence;
 use super::sweeper::Sweeper;
-use super::watch::Watch;
 use super::{Context, fingerprint};
 
 /// How often the runs are looked at: the safety net below the leases.
 const SCAN_EVERY: Duration = Duration::from_secs(5);
 
-/// For how long, and how often, they are looked at when an owner's connection has ended and its lock has not fallen:
-/// the kernel closes what a killed process had open in an order of its own.
-const DEATH_WINDOW: Duration = Duration::from_secs(2);
-const DEATH_EVERY: Duration = Duration::from_millis(20);
+/// The same; debug builds can look less often, for tests of what is to be noticed without it.
+fn scan_every() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Ok(Some(text)) = crate::base::env::text("FOSSE_TEST_SCAN") {
+        return crate::base::duration::parse(&text).unwrap_or(SCAN_EVERY);
+    }
+    SCAN_EVERY
+}
 
 /// How often the daemon's own files are looked at where the kernel does not tell.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -120,22 +116,15 @@ struct Keeper {
     settings: Settings,
     ground: Ground,
     given: Given,
-    held: Held,
-    door: Door,
-    served: Served,
+    presence: Presence,
     api: Arc<Api>,
     orphans: Orphans,
     sweeper: Sweeper,
-    watch: Watch,
     journal: Option<Journal>,
-    /// Whether the kernel tells of changes.
-    watched: bool,
     wishes: Receiver<Wish>,
-    leases: Receiver<RunId>,
+    leases: Receiver<Notice>,
     /// Since when nothing lives.
     quiet: Deadline,
-    /// Until when a lock may fall whose owner is dying.
-    dying: Deadline,
     /// Until when things may come late.
     late: Option<Deadline>,
 }
@@ -143,7 +132,7 @@ struct Keeper {
 impl Keeper {
     fn begin(
         context: &Context,
-        mut held: Held,
+        held: Held,
         settings: Settings,
         mut given: Given,
         ground: Ground,
@@ -156,22 +145,21 @@ impl Keeper {
             Ground::Back => Journal::begin(&store.paths.daemon_log()).ok(),
             Ground::Fore => None,
         };
-        let (door, listener) = match given.listener.take() {
-            Some(listener) => (given_door(&listener)?, listener),
-            None => open_door(store.paths.daemon_socket(instance), store.uid)?,
-        };
-        held.tell_socket(door.path()).map_err(failed)?;
+        let socket = store.paths.daemon_socket(instance);
+        let (mut presence, listener) =
+            Presence::open(held, context.lock_path(), socket, store.uid, given.listener.take())?;
+        let holder = presence.holder().clone();
         let (wish, wishes) = unbounded();
-        let (ended, leases) = unbounded();
+        let (tell, leases) = unbounded();
         let about = Health {
             schema: SCHEMA,
             state: Phase::Serving,
-            pid: held.holder.pid,
-            nonce: held.holder.nonce.clone(),
+            pid: holder.pid,
+            nonce: holder.nonce,
             fingerprint: fingerprint_of(context),
             user_config: store.paths.user_config.as_ref().map(|path| path.to_string_lossy().into_owned()),
             started_at: Timestamp::now(),
-            socket: held.holder.socket.clone(),
+            socket: holder.socket,
             log: journal.as_ref().map(|_| store.paths.daemon_log().to_string_lossy().into_owned()),
             foreground: ground == Ground::Fore,
             runs_live: 0,
@@ -189,26 +177,21 @@ impl Keeper {
             finished: AtomicU64::new(0),
             waiters: AtomicU64::new(0),
             sweep: Mutex::new(None),
-            leases: Leases::watch(ended).map_err(failed)?,
+            leases: Leases::watch(tell).map_err(failed)?,
             wishes: wish,
         });
-        let served = serve(listener, store.uid, Arc::clone(&api)).map_err(failed)?;
-        let pid = held.holder.pid;
+        presence.serve(listener, &api)?;
+        let pid = api.about.pid;
         let keeper = Keeper {
             orphans: Orphans::new(store, &context.machine),
             sweeper: Sweeper::new(store),
-            watch: Watch::new(),
-            watched: false,
             context: context.clone(),
             quiet: Deadline::never(),
-            dying: Deadline::after(Duration::ZERO),
             late: None,
             settings,
             ground,
             given,
-            held,
-            door,
-            served,
+            presence,
             api,
             journal,
             wishes,
@@ -222,27 +205,25 @@ impl Keeper {
         let mut scan = Deadline::after(Duration::ZERO);
         let mut reap = Deadline::after(self.settings.reap_every);
         let mut check = Deadline::after(Duration::ZERO);
+        let mut watched = false;
         self.sweep(false, None, true);
         loop {
             if check.expired() {
-                self.watched = self.watch.add(&self.context.lock_path(), self.door.path());
-                if !self.mind_own_files() {
+                watched = self.presence.is_watched();
+                if !self.presence.mind(&self.api) {
                     // Whoever has the new one follows.
                     return true;
                 }
-                check = if self.watched { Deadline::never() } else { Deadline::after(CHECK_EVERY) };
+                check = if watched { Deadline::never() } else { Deadline::after(CHECK_EVERY) };
             }
             if scan.expired() {
-                if self.watched {
+                if watched {
                     // Beside the scan: one waking for both.
                     check = Deadline::after(Duration::ZERO);
                 }
                 self.scan();
-                scan = Deadline::after(DEATH_EVERY);
-                if self.dying.expired() {
-                    self.look_for_late();
-                    scan = Deadline::after(SCAN_EVERY);
-                }
+                self.look_for_late();
+                scan = Deadline::after(scan_every());
             }
             if reap.expired() {
                 self.sweep(false, None, true);
@@ -276,24 +257,25 @@ impl Keeper {
                     }
                     Err(_) => return false,
                 },
-                recv(self.leases) -> run => match run {
-                    Ok(run) => {
-                        self.look_at_once(run);
-                        self.scan_soon(&mut scan);
-                    }
-                    Err(_) => self.leases = never(),
-                },
+                recv(self.leases) -> notice => {
+                    self.on_notice(notice.ok());
+                    self.scan_soon(&mut scan);
+                }
                 recv(self.orphans.done) -> done => if let Ok(done) = done {
                     self.on_done(done);
+                    self.scan_soon(&mut scan);
+                },
+                recv(self.orphans.released) -> run => if let Ok(run) = run {
+                    self.orphans.release(&run);
                     self.scan_soon(&mut scan);
                 },
                 recv(self.sweeper.done) -> sweep => if let Ok(sweep) = sweep {
                     self.on_sweep(sweep);
                 },
-                recv(self.watch.changed) -> told => {
+                recv(self.presence.changed()) -> told => {
                     check = Deadline::after(Duration::ZERO);
                     if told.is_err() {
-                        self.watch = Watch::none();
+                        self.presence.unwatched();
                     }
                 },
                 recv(alarm) -> _ => {}
@@ -301,10 +283,12 @@ impl Keeper {
         }
     }
 
-    /// Looks at a run whose owner's connection has ended.
-    fn look_at_once(&mut self, run: RunId) {
-        if self.orphans.look(run, &self.settings.engines) {
-            self.dying = Deadline::after(DEATH_WINDOW);
+    /// Takes note of what happened to a lease.
+    fn on_notice(&mut self, notice: Option<Notice>) {
+        match notice {
+            Some(Notice::Ended(run)) => self.orphans.watch_owner(run),
+            Some(Notice::Began) => {}
+            None => self.leases = never(),
         }
     }
 
@@ -397,42 +381,6 @@ impl Keeper {
         }
     }
 
-    /// Heals what somebody took away or changed; `false` if the lock is no longer the one that others find, so that
-    /// another process may be the daemon.
-    fn mind_own_files(&mut self) -> bool {
-        if !self.held.is_in_place() {
-            log::warn("the lock's file was removed or replaced: the daemon ends");
-            return false;
-        }
-        if !self.door.is_in_place() {
-            log::warn("the socket was removed or replaced: opening it again");
-            match self.reopen() {
-                Ok(()) => {}
-                // Nobody finds it; the next look tries again.
-                Err(failure) => log::warn(&failure.to_string()),
-            }
-        }
-        match self.held.repair() {
-            Ok(true) => log::warn("the lock's file was changed: wrote it again"),
-            Ok(false) => {}
-            Err(error) => log::warn(&format!("writing the lock's file again failed: {error}")),
-        }
-        true
-    }
-
-    fn reopen(&mut self) -> Result<()> {
-        let store = &self.context.store;
-        let (door, listener) = open_door(self.door.path().to_owned(), store.uid)?;
-        self.served.stop();
-        let failed = |error: std::io::Error| Failure::new("opening the socket again", error);
-        self.served = serve(listener, store.uid, Arc::clone(&self.api)).map_err(failed)?;
-        self.door = door;
-        self.held.tell_socket(self.door.path()).map_err(failed)?;
-        self.api.moved(self.held.holder.socket.clone());
-        self.watched = self.watch.add(&self.context.lock_path(), self.door.path());
-        Ok(())
-    }
-
     /// The end, within its limit whatever hangs.
     fn end(mut self, replace: bool) {
         self.api.stopping.store(true, Ordering::SeqCst);
@@ -451,46 +399,12 @@ impl Keeper {
         }
         // Of what hangs, the processes at least go with this one.
         process::end_all();
-        // What a service manager listens on has to let clients in for the next one: it is one socket, whoever holds it.
-        if self.door.is_own() {
-            self.served.stop();
-        }
-        self.door.remove();
-        if self.held.is_in_place() {
-            self.held.clear();
-        }
+        self.presence.end();
         log::info("the daemon has ended");
-        // The lock falls with the process, and not before.
-        std::mem::forget(self.held);
     }
 }
 
 fn fingerprint_of(context: &Context) -> Fingerprint {
     let settings = (context.settings_of)(context.store.paths.user_config.as_deref());
     Fingerprint { version: fingerprint::version(), settings }
-}
-
-fn given_door(listener: &UnixListener) -> Result<Door> {
-    let address = listener.local_addr().ok();
-    let path = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
-    let why = "it has no path in the file system";
-    path.map(Door::given).ok_or_else(|| Failure::new("taking the socket of the service manager", why))
-}
-
-/// Opens the socket where it belongs, or in the spare directory if that one is gone for good.
-fn open_door(path: PathBuf, uid: u32) -> Result<(Door, UnixListener)> {
-    let open = |path: PathBuf| {
-        let dir = path.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-        private_dir(&dir, uid)?;
-        Door::open(&path).map_err(|error| {
-            Failure::new(format!("listening on {}", path.display()), error).hint("is the runtime directory writable?")
-        })
-    };
-    let spare = Paths::spare_sockets(uid).join(path.file_name().unwrap_or_default());
-    let parent_is_gone = |path: &PathBuf| path.ancestors().nth(2).is_some_and(|dir| fs::symlink_metadata(dir).is_err());
-    let gone = parent_is_gone(&path) && path != spare;
-    match open(path) {
-        Err(_) if gone => open(spare),
-        other => other,
-    }
 }

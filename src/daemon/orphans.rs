@@ -66,6 +66,11 @@ pub struct Orphans {
     tell: Sender<Done>,
     /// Ends of tries.
     pub done: Receiver<Done>,
+    /// Runs whose lock is waited for.
+    watched: HashSet<RunId>,
+    release: Sender<RunId>,
+    /// Runs that nobody holds any more.
+    pub released: Receiver<RunId>,
 }
 
 /// What there is to do about a run.
@@ -97,6 +102,7 @@ impl Orphans {
     /// Of one machine's runs.
     pub fn new(store: &Store, machine: &str) -> Self {
         let (tell, done) = unbounded();
+        let (release, released) = unbounded();
         Orphans {
             store: store.clone(),
             machine: machine.to_owned(),
@@ -106,7 +112,33 @@ impl Orphans {
             silent: Vec::new(),
             tell,
             done,
+            watched: HashSet::new(),
+            release,
+            released,
         }
+    }
+
+    /// Waits for the end of an owner whose connection has ended: the kernel closes what a killed process had open in an
+    /// order of its own, so that its lock may fall last; and an owner may live on without a connection.
+    pub fn watch_owner(&mut self, id: RunId) {
+        let is_live = matches!(self.store.load(&id), Some(Entry::Known(view)) if view.is_live());
+        if !is_live || self.watched.contains(&id) {
+            return;
+        }
+        let Ok(freed) = finish::watch_lock(&self.store, &id) else { return };
+        let (release, run) = (self.release.clone(), id.clone());
+        let wait = move || {
+            freed.recv().map_or_else(drop, |never| match never {});
+            release.send(run).unwrap_or_default();
+        };
+        if thread::Builder::new().name("release".into()).stack_size(64 << 10).spawn(wait).is_ok() {
+            self.watched.insert(id);
+        }
+    }
+
+    /// Takes note that nobody holds a run any more.
+    pub fn release(&mut self, id: &RunId) {
+        self.watched.remove(id);
     }
 
     /// Looks at every run that is not over, and starts to finish the orphans; how many live.

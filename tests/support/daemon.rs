@@ -240,7 +240,7 @@ pub fn end_all(home: &Home) {
 /// Does something so many times, some of them at once: most of it is waiting.
 pub fn side_by_side(rounds: usize, body: impl Fn(usize) + Sync) {
     let numbers: Vec<usize> = (0..rounds).collect();
-    for some in numbers.chunks(5) {
+    for some in numbers.chunks(7) {
         std::thread::scope(|scope| {
             for round in some {
                 scope.spawn(|| body(*round));

@@ -309,7 +309,9 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     // One that cannot even be made.
     fs::create_dir(home.dir.join("roots")).unwrap();
     let inside = home.dir.join("roots/state");
-    assert_no_start(&home, |command| drop(command.env("FOSSE_STATE_DIR", &inside)));
+    assert_no_start(&home, |command| {
+        command.env("FOSSE_STATE_DIR", &inside);
+    });
 }
 
 #[test]

@@ -101,7 +101,9 @@ pub fn daemons(home: &Home) -> Vec<i32> {
 /// Fails unless there is one daemon, which answers; its number.
 pub fn the_one(home: &Home) -> i32 {
     // One that has found another and said so may take a moment to go.
-    wait_until("there is one daemon", || daemons(home).len() == 1);
+    wait_until("there is one daemon that answers", || {
+        daemons(home).len() == 1 && home.daemon(["status", "-q"]).status.success()
+    });
     let pid = home.daemon_pid();
     assert_eq!(daemons(home), [pid], "{}", home.daemon_log());
     assert_eq!(home.health(), Some(i64::from(pid)));

@@ -219,28 +219,26 @@ fn assert_no_start(home: &Home, change: impl Fn(&mut Command)) {
 
 #[test]
 fn a_lock_that_is_no_regular_file_is_refused() {
-    let home = Home::new();
-    home.start_daemon();
-    assert_eq!(code(&home.daemon(["stop"])), 0);
-    let lock = home.daemon_lock();
-    let victim = home.write("victim", "untouched");
-    let ways: [&dyn Fn(); 4] = [
-        &|| std::os::unix::fs::symlink(&victim, &lock).unwrap(),
-        &|| std::os::unix::fs::symlink(home.dir.join("nothing"), &lock).unwrap(),
-        &|| fs::create_dir(&lock).unwrap(),
-        &|| assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success()),
+    let ways: [fn(&Path, &Path); 4] = [
+        |lock, victim| std::os::unix::fs::symlink(victim, lock).unwrap(),
+        |lock, victim| std::os::unix::fs::symlink(victim.with_extension("none"), lock).unwrap(),
+        |lock, _| fs::create_dir(lock).unwrap(),
+        |lock, _| assert!(Command::new("mkfifo").arg(lock).status().unwrap().success()),
     ];
-    for (number, make) in ways.iter().enumerate() {
-        fs::remove_file(&lock).or_else(|_| fs::remove_dir(&lock)).unwrap();
-        make();
+    side_by_side(ways.len(), |number| {
+        let home = Home::new();
+        home.start_daemon();
+        assert_eq!(code(&home.daemon(["stop"])), 0);
+        let (lock, victim) = (home.daemon_lock(), home.write("victim", "untouched"));
+        fs::remove_file(&lock).unwrap();
+        ways[number](&lock, &victim);
         assert_no_start(&home, |_| ());
-        // Nobody can hold it, whatever it is.
         let (asked, _) = timed(home.cmd(["daemon", "status"]));
-        assert!(matches!(code(&asked), 3 | 4), "{number}: {asked:?}");
-        timed(home.cmd(["daemon", "stop"]));
+        assert_eq!(code(&asked), 4, "{number}: {asked:?}");
+        assert_refused(home.cmd(["daemon", "stop"]));
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
-        assert!(!home.dir.join("nothing").exists());
-    }
+        assert!(!victim.with_extension("none").exists());
+    });
 }
 
 #[test]
@@ -280,13 +278,14 @@ fn a_stranger_who_holds_the_lock_is_named_and_not_harmed() {
     let mut holder = Client::spawn(command);
     holder.wait_for_output("held\n");
     assert_eq!(code(&home.daemon(["status"])), 4);
-    for verb in [&["start"][..], &["stop"], &["restart", "--force"]] {
+    let verbs: [&[&str]; 3] = [&["start"], &["stop"], &["restart", "--force"]];
+    side_by_side(verbs.len(), |number| {
         let mut command = home.cmd(["daemon"]);
-        command.args(verb);
+        command.args(verbs[number]);
         let said = assert_refused(command);
         assert!(said.contains(&format!("process {} ", holder.pid())), "{said}");
-        assert!(!holder.has_ended(), "{verb:?}");
-    }
+    });
+    assert!(!holder.has_ended());
     drop(holder);
     home.start_daemon();
 }

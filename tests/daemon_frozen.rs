@@ -225,20 +225,6 @@ fn ten_starts_replace_it_by_one() {
 }
 
 #[test]
-fn those_that_were_replaced_do_not_come_back() {
-    let home = Home::new();
-    let mut old = Vec::new();
-    for _ in 0..2 {
-        old.push(home.start_daemon());
-        freeze(old[old.len() - 1]);
-        assert_eq!(asked(&home, &["restart"]), 0);
-    }
-    let pid = the_one(&home);
-    old.into_iter().for_each(assert_ended);
-    assert_eq!(the_one(&home), pid);
-}
-
-#[test]
 fn a_run_is_not_held_up_by_it_and_replaces_it() {
     if !Engine::Docker.available() {
         return;

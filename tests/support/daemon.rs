@@ -101,7 +101,9 @@ pub fn daemons(home: &Home) -> Vec<i32> {
 /// Fails unless there is one daemon, which answers; its number.
 pub fn the_one(home: &Home) -> i32 {
     // One that has found another and said so may take a moment to go.
-    wait_until("there is one daemon", || daemons(home).len() == 1);
+    wait_until("there is one daemon that answers", || {
+        daemons(home).len() == 1 && home.daemon(["status", "-q"]).status.success()
+    });
     let pid = home.daemon_pid();
     assert_eq!(daemons(home), [pid], "{}", home.daemon_log());
     assert_eq!(home.health(), Some(i64::from(pid)));
@@ -240,7 +242,7 @@ pub fn end_all(home: &Home) {
 /// Does something so many times, some of them at once: most of it is waiting.
 pub fn side_by_side(rounds: usize, body: impl Fn(usize) + Sync) {
     let numbers: Vec<usize> = (0..rounds).collect();
-    for some in numbers.chunks(5) {
+    for some in numbers.chunks(7) {
         std::thread::scope(|scope| {
             for round in some {
                 scope.spawn(|| body(*round));

@@ -101,7 +101,7 @@ fn start(context: &Context, force: bool) -> Result {
             return Ok(0);
         }
     }
-    let verdict = launch::start(force)?;
+    let verdict = launch::start(context, force)?;
     let before = matches!(verdict, Verdict::Running { .. });
     let pid = launch::judged(verdict)?;
     log::info(&format!("the daemon {} (pid {pid})", if before { "serves already" } else { "serves" }));
@@ -263,7 +263,11 @@ fn status(args: &DaemonStatus) -> Result {
         if let Sight::Serving(health) = &sight {
             out.line(&format!("socket   {}", health.socket))?;
             out.line(&format!("log      {}", health.log.as_deref().unwrap_or("stderr")))?;
-            out.line(&format!("runs     {} live, {} finished for dead owners", health.runs_live, health.finished))?;
+            let (live, finished, waiting) = (health.runs_live, health.finished, health.waiting);
+            out.line(&format!("runs     {live} live, {finished} finished for dead owners, {waiting} still to be"))?;
+            if let Some(why) = &health.waiting_for {
+                out.line(&format!("waits    {why}"))?;
+            }
             if let Some(sweep) = &health.last_sweep {
                 let age = sweep.at.map(|at| duration::short(at.age(Timestamp::now()))).unwrap_or_default();
                 let (objects, problems) = (sweep.objects.len(), sweep.problems.len());

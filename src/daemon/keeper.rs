@@ -14,6 +14,7 @@ use crate::process;
 use crate::run::engines::Engines;
 use crate::run::owner::prepare_places;
 use crate::run::signals;
+use crate::sys::fd;
 use crate::sys::signal::Signal;
 use crate::wire::daemon::{Fingerprint, Health, Phase, SCHEMA};
 
@@ -23,7 +24,7 @@ use super::journal::Journal;
 use super::leases::{Leases, Notice};
 use super::lock::Held;
 use super::manager::{self, Given};
-use super::orphans::{News, Orphans};
+use super::orphans::{LATE_WINDOW, News, Orphans};
 use super::presence::Presence;
 use super::sweeper::Sweeper;
 use super::{Context, fingerprint};
@@ -43,14 +44,14 @@ fn scan_every() -> Duration {
 /// How often the daemon's own files are looked at where the kernel does not tell.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// For how long an engine may still make what a dead client had asked for.
-const LATE_WINDOW: Duration = Duration::from_secs(60);
-
 /// How long runs that are being finished have when the daemon ends. What it leaves, the next one finds.
 const END_GRACE: Duration = Duration::from_secs(3);
 
+/// Descriptors that it cannot do without.
+const DESCRIPTORS: usize = 64;
+
 /// What ends it or makes it read its configuration again.
-const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+const SIGNALS: [Signal; 6] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
 
 /// What can be configured.
 #[derive(Debug, Clone)]
@@ -140,6 +141,9 @@ impl Keeper {
     ) -> Result<(Keeper, i32)> {
         let store = &context.store;
         let failed = |error: std::io::Error| Failure::new("starting the daemon", error);
+        // Without them it would be there, and let nobody in.
+        fd::has_room_for(DESCRIPTORS)
+            .map_err(|error| failed(error).hint("raise the limit on open files: ulimit -n 256"))?;
         let journal = match ground {
             // One that cannot be written ends nothing.
             Ground::Back => Journal::begin(&store.paths.daemon_log()).ok(),
@@ -165,6 +169,8 @@ impl Keeper {
             runs_live: 0,
             leases: 0,
             finished: 0,
+            waiting: 0,
+            waiting_for: None,
             last_sweep: None,
         };
         let api = Arc::new(Api {
@@ -175,6 +181,8 @@ impl Keeper {
             stopping: AtomicBool::new(false),
             live: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            waiting_for: Mutex::new(None),
             waiters: AtomicU64::new(0),
             sweep: Mutex::new(None),
             leases: Leases::watch(tell).map_err(failed)?,
@@ -240,6 +248,8 @@ impl Keeper {
                         self.reload(load);
                         reap = Deadline::after(self.settings.reap_every);
                     }
+                    // Nobody means anything by them, and they would end a program that does not take them.
+                    Ok(Signal::USR1 | Signal::USR2) => {}
                     Ok(signal) => {
                         log::info(&format!("{}: the daemon ends", signal.name()));
                         return false;
@@ -287,7 +297,12 @@ impl Keeper {
     fn on_notice(&mut self, notice: Option<Notice>) {
         match notice {
             Some(Notice::Ended(run)) => self.orphans.watch_owner(run),
-            Some(Notice::Began) => {}
+            Some(Notice::Began(Some(tool))) => {
+                if self.settings.engines.learn(&tool.name, &tool.path) {
+                    log::info(&format!("{} is {} from now on: it is not on this PATH", tool.name, tool.path));
+                }
+            }
+            Some(Notice::Began(None)) => {}
             None => self.leases = never(),
         }
     }
@@ -299,9 +314,14 @@ impl Keeper {
     }
 
     fn scan(&mut self) {
-        let live = self.orphans.scan(&self.settings.engines);
-        self.api.live.store(live, Ordering::Relaxed);
-        if live > 0 {
+        let seen = self.orphans.scan(&self.settings.engines);
+        self.api.live.store(seen.live, Ordering::Relaxed);
+        self.api.waits(seen.waiting, self.orphans.complaint().filter(|_| seen.waiting > 0));
+        if let Some(left) = seen.late {
+            let until = Deadline::after(left);
+            self.late = Some(self.late.take().map_or(until, |known| known.max(until)));
+        }
+        if seen.live > 0 {
             self.quiet = Deadline::never();
         }
         if let Some(journal) = &mut self.journal {

@@ -14,6 +14,7 @@ use crate::base::id::RunId;
 use crate::base::time::Deadline;
 use crate::sys::limit::DescriptorLimit;
 use crate::sys::{fd, poll};
+use crate::wire::daemon::{Lease, ToolAt};
 
 /// What an owner is told before its connection ends because somebody wants no daemon.
 pub const STOPPED: &[u8] = b"{\"stopped\":true}\n";
@@ -28,8 +29,8 @@ type Held = Vec<(RunId, Arc<UnixStream>)>;
 
 /// What happens to a lease.
 pub enum Notice {
-    /// There is one more.
-    Began,
+    /// There is one more, and where its owner finds its engine's tool.
+    Began(Option<ToolAt>),
     /// The run's owner is done, or dead, or cannot keep it.
     Ended(RunId),
 }
@@ -64,13 +65,13 @@ impl Leases {
     }
 
     /// One more. One that cannot be watched ends, and its owner tries again.
-    pub fn add(&self, run: RunId, stream: UnixStream) {
+    pub fn add(&self, lease: Lease, stream: UnixStream) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() < self.most && stream.set_nonblocking(true).is_ok() {
-            held.push((run, Arc::new(stream)));
+            held.push((lease.run, Arc::new(stream)));
             drop(held);
             self.knock();
-            self.tell.send(Notice::Began).unwrap_or_default();
+            self.tell.send(Notice::Began(lease.tool)).unwrap_or_default();
         }
     }
 

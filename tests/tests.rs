@@ -18,6 +18,8 @@ mod daemon_files;
 #[cfg(target_os = "linux")]
 mod daemon_frozen;
 #[cfg(target_os = "linux")]
+mod daemon_helps;
+#[cfg(target_os = "linux")]
 mod daemon_manager;
 #[cfg(target_os = "linux")]
 mod daemon_notices;
@@ -67,6 +69,8 @@ mod native_survives;
 #[cfg(target_os = "linux")]
 mod native_works;
 mod network;
+#[cfg(target_os = "linux")]
+mod objects;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod process;

@@ -73,9 +73,11 @@ pub struct Health {
     pub leases: u64,
     /// Orphans that it has finished.
     pub finished: u64,
-    /// Orphans that could not be finished yet.
+    /// Orphans that could not be finished yet. An older daemon does not say.
+    #[serde(default)]
     pub waiting: u64,
     /// Why the last of them could not.
+    #[serde(default)]
     pub waiting_for: Option<String>,
     /// The last sweep that is over.
     pub last_sweep: Option<Sweep>,

@@ -261,11 +261,13 @@ impl Keeper {
                 },
                 recv(self.leases) -> run => if let Ok(run) = run {
                     self.orphans.look(run, &self.settings.engines);
-                    self.scan_soon(&mut scan);
+                    self.quiet = Deadline::never();
+                    scan = Deadline::after(Duration::ZERO);
                 },
                 recv(self.orphans.done) -> done => if let Ok(done) = done {
                     self.on_done(done);
-                    self.scan_soon(&mut scan);
+                    // More may wait for what has just come free.
+                    scan = Deadline::after(Duration::ZERO);
                 },
                 recv(self.sweeper.done) -> sweep => if let Ok(sweep) = sweep {
                     self.on_sweep(sweep);
@@ -274,12 +276,6 @@ impl Keeper {
                 recv(alarm) -> _ => {}
             }
         }
-    }
-
-    /// More may wait for what has just come free.
-    fn scan_soon(&mut self, scan: &mut Deadline) {
-        *scan = Deadline::after(Duration::ZERO);
-        self.quiet = Deadline::never();
     }
 
     fn scan(&mut self) {
@@ -317,6 +313,7 @@ impl Keeper {
     fn on_done(&mut self, done: super::orphans::Done) {
         match self.orphans.note(done) {
             News::Finished { late } => {
+                self.quiet = Deadline::never();
                 self.api.finished.fetch_add(1, Ordering::Relaxed);
                 if late {
                     self.late = Some(Deadline::after(LATE_WINDOW));

@@ -423,11 +423,11 @@ fn clients_that_are_killed_at_random_leave_nothing_and_harm_no_stranger() {
 #[test]
 fn what_a_killed_clients_last_request_makes_late_is_found_by_the_daemon() {
     on_docker(|home| {
-        // This tool makes the network three seconds after it was asked to, in a session of its own, as an engine under
-        // load does for a client that has gone.
+        // This tool makes the network when it is told to, in a session of its own, as an engine under load does for a
+        // client that has gone.
         let slow = home.script(
             "docker",
-            "case \"$1 $2\" in network\\ create) touch \"$0.asked\"; setsid sh -c 'sleep 3; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
+            "case \"$1 $2\" in network\\ create) export TOOL=\"$0\"; touch \"$0.asked\"; setsid sh -c 'until test -e \"$TOOL.go\"; do sleep 0.1; done; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
         );
         let options = ["--name", "late", "--network", "private"];
         let mut command = auto(home.run_cmd(Engine::Docker, &options, &["sleep", "1000"]));
@@ -437,7 +437,8 @@ fn what_a_killed_clients_last_request_makes_late_is_found_by_the_daemon() {
         let asked = home.dir.join("docker.asked");
         wait_until("it is asked for", || asked.exists());
         lose(client);
-        wait_until("its end is recorded", || all_recorded(home));
+        wait_until("the run is finished", || home.daemon_status()["finished"] == 1);
+        home.write("docker.go", "");
         wait_until("the late network is removed", || home.daemon_log().contains("removed network"));
         finished_by_the_daemon(home);
     });

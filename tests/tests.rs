@@ -12,10 +12,23 @@ mod daemon;
 #[cfg(target_os = "linux")]
 mod daemon_api;
 #[cfg(target_os = "linux")]
+mod daemon_company;
+#[cfg(target_os = "linux")]
+mod daemon_files;
+#[cfg(target_os = "linux")]
+mod daemon_frozen;
+#[cfg(target_os = "linux")]
+mod daemon_manager;
+#[cfg(target_os = "linux")]
+mod daemon_notices;
+#[cfg(target_os = "linux")]
 mod daemon_orphans;
+#[cfg(target_os = "linux")]
+mod daemon_races;
 #[cfg(target_os = "linux")]
 mod daemon_sweeps;
 mod docs;
+mod docs_daemon;
 mod engines;
 #[cfg(target_os = "linux")]
 mod exec;

@@ -9,13 +9,16 @@ use serde_json::json;
 
 use super::args::Doctor;
 use super::config;
+use super::daemon::{self, Sight};
 use super::engines::engines;
 use super::output::Out;
 use super::report::Result;
 use crate::base::paths::SOCKET_PATH_MAX;
+use crate::base::time::Deadline;
+use crate::daemon::client::ANSWER_LIMIT;
 use crate::run::engines::Engines;
-use crate::run::reap;
 use crate::run::store::{Entry, Store};
+use crate::run::{owner, reap};
 use crate::runtime::{Cache, Error, Kind, Runtime};
 use crate::sys::fd;
 use crate::wire::record::SCHEMA;
@@ -90,6 +93,11 @@ pub fn doctor(args: &Doctor) -> Result {
                 checks.push(check.hint("--image needs one: install docker or podman, or start its service"));
             }
         }
+    }
+    checks.push(background(&store));
+    if let Err(failure) = owner::known_instance(&store) {
+        let check = Check::new("name of the state directory", Verdict::Problem, failure.why());
+        checks.push(check.hint(failure.advice().unwrap_or_default()));
     }
     checks.push(runs(&store)?);
     let mut out = Out::stdout();
@@ -201,6 +209,16 @@ fn carrier(store: &Store, runtime: &dyn Runtime, off: bool) -> Check {
     }
     let detail = format!("the engine's client, for {}: no init greeted there", without.join(", "));
     check(Verdict::Note, detail).hint("fosse-run(1), What carries a run, has the reasons that are known")
+}
+
+/// Whether the daemon, if there is one, answers.
+fn background(store: &Store) -> Check {
+    let sight = Sight::of(&daemon::context(store), Deadline::after(ANSWER_LIMIT));
+    let check = |verdict| Check::new("daemon", verdict, sight.words());
+    match &sight {
+        Sight::Serving(_) | Sight::Stopped => check(Verdict::Well),
+        Sight::Silent(..) => check(Verdict::Problem).hint("fosse daemon restart replaces it"),
+    }
 }
 
 /// Why an engine cannot be asked.

@@ -2,20 +2,23 @@
 //! are, and all within one query's limit; what does not answer is unknown.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::Status;
 use super::config;
+use super::daemon::{self, Sight};
 use super::engines::engines;
 use super::output::{Out, table};
 use super::report::Result;
 use crate::base::time::{Deadline, Timestamp};
 use crate::base::{duration, size};
+use crate::daemon::client::ANSWER_LIMIT;
 use crate::run::engines::Engines;
-use crate::run::store::{Entry, View};
+use crate::run::reap;
+use crate::run::store::{Entry, Store, View};
 use crate::runtime::{self, Error, Kind, Runtime, Status as Place};
 use crate::sys::fd;
 use crate::wire::record::{Record, SCHEMA};
@@ -25,11 +28,42 @@ struct Answer {
     kind: Kind,
     state: &'static str,
     detail: String,
+    /// Objects of this state directory that belong to nobody; `None` if it did not say.
+    orphaned: Option<usize>,
+}
+
+/// All that is shown.
+struct Screen {
+    engines: Vec<Answer>,
+    daemon: Sight,
+    live: Vec<View>,
+    /// What the engines say about the places of runs.
+    places: BTreeMap<String, &'static str>,
+    orphans: usize,
+    /// Engine objects that belong to nobody; `None` if an engine did not say.
+    objects: Option<usize>,
+    ended: usize,
+    unreadable: usize,
+    state_dir: PathBuf,
+    used: u64,
+    free: Option<u64>,
 }
 
 pub fn status(args: &Status) -> Result {
     let store = super::store()?;
-    let engines = engines(&store, &config::trusted(&store.paths)?, false);
+    let screen = look(&store)?;
+    let mut out = Out::stdout();
+    if args.json {
+        out.json_pretty(&screen.json())?;
+    } else {
+        screen.print(&mut out)?;
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+fn look(store: &Store) -> Result<Screen> {
+    let engines = engines(store, &config::trusted(&store.paths)?, false);
     let (mut views, mut unreadable) = (Vec::<View>::new(), 0);
     for entry in store.all_for_show()? {
         match entry {
@@ -37,98 +71,125 @@ pub fn status(args: &Status) -> Result {
             Entry::Unreadable { .. } => unreadable += 1,
         }
     }
-    let ended = views.iter().filter(|view| view.record.state.is_final()).count();
-    let orphans = views.iter().filter(|view| view.is_orphan()).count();
-    let live: Vec<&View> = views.iter().filter(|view| view.is_live()).collect();
-    let unfinished: Vec<&View> = views.iter().filter(|view| !view.record.state.is_final()).collect();
-    // Both questions run at the same time, under the same deadline.
+    let (ended, unfinished): (Vec<View>, Vec<View>) = views.into_iter().partition(|view| view.record.state.is_final());
+    // All questions are asked at the same time, under the same deadline.
     let deadline = engines.limits().query();
-    let (answers, places) = thread::scope(|scope| {
+    let (answers, places, daemon) = thread::scope(|scope| {
+        let sight = scope.spawn(|| Sight::of(&daemon::context(store), Deadline::after(ANSWER_LIMIT).min(deadline)));
         let places = scope.spawn(|| ask_places(&engines, store.instance().as_deref(), &unfinished, deadline));
         let answers = Kind::ALL.map(|kind| {
             scope.spawn({
                 let engines = &engines;
-                move || ask_engine(engines, kind, deadline)
+                move || ask_engine(engines, store, kind, deadline)
             })
         });
         let answers: Vec<Answer> = answers.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        (answers, places.join().unwrap_or_default())
+        let sight = sight.join().unwrap_or_else(|_| Sight::Silent(None, "an internal error".into()));
+        (answers, places.join().unwrap_or_default(), sight)
     });
-    let used = bytes_below(&store.paths.state);
-    let free = fd::space(&store.paths.state).or_else(|_| fd::space(Path::new("/"))).map(|(free, _)| free).ok();
-    let mut out = Out::stdout();
-    if args.json {
-        let runtimes: Vec<_> =
-            answers.iter().map(|a| json!({"runtime": a.kind.as_str(), "state": a.state, "detail": a.detail})).collect();
-        let runs: Vec<_> = live
-            .iter()
-            .map(|view| {
-                json!({"id": view.record.id, "name": view.record.name, "runtime": view.record.runtime,
-                "state": view.record.state, "place": places.get(view.record.id.as_str()).copied().unwrap_or("unknown")})
-            })
+    let (live, orphans): (Vec<View>, Vec<View>) = unfinished.into_iter().partition(View::is_live);
+    let state_dir = store.paths.state.clone();
+    Ok(Screen {
+        // What one engine does not say is not known of all of them.
+        objects: answers.iter().map(|answer| answer.orphaned).sum(),
+        engines: answers,
+        daemon,
+        live,
+        places,
+        orphans: orphans.len(),
+        ended: ended.len(),
+        unreadable,
+        used: bytes_below(&state_dir),
+        free: fd::space(&state_dir).or_else(|_| fd::space(Path::new("/"))).map(|(free, _)| free).ok(),
+        state_dir,
+    })
+}
+
+impl Screen {
+    fn place(&self, record: &Record) -> &'static str {
+        self.places.get(record.id.as_str()).copied().unwrap_or("unknown")
+    }
+
+    fn json(&self) -> Value {
+        let runtimes: Vec<_> = (self.engines.iter())
+            .map(|a| json!({"runtime": a.kind.as_str(), "state": a.state, "detail": a.detail}))
             .collect();
-        out.json_pretty(
-            &json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": null, "runs": runs, "orphans": orphans,
-            "ended": ended, "unknown": unreadable, "state_dir": store.paths.state, "disk_used_bytes": used, "disk_free_bytes": free}),
-        )?;
-    } else {
-        for answer in &answers {
+        let run = |view: &View| {
+            let record = &view.record;
+            json!({"id": record.id, "name": record.name, "runtime": record.runtime, "state": record.state,
+                "place": self.place(record)})
+        };
+        let runs: Vec<_> = self.live.iter().map(run).collect();
+        json!({"schema": SCHEMA, "runtimes": runtimes, "daemon": self.daemon.json(), "runs": runs,
+            "orphans": self.orphans, "orphaned_objects": self.objects, "ended": self.ended,
+            "unknown": self.unreadable, "state_dir": self.state_dir, "disk_used_bytes": self.used,
+            "disk_free_bytes": self.free})
+    }
+
+    fn print(&self, out: &mut Out) -> Result<()> {
+        for answer in &self.engines {
             out.line(&format!("{:<9}{}{}", answer.kind.as_str(), answer.state, detail(&answer.detail)))?;
         }
+        out.line(&format!("daemon   {}", self.daemon.words()))?;
+        let unknown = if self.unreadable > 0 { format!(", {} unknown", self.unreadable) } else { String::new() };
+        let (live, orphans, ended) = (self.live.len(), self.orphans, self.ended);
+        out.line(&format!("runs     {live} live, {orphans} orphaned, {ended} ended{unknown}"))?;
+        let free = self.free.map(|free| format!(", {} free", size::human(free))).unwrap_or_default();
+        out.line(&format!("disk     {} in {}{free}", size::human(self.used), self.state_dir.display()))?;
         let now = Timestamp::now();
-        let rows: Vec<Vec<String>> = live
-            .iter()
-            .map(|view| {
-                let record = &view.record;
-                let place = places.get(record.id.as_str()).copied().unwrap_or("unknown");
-                vec![
-                    record.name.to_string(),
-                    record.id.to_string(),
-                    record.runtime.clone(),
-                    record.state.as_str().into(),
-                    place.into(),
-                    duration::short(record.created_at.age(now)),
-                ]
-            })
-            .collect();
-        let unknown = if unreadable > 0 { format!(", {unreadable} unknown") } else { String::new() };
-        out.line(&format!("runs     {} live, {orphans} orphaned, {ended} ended{unknown}", live.len()))?;
-        let free = free.map(|free| format!(", {} free", size::human(free))).unwrap_or_default();
-        out.line(&format!("disk     {} in {}{free}", size::human(used), store.paths.state.display()))?;
+        let row = |view: &View| {
+            let record = &view.record;
+            let age = duration::short(record.created_at.age(now));
+            let (runtime, state) = (record.runtime.clone(), record.state.as_str().into());
+            vec![record.name.to_string(), record.id.to_string(), runtime, state, self.place(record).into(), age]
+        };
+        let rows: Vec<Vec<String>> = self.live.iter().map(row).collect();
         if !rows.is_empty() {
             out.line("")?;
             for line in table(&["NAME", "ID", "RUNTIME", "STATE", "PLACE", "AGE"], &rows) {
                 out.line(&line)?;
             }
         }
+        if let Some(count @ 1..) = self.objects {
+            out.line(&format!("\n{count} engine objects belong to nobody: fosse clean networks removes them"))?;
+        }
         if orphans > 0 {
             out.line(&format!("\n{orphans} runs lost their owner: fosse clean finishes and removes them"))?;
         }
+        Ok(())
     }
-    out.finish()?;
-    Ok(0)
 }
 
 fn detail(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
-fn ask_engine(engines: &Engines, kind: Kind, deadline: Deadline) -> Answer {
-    let asked = engines.today(kind, deadline).and_then(|runtime| runtime.version(deadline));
-    let (state, detail) = match asked {
-        Ok(version) => ("available", version),
-        Err(Error::Call(error)) if error.is_missing() => ("not installed", String::new()),
-        Err(Error::Unreachable { complaint }) => ("not running", complaint),
-        Err(error) => ("unknown", error.to_string()),
+fn ask_engine(engines: &Engines, store: &Store, kind: Kind, deadline: Deadline) -> Answer {
+    let asked = engines.today(kind, deadline).and_then(|runtime| Ok((runtime.version(deadline)?, runtime)));
+    let (state, detail, orphaned) = match asked {
+        Ok((version, runtime)) => ("available", version, count_orphaned(store, &*runtime, deadline)),
+        Err(Error::Call(error)) if error.is_missing() => ("not installed", String::new(), Some(0)),
+        Err(Error::Unreachable { complaint }) => ("not running", complaint, Some(0)),
+        Err(error) => ("unknown", error.to_string(), None),
     };
-    Answer { kind, state, detail }
+    Answer { kind, state, detail, orphaned }
+}
+
+/// How many objects belong to nobody; those that the engine is just removing are not counted.
+fn count_orphaned(store: &Store, runtime: &dyn Runtime, deadline: Deadline) -> Option<usize> {
+    let instance = match store.instance() {
+        Some(instance) if runtime.kind() != Kind::Native => instance,
+        Some(_) | None => return Some(0),
+    };
+    let orphaned = reap::orphaned(store, &instance, runtime, deadline).ok()?;
+    Some(reap::settled(store, orphaned).len())
 }
 
 /// What the engines know about the places of runs that are not over: asked for what there is, not for each run.
 fn ask_places(
     engines: &Engines,
     instance: Option<&str>,
-    views: &[&View],
+    views: &[View],
     deadline: Deadline,
 ) -> BTreeMap<String, &'static str> {
     let mut groups: Vec<(Box<dyn Runtime>, Vec<&Record>)> = Vec::new();

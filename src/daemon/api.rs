@@ -8,7 +8,6 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use serde::de::DeserializeOwned;
 
-use crate::base::id::RunId;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::run::store::{Entry, Store};
@@ -18,6 +17,9 @@ use super::leases::Leases;
 
 /// How long a client waits for a sweep; every call in it has a limit of its own.
 const SWEEP_LIMIT: Duration = Duration::from_secs(120);
+
+/// Clients that may wait for a sweep at the same time.
+const SWEEP_WAITERS: u64 = 32;
 
 /// What a client wants of the main loop.
 pub enum Wish {
@@ -40,7 +42,7 @@ pub enum Reply {
     /// And the end of the connection.
     Now(Response),
     /// And the connection of an owner.
-    Lease(RunId, Response),
+    Lease(Lease, Response),
     /// And the end of the daemon, whether another one follows or not.
     End(bool, Response),
 }
@@ -61,6 +63,12 @@ pub struct Api {
     pub live: AtomicU64,
     /// Orphans that were finished.
     pub finished: AtomicU64,
+    /// Orphans that could not be finished yet.
+    pub waiting: AtomicU64,
+    /// Why the last of them could not.
+    pub waiting_for: Mutex<Option<String>>,
+    /// Clients that wait for a sweep.
+    pub waiters: AtomicU64,
     /// The last sweep.
     pub sweep: Mutex<Option<Sweep>>,
     /// The connections of owners.
@@ -90,7 +98,7 @@ impl Api {
             },
             ("POST", "/v1/lease") => match body::<Lease>(request) {
                 Ok(_) if self.stopping.load(Ordering::SeqCst) => Response::error(503, "the daemon is ending"),
-                Ok(lease) => return Reply::Lease(lease.run, Response::json(200, &self.health())),
+                Ok(lease) => return Reply::Lease(lease, Response::json(200, &self.health())),
                 Err(response) => response,
             },
             (_, "/v1/health" | "/v1/runs") => Response::not_allowed("GET, HEAD"),
@@ -110,6 +118,8 @@ impl Api {
             runs_live: self.live.load(Ordering::Relaxed),
             leases: self.leases.count(),
             finished: self.finished.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            waiting_for: held(&self.waiting_for).clone(),
             last_sweep: held(&self.sweep).clone(),
             ..self.about.clone()
         }
@@ -122,8 +132,14 @@ impl Api {
     }
 
     /// Keeps the connection of a run's owner.
-    pub fn lease(&self, run: RunId, stream: UnixStream) {
-        self.leases.add(run, stream);
+    pub fn lease(&self, lease: Lease, stream: UnixStream) {
+        self.leases.add(lease, stream);
+    }
+
+    /// Notes which orphans could not be finished yet.
+    pub fn waits(&self, count: u64, why: Option<String>) {
+        self.waiting.store(count, Ordering::Relaxed);
+        *held(&self.waiting_for) = why;
     }
 
     /// Notes a sweep.
@@ -161,9 +177,15 @@ impl Api {
             Ok(reap) => reap,
             Err(response) => return response,
         };
+        if self.waiters.fetch_add(1, Ordering::SeqCst) >= SWEEP_WAITERS {
+            self.waiters.fetch_sub(1, Ordering::SeqCst);
+            return Response::error(503, "too many wait for a sweep already");
+        }
         let (answer, answered) = bounded(1);
         let asked = self.wishes.send(Wish::Reap { dry_run, answer });
-        match asked.ok().and_then(|()| answered.recv_timeout(SWEEP_LIMIT).ok()) {
+        let swept = asked.ok().and_then(|()| answered.recv_timeout(SWEEP_LIMIT).ok());
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        match swept {
             Some(sweep) => Response::json(200, &sweep),
             None => Response::error(503, "the sweep did not come to its end: the daemon is ending, or an engine hangs"),
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Context;
 use super::client::{self, ANSWER_LIMIT, Error};
 use super::fingerprint::{Judgement, judge, version};
-use super::lock::{self, Held, Tried};
+use super::lock::{self, Held, Purpose, Tried};
 use super::reclaim::reclaim;
 
 /// How long a daemon may take to end once it was asked: it keeps a limit of 10 s itself.
@@ -93,31 +93,42 @@ struct Acquaintance {
     mute: Deadline,
     asked: Option<Deadline>,
     killed: Option<Deadline>,
+    /// Whether there was a process to kill.
+    seen: bool,
 }
 
 impl Acquaintance {
     fn new(nonce: Option<String>) -> Self {
-        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None }
+        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None, seen: false }
     }
 }
 
 /// Goes on until the goal is reached, or cannot be.
 pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
     let path = context.lock_path();
+    let purpose = match goal {
+        Goal::Serve => Purpose::Serve,
+        Goal::End { .. } => Purpose::Prove,
+    };
     let failed = |why: String| Failure::new("becoming the daemon", why);
     let late = Deadline::after(LIMIT);
     let mut holder: Option<Acquaintance> = None;
     // Whom the end is meant for: the first that is seen.
     let mut target: Option<String> = None;
     loop {
-        let file = match lock::try_take(&path).map_err(|error| {
+        let file = match lock::try_take(&path, purpose).map_err(|error| {
             failed(format!("{}: {error}", path.display())).hint("is the state directory writable, and is there space?")
         })? {
             Tried::Won(held) => return Ok(Outcome::Won(held)),
             Tried::Busy(file) => file,
         };
         let (told, health) = context.look(Deadline::after(ANSWER_LIMIT).min(late));
-        let nonce = told.as_ref().map(|told| told.nonce.clone());
+        // Without a word in the lock's file, by its own.
+        let nonce = match (&told, &health) {
+            (Some(told), _) => Some(told.nonce.clone()),
+            (None, Ok(health)) => Some(health.nonce.clone()),
+            (None, Err(_)) => None,
+        };
         if holder.as_ref().is_none_or(|known| known.nonce != nonce) {
             holder = Some(Acquaintance::new(nonce.clone()));
         }
@@ -142,15 +153,15 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
                 known.asked = Some(Deadline::never());
             }
             (Step::Reclaim, _) => {
-                end(&file, &path, told.as_ref(), context, force)?;
+                known.seen = end(&file, &path, told.as_ref(), context, force)?;
                 known.killed = Some(Deadline::never());
             }
-            (Step::GiveUp, _) => return Err(immortal(told.as_ref())),
+            (Step::GiveUp, _) if known.seen => return Err(immortal(told.as_ref())),
+            (Step::GiveUp, _) => return Err(unseen()),
             (Step::Leave | Step::AskToEnd | Step::Wait, _) => {}
         }
         if late.expired() {
-            let why = "its lock is held by a process that does not answer and cannot be seen from here";
-            return Err(failed(why.into()).hint("fosse daemon status, and ps, may tell which one it is"));
+            return Err(unseen());
         }
         drop(file);
         Deadline::after(PAUSE).wait();
@@ -164,9 +175,9 @@ fn end(
     told: Option<&crate::wire::daemon::Holder>,
     context: &Context,
     force: bool,
-) -> Result<()> {
+) -> Result<bool> {
     let same = lock::read(path).map(|now| now.nonce) == told.map(|told| told.nonce.clone());
-    if same { reclaim(file, told, context.store.uid, force) } else { Ok(()) }
+    if same { reclaim(file, told, context.store.uid, force) } else { Ok(false) }
 }
 
 fn judged(context: &Context, goal: &Goal, health: &Result<Health, Error>) -> Seen {
@@ -203,6 +214,11 @@ fn ask_to_end(context: &Context, health: &Health, goal: &Goal) {
     let deadline = Deadline::after(ANSWER_LIMIT);
     // A refusal or a silence is seen at the next look.
     client::post::<Value>(socket, context.store.uid, "/v1/shutdown", &shutdown, deadline).map_or_else(drop, drop);
+}
+
+fn unseen() -> Failure {
+    let why = "its lock is held by a process that does not answer and cannot be seen from here";
+    Failure::new("becoming the daemon", why).hint("it may run in a container that shares the state directory")
 }
 
 fn immortal(holder: Option<&crate::wire::daemon::Holder>) -> Failure {

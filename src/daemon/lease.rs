@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::time::Deadline;
-use crate::wire::daemon::{Health, Lease};
+use crate::process;
+use crate::wire::daemon::{Health, Lease, ToolAt};
 
 use super::client::{ANSWER_LIMIT, Error, posted, talk, understood};
 use super::leases::STOPPED;
@@ -36,23 +37,34 @@ enum End {
 }
 
 /// Keeps a lease for a run until this process ends, in a thread of its own.
-pub fn hold(context: Context, run: RunId) {
+pub fn hold(context: Context, run: RunId, tool: &str) {
+    let path = process::find(tool).and_then(|path| std::path::absolute(path).ok());
+    let tool = path.map(|path| ToolAt { name: tool.to_owned(), path: path.to_string_lossy().into_owned() });
+    let lease = Lease { run, tool };
     // Without a thread there is no lease, and the daemon's scan finds the run all the same.
-    let started = thread::Builder::new().name("lease".into()).stack_size(256 << 10).spawn(move || keep(&context, &run));
+    let started =
+        thread::Builder::new().name("lease".into()).stack_size(256 << 10).spawn(move || keep(&context, &lease));
     started.map_or_else(drop, drop);
 }
 
-fn keep(context: &Context, run: &RunId) {
-    let lease = posted("/v1/lease", &Lease { run: run.clone() });
+fn keep(context: &Context, lease: &Lease) {
+    let lease = posted("/v1/lease", lease);
     // No successor is to be waited for at first.
     let mut succession = Deadline::after(Duration::ZERO);
     let mut wanted = true;
     let mut pause = FIRST_PAUSE;
     let mut said = false;
+    // One that was just started is taken as it is, whatever FOSSE_EXECUTABLE made of it.
+    let mut judges = true;
     loop {
-        match once(context, &lease) {
+        let begun = Deadline::never();
+        match once(context, &lease, judges) {
             Ok(End::Broken) => {
-                (succession, wanted, pause) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE);
+                (succession, wanted, pause, judges) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE, true);
+                if begun.elapsed() < FIRST_PAUSE {
+                    // A daemon that has no room for it is not asked again and again.
+                    Deadline::after(FIRST_PAUSE).wait();
+                }
                 continue;
             }
             Ok(End::Stopped) => wanted = false,
@@ -62,13 +74,17 @@ fn keep(context: &Context, run: &RunId) {
                 continue;
             }
             Err(_) => {
-                if let Err(failure) = launch::start(false).and_then(launch::judged) {
-                    if !said {
-                        said = true;
-                        log::warn(&format!("{failure}; without it, fosse clean removes what a killed run leaves"));
+                match launch::start(context, false).and_then(launch::judged) {
+                    Ok(_) if judges => judges = false,
+                    // One that ends as soon as it serves is not started again and again.
+                    Ok(_) => wait_longer(&mut pause),
+                    Err(failure) => {
+                        if !said {
+                            said = true;
+                            log::warn(&format!("{failure}; without it, fosse clean removes what a killed run leaves"));
+                        }
+                        wait_longer(&mut pause);
                     }
-                    Deadline::after(pause).wait();
-                    pause = (pause * 2).min(LAST_PAUSE);
                 }
                 continue;
             }
@@ -77,14 +93,19 @@ fn keep(context: &Context, run: &RunId) {
     }
 }
 
+fn wait_longer(pause: &mut Duration) {
+    Deadline::after(*pause).wait();
+    *pause = (*pause * 2).min(LAST_PAUSE);
+}
+
 /// Gets a lease and keeps it to its end.
-fn once(context: &Context, lease: &[u8]) -> Result<End, Error> {
+fn once(context: &Context, lease: &[u8], judges: bool) -> Result<End, Error> {
     let holder = lock::read(&context.lock_path());
     let nobody = || Error::Nobody(std::io::ErrorKind::NotFound.into());
     let socket = context.socket(holder.as_ref()).ok_or_else(nobody)?;
     let mut talk = talk(&socket, context.store.uid, lease, Deadline::after(ANSWER_LIMIT))?;
     let health: Health = understood(&talk.answer)?;
-    if !contend::is_fresh(context, &health) {
+    if judges && !contend::is_fresh(context, &health) {
         // Starting one replaces it.
         return Err(Error::Foreign("it is stale".into()));
     }

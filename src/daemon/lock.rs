@@ -35,14 +35,29 @@ pub enum Tried {
     Busy(File),
 }
 
+/// Why the lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be the daemon: its file says so at once, so that whoever finds this process frozen knows who it is.
+    Serve,
+    /// To know that nobody is: nothing is written.
+    Prove,
+}
+
 /// Tries to take the lock.
-pub fn try_take(path: &Path) -> io::Result<Tried> {
+pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
     loop {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = options.open(path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file"));
+            return Err(not_a_lock());
         }
         if !lock::try_exclusive(&file)? {
             return Ok(Tried::Busy(file));
@@ -58,8 +73,9 @@ pub fn try_take(path: &Path) -> io::Result<Tried> {
                 socket: String::new(),
             };
             let held = Held { file, path: path.to_owned(), holder };
-            // At once: whoever finds it frozen from here on knows who it is.
-            held.write()?;
+            if purpose == Purpose::Serve {
+                held.write()?;
+            }
             return Ok(Tried::Won(Box::new(held)));
         }
     }
@@ -67,7 +83,9 @@ pub fn try_take(path: &Path) -> io::Result<Tried> {
 
 /// Whether somebody holds the lock. Nothing is made.
 pub fn is_held(path: &Path) -> io::Result<bool> {
-    match File::open(path) {
+    // O_NONBLOCK: a FIFO in its place must not hold anybody up.
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) if !file.metadata()?.is_file() => Err(not_a_lock()),
         Ok(file) => lock::try_shared(&file).map(|free| !free),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -79,6 +97,10 @@ pub fn read(path: &Path) -> Option<Holder> {
     let bytes = read_bounded(path, MAX).ok()?;
     // A longer line of an earlier holder may stand behind it for a moment.
     serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next()?).ok()
+}
+
+fn not_a_lock() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file")
 }
 
 fn leads_to(path: &Path, file: &File) -> bool {

@@ -21,8 +21,8 @@ mod proved {
     const POLITE: Duration = Duration::from_secs(1);
 
     /// Ends it. `lock` is the lock's file as this process opened it, `known` what the holder wrote. Nothing is done if
-    /// nobody holds it any more. The lock itself says when it is over.
-    pub fn reclaim(lock: &File, known: Option<&Holder>, uid: u32, force: bool) -> Result<()> {
+    /// nobody is seen to hold it. The lock itself says when it is over; here, whether somebody was ended.
+    pub fn reclaim(lock: &File, known: Option<&Holder>, uid: u32, force: bool) -> Result<bool> {
         let what = "replacing the daemon that does not answer";
         let known = known.filter(|holder| holder.boot_id == boot_id());
         let holders = match known {
@@ -32,16 +32,16 @@ mod proved {
         };
         let Some(pid) = holders.first().copied().and_then(Pid::new) else {
             // Whether it is free by now, the next try tells.
-            return Ok(());
+            return Ok(false);
         };
         let handle = match PidHandle::open(pid) {
             Ok(handle) => handle,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
             Err(error) => return Err(Failure::new(what, error)),
         };
         // From here on the handle means one process: what is found out about the number is about that one, as long as it
         // still holds the lock afterwards.
-        let Some(stat) = Stat::of(pid) else { return Ok(()) };
+        let Some(stat) = Stat::of(pid) else { return Ok(false) };
         let wrote_it = known.is_some_and(|holder| (holder.pid, holder.start_time) == (pid.number(), stat.start));
         let refuse = |why: String| Failure::new(what, why).hint(format!("end process {} yourself", pid.number()));
         if !wrote_it && !is_this_program(pid) {
@@ -55,14 +55,14 @@ mod proved {
             return Err(Failure::new(what, why).hint("let it go on, or use --force"));
         }
         if !flock::holds(pid.number(), lock) {
-            return Ok(());
+            return Ok(false);
         }
         if stat.halt == Halt::Stopped {
             let told = signal(&handle, Signal::TERM).and_then(|()| signal(&handle, Signal::CONT));
             told.map_err(|error| Failure::new(what, error))?;
             poll::wait_readable(&handle, Some(POLITE)).unwrap_or_default();
         }
-        signal(&handle, Signal::KILL).map_err(|error| Failure::new(what, error))
+        signal(&handle, Signal::KILL).map(|()| true).map_err(|error| Failure::new(what, error))
     }
 
     /// A process that is gone needs no signal.
@@ -90,7 +90,7 @@ pub fn reclaim(
     known: Option<&crate::wire::daemon::Holder>,
     _uid: u32,
     _force: bool,
-) -> crate::base::error::Result<()> {
+) -> crate::base::error::Result<bool> {
     let who = known.map_or_else(|| "it".into(), |holder| format!("process {}", holder.pid));
     let failure = crate::base::error::Failure::new("replacing the daemon that does not answer", "not on this system");
     Err(failure.hint(format!("end {who} yourself")))

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +26,9 @@ const TAKING: Duration = Duration::from_secs(10);
 
 /// Clients that may be sending at the same time: for one more, the oldest has to go.
 const SENDERS: usize = 64;
+
+/// Clients that are served at the same time; more are turned away.
+const CLIENTS: usize = 256;
 
 /// What a client may send: every body is a small object.
 const LIMITS: Limits = Limits { head: 8 << 10, body: 64 << 10 };
@@ -71,9 +75,10 @@ pub fn serve(listener: UnixListener, uid: u32, api: Arc<Api>) -> io::Result<Serv
     let served = Served { listener: Some(listener.try_clone()?) };
     let accept = move || {
         let hall = Arc::new(Hall::default());
+        let served = Arc::new(AtomicUsize::new(0));
         for number in 0.. {
             match listener.accept() {
-                Ok((stream, _)) => admit(number, stream, uid, &hall, &api),
+                Ok((stream, _)) => admit(number, stream, uid, &hall, &served, &api),
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => Deadline::after(PAUSE).wait(),
@@ -84,14 +89,15 @@ pub fn serve(listener: UnixListener, uid: u32, api: Arc<Api>) -> io::Result<Serv
     Ok(served)
 }
 
-fn admit(number: u64, stream: UnixStream, uid: u32, hall: &Arc<Hall>, api: &Arc<Api>) {
+fn admit(number: u64, stream: UnixStream, uid: u32, hall: &Arc<Hall>, served: &Arc<AtomicUsize>, api: &Arc<Api>) {
     // Whoever is not this user is not even told so.
-    if !peer(&stream).is_ok_and(|peer| peer.uid == uid) {
+    if !peer(&stream).is_ok_and(|peer| peer.uid == uid) || served.load(Ordering::SeqCst) >= CLIENTS {
         return;
     }
     let Ok(copy) = stream.try_clone() else { return };
     hall.enter(number, copy);
-    let (own_hall, api) = (Arc::clone(hall), Arc::clone(api));
+    served.fetch_add(1, Ordering::SeqCst);
+    let (own_hall, own_served, api) = (Arc::clone(hall), Arc::clone(served), Arc::clone(api));
     let talk = move || {
         let request = read(&stream);
         own_hall.leave(number);
@@ -100,8 +106,10 @@ fn admit(number: u64, stream: UnixStream, uid: u32, hall: &Arc<Hall>, api: &Arc<
             Ok(None) => {}
             Err(response) => send(&stream, &response, false),
         }
+        own_served.fetch_sub(1, Ordering::SeqCst);
     };
     if thread::Builder::new().name("client".into()).stack_size(128 << 10).spawn(talk).is_err() {
+        served.fetch_sub(1, Ordering::SeqCst);
         hall.leave(number);
     }
 }

@@ -36,8 +36,13 @@ impl Watch {
         };
         match begin() {
             Ok(watcher) => Watch { watcher: Some(watcher), changed },
-            Err(_) => Watch { watcher: None, changed: never() },
+            Err(_) => Watch::none(),
         }
+    }
+
+    /// Watches nothing.
+    pub fn none() -> Watch {
+        Watch { watcher: None, changed: never() }
     }
 
     /// Watches the lock's file and the directories of lock and socket; whether all of that can be watched.
@@ -53,6 +58,11 @@ impl Watch {
 impl Watch {
     /// Nothing can be watched.
     pub fn new() -> Watch {
+        Watch::none()
+    }
+
+    /// Watches nothing.
+    pub fn none() -> Watch {
         Watch { changed: never() }
     }
 

@@ -20,8 +20,8 @@ use crate::base::time::now;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::process::code_of_unstarted;
+use crate::sys::limit::DescriptorLimit;
 use crate::sys::linux::epoll::{Epoll, Interest};
-use crate::sys::linux::init::DescriptorLimit;
 use crate::sys::linux::keeper::Stage;
 use connection::{Connection, Step, Wait};
 

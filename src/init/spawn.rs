@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::sys::linux::init::DescriptorLimit;
+use crate::sys::limit::DescriptorLimit;
 use crate::sys::linux::keeper::Program;
 
 /// A command to start.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+pub mod limit;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod lock;

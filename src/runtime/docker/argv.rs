@@ -129,13 +129,13 @@ fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool)
     args.extend([OsString::from("--mount"), csv(&fields)]);
 }
 
-/// Starts the container and stays attached to its streams.
-pub fn start(spec: &Spec) -> Vec<OsString> {
+/// Starts a container and stays attached to its streams.
+pub fn start(spec: &Spec, container: &str) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
     if spec.interactive {
         args.push("--interactive".into());
     }
-    args.push(spec.object_name().into());
+    args.push(container.into());
     args
 }
 

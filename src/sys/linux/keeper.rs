@@ -9,8 +9,8 @@ use std::ffi::{CString, c_char, c_int, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::init::DescriptorLimit;
 use crate::sys::fd::{pipe, set_nonblocking};
+use crate::sys::limit::DescriptorLimit;
 use crate::sys::process::Pid;
 use crate::sys::signal::unblock_all;
 use crate::sys::{cerr, retry};

@@ -343,29 +343,29 @@ fn d7_an_engine_that_hangs_holds_up_neither_status_nor_idle_end_nor_stop() {
     let home = Home::new();
     forge_orphans(&home, 20);
     let hung = home.script("hung", HANGS);
-    let daemon = |args: &[&str], idle: &str| {
+    let daemon = |args: &[&str], timeout: &str, idle: &str| {
         let mut command = home.cmd([&["daemon"], args].concat());
-        command.env("FOSSE_DOCKER", &hung).env("FOSSE_PODMAN", &hung).env("FOSSE_QUERY_TIMEOUT", "1s");
-        command.env("FOSSE_DAEMON_IDLE", idle);
+        command.env("FOSSE_DOCKER", &hung).env("FOSSE_PODMAN", &hung);
+        command.env("FOSSE_QUERY_TIMEOUT", timeout).env("FOSSE_DAEMON_IDLE", idle);
         let begun = Instant::now();
         let output = finish(command);
         assert_eq!(code(&output), 0, "{args:?}: {output:?}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{args:?} took {:?}", begun.elapsed());
     };
     let mut most = 0;
-    daemon(&["start"], "5m");
+    daemon(&["start"], "1s", "5m");
     wait_until("it has met the silence of its engine", || {
         most = most.max(calls_under_way(&home));
-        daemon(&["status"], "5m");
+        daemon(&["status"], "1s", "5m");
         home.daemon_log().matches("no answer within").count() >= 6
     });
     assert!((1..=8).contains(&most), "{most} calls at once");
-    // The next one has to find out by itself.
-    daemon(&["restart"], "5m");
+    // The next one has to find out by itself, and takes longer for it than it has for its end.
+    daemon(&["restart"], "60s", "5m");
     wait_until("its workers are stuck", || calls_under_way(&home) >= 4);
-    daemon(&["stop"], "5m");
+    daemon(&["stop"], "60s", "5m");
     wait_until("the tools have gone with it", || home.processes().is_empty());
-    daemon(&["start"], "1s");
+    daemon(&["start"], "60s", "1s");
     let begun = Instant::now();
     wait_until("it has ended by itself", || daemons(&home).is_empty());
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());

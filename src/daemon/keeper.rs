@@ -273,7 +273,8 @@ impl Keeper {
                 }
                 recv(self.orphans.done) -> done => if let Ok(done) = done {
                     self.on_done(done);
-                    self.scan_soon(&mut scan);
+                    // More may wait for what has just come free.
+                    scan = Deadline::after(Duration::ZERO);
                 },
                 recv(self.orphans.released) -> run => if let Ok(run) = run {
                     self.orphans.release(&run);
@@ -307,7 +308,7 @@ impl Keeper {
         }
     }
 
-    /// More may wait for what has just come free.
+    /// An owner is done, or dead.
     fn scan_soon(&mut self, scan: &mut Deadline) {
         *scan = Deadline::after(Duration::ZERO);
         self.quiet = Deadline::never();
@@ -353,6 +354,7 @@ impl Keeper {
     fn on_done(&mut self, done: super::orphans::Done) {
         match self.orphans.note(done) {
             News::Finished { late } => {
+                self.quiet = Deadline::never();
                 self.api.finished.fetch_add(1, Ordering::Relaxed);
                 if late {
                     self.late = Some(Deadline::after(LATE_WINDOW));

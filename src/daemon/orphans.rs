@@ -201,6 +201,10 @@ impl Orphans {
 
     /// Looks at one run; whether it lives.
     pub fn look(&mut self, id: RunId, engines: &Engines) -> bool {
+        if self.busy.contains(&id) {
+            // It is held, but by this process.
+            return false;
+        }
         let Some(Entry::Known(view)) = self.store.load(&id) else { return false };
         match need(&view, self.remains(&id, view.record.keep), &self.machine) {
             Need::Live => return true,
@@ -230,7 +234,7 @@ impl Orphans {
         let paused = self.retries.get(&id).is_some_and(|retry| !retry.at.expired());
         let silent =
             self.silent.iter().any(|(engine, until)| Some(engine) == view.record.engine.as_ref() && !until.expired());
-        if paused || silent || self.busy.len() >= AT_ONCE || self.busy.contains(&id) {
+        if paused || silent || self.busy.len() >= AT_ONCE {
             return;
         }
         let (store, engines, tell) = (self.store.clone(), engines.clone(), self.tell.clone());

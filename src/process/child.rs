@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{self, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,11 +21,44 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// The programs that run: started, and not yet reaped, so that none of these numbers can be a stranger's.
 struct Running {
     leaders: Vec<Pid>,
+    /// How many are just being started.
+    starting: usize,
     /// Whether no more may start.
     over: bool,
 }
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { leaders: Vec::new(), over: false });
+static RUNNING: Mutex<Running> = Mutex::new(Running { leaders: Vec::new(), starting: 0, over: false });
+
+/// Told when one has been started, or not.
+static STARTED: Condvar = Condvar::new();
+
+/// How long the end of this process waits for programs that are just being started.
+const START_LIMIT: Duration = Duration::from_millis(500);
+
+/// A program that is just being started; nothing if no more may start.
+struct Starting;
+
+impl Starting {
+    fn begin() -> io::Result<Starting> {
+        let mut running = running();
+        if running.over {
+            return Err(ending());
+        }
+        running.starting += 1;
+        Ok(Starting)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        running().starting -= 1;
+        STARTED.notify_all();
+    }
+}
+
+fn ending() -> io::Error {
+    io::Error::other("this process is ending")
+}
 
 fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -39,6 +72,8 @@ pub fn end_all() {
     for leader in running.leaders.drain(..) {
         kill_group(leader, Signal::KILL).unwrap_or_default();
     }
+    // Whoever starts one at this moment kills it when this is seen.
+    drop(STARTED.wait_timeout_while(running, START_LIMIT, |running| running.starting > 0));
 }
 
 /// What one of a child's standard streams is connected to.
@@ -98,6 +133,7 @@ impl Child {
         command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         own_group_and_die_with_parent(&mut command);
+        let _starting = Starting::begin().map_err(|source| Error::Start { call: cmd.title(), source })?;
         let mut inner = command.spawn().map_err(|source| Error::Start { call: cmd.title(), source })?;
         let pid = i32::try_from(inner.id()).ok().and_then(Pid::new);
         let (sender, ended) = bounded(0);
@@ -126,7 +162,7 @@ impl Child {
                     running.leaders.extend(pid);
                     return Ok(child);
                 }
-                io::Error::other("this process is ending")
+                ending()
             }
             Err(source) => source,
         };

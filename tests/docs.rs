@@ -8,22 +8,22 @@ use clap_complete::Shell;
 use fosse::cli::{command, config};
 use fosse::wire::record;
 
-type Names = BTreeSet<String>;
+pub type Names = BTreeSet<String>;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn names<T: Into<String>>(names: impl IntoIterator<Item = T>) -> Names {
+pub fn names<T: Into<String>>(names: impl IntoIterator<Item = T>) -> Names {
     names.into_iter().map(Into::into).collect()
 }
 
 /// Two lists of names that must be one; the message says what is missing where.
-fn same(what: &str, documented: &Names, real: &Names) {
+pub fn same(what: &str, documented: &Names, real: &Names) {
     let only = |a: &Names, b: &Names| a.difference(b).cloned().collect::<Vec<_>>().join(", ");
     assert_eq!(
         documented,
@@ -47,12 +47,53 @@ fn verb_names() -> Names {
     names(verbs().iter().map(clap::Command::get_name))
 }
 
-/// `-n` and `--name` of each option.
+/// What can be typed after the program's name to have something done: a verb, or one of a verb's own.
+struct Leaf {
+    /// Its words, as in `daemon start`.
+    path: String,
+    /// Its page.
+    page: String,
+    /// The section of the page that has its options; empty is the whole page.
+    section: String,
+    parser: clap::Command,
+}
+
+fn leaves() -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    for verb in verbs() {
+        let page = page_of(verb.get_name());
+        if !verb.has_subcommands() {
+            let path = verb.get_name().to_owned();
+            leaves.push(Leaf { path, page, section: String::new(), parser: verb });
+            continue;
+        }
+        for action in verb.get_subcommands() {
+            let path = format!("{} {}", verb.get_name(), action.get_name());
+            let (page, parser) = (page.clone(), action.clone());
+            leaves.push(Leaf { section: path.clone(), path, page, parser });
+        }
+    }
+    leaves
+}
+
+/// The part of a page's synopsis that is about one leaf.
+fn synopsis_of(leaf: &Leaf) -> String {
+    let synopsis = section(&leaf.page, "SYNOPSIS");
+    if leaf.section.is_empty() {
+        return synopsis;
+    }
+    let head = format!(".Nm fosse Cm {}", leaf.path);
+    let mut lines = synopsis.lines().skip_while(|line| *line != head);
+    let own = lines.next().into_iter().chain(lines.take_while(|line| !line.starts_with(".Nm ")));
+    own.collect::<Vec<_>>().join("\n")
+}
+
+/// `-n` and `--name` of each option that `--help` shows.
 fn options_of(command: &clap::Command) -> Names {
     let spelled = |arg: &clap::Arg| {
         [arg.get_short().map(|short| format!("-{short}")), arg.get_long().map(|long| format!("--{long}"))]
     };
-    command.get_arguments().flat_map(spelled).flatten().collect()
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).flat_map(spelled).flatten().collect()
 }
 
 /// What two spellings of one option have in common: the long one.
@@ -63,8 +104,11 @@ fn longs_of(command: &clap::Command) -> BTreeMap<String, String> {
 
 // ---- the manual -------------------------------------------------------------------------------
 
+/// The page of a verb: of users, or of those who look after a machine.
 fn page_of(verb: &str) -> String {
-    format!("man/fosse-{verb}.1")
+    let pages = ["1", "8"].map(|number| format!("man/fosse-{verb}.{number}"));
+    let [usual, _] = &pages;
+    pages.iter().find(|page| root().join(page).exists()).unwrap_or(usual).clone()
 }
 
 fn all_pages() -> Vec<String> {
@@ -76,7 +120,7 @@ fn all_pages() -> Vec<String> {
 }
 
 /// The lines of one section, `.Sh` or `.Ss`; an empty name is the whole page.
-fn section(page: &str, name: &str) -> String {
+pub fn section(page: &str, name: &str) -> String {
     let text = read(page);
     if name.is_empty() {
         return text;
@@ -125,12 +169,12 @@ fn options_in(line: &str) -> Vec<String> {
 }
 
 /// The heads of a page's lists: `.It Fl n , Fl Fl name Ar NAME`.
-fn heads<'a>(text: &'a str, macro_name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn heads<'a>(text: &'a str, macro_name: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| line.strip_prefix(".It ")?.strip_prefix(macro_name)?.strip_prefix(' '))
 }
 
 /// All words that some heads name, such as the variables of `.It Ev A , B`.
-fn words_of<'a>(heads: impl Iterator<Item = &'a str>) -> Names {
+pub fn words_of<'a>(heads: impl Iterator<Item = &'a str>) -> Names {
     let first_only = |head: &'a str| head.split(" No ").next().unwrap_or(head);
     names(heads.map(first_only).flat_map(str::split_whitespace).filter(|word| *word != ","))
 }
@@ -155,7 +199,8 @@ fn displays(page: &str) -> String {
 #[test]
 fn every_verb_has_a_page_and_is_in_the_overview_and_in_the_readme() {
     let pages = all_pages();
-    let paged = pages.iter().filter_map(|page| page.strip_prefix("man/fosse-")?.strip_suffix(".1"));
+    let verb_of = |page: &str| page.strip_prefix("man/fosse-")?.rsplit_once('.').map(|(verb, _)| verb.to_owned());
+    let paged = pages.iter().filter_map(|page| verb_of(page));
     same("pages of verbs", &names(paged), &verb_names());
     let overview = section("man/fosse.1", "Verbs");
     let listed: Names = words_of(heads(&overview, "Ic"));
@@ -178,17 +223,24 @@ fn every_alias_is_on_its_verbs_page() {
     for verb in verbs() {
         let synopsis = section(&page_of(verb.get_name()), "SYNOPSIS");
         let named = synopsis.lines().filter_map(|line| line.strip_prefix(".Nm fosse Cm ")).map(str::to_owned);
-        let real = std::iter::once(verb.get_name()).chain(verb.get_all_aliases()).map(str::to_owned);
+        let own = leaves().into_iter().map(|leaf| leaf.path);
+        let own = own.filter(|path| path.split(' ').next() == Some(verb.get_name()));
+        let real = own.chain(verb.get_all_aliases().map(str::to_owned));
         same(verb.get_name(), &named.collect(), &real.collect());
     }
 }
 
 #[test]
 fn every_option_is_on_its_verbs_page_and_every_option_there_exists() {
-    for verb in verbs() {
-        let page = page_of(verb.get_name());
-        let listed = heads(&read(&page), "Fl").flat_map(|head| options_in(&format!("Fl {head}"))).collect();
-        same(&page, &listed, &options_of(&verb));
+    for leaf in leaves() {
+        let text = section(&leaf.page, &leaf.section);
+        let mut listed: Names = heads(&text, "Fl").flat_map(|head| options_in(&format!("Fl {head}"))).collect();
+        if !leaf.section.is_empty() {
+            // Said once, for all that a verb can do.
+            let before = read(&leaf.page).split("\n.Ss ").next().unwrap().to_owned();
+            listed.extend(heads(&before, "Fl").flat_map(|head| options_in(&format!("Fl {head}"))));
+        }
+        same(&format!("{}: {}", leaf.page, leaf.path), &listed, &options_of(&leaf.parser));
     }
     let mut program = command();
     program.build();
@@ -199,22 +251,24 @@ fn every_option_is_on_its_verbs_page_and_every_option_there_exists() {
 
 #[test]
 fn every_synopsis_names_every_option_once() {
-    for verb in verbs() {
-        let longs = longs_of(&verb);
-        let synopsis = section(&page_of(verb.get_name()), "SYNOPSIS");
+    for leaf in leaves() {
+        let longs = longs_of(&leaf.parser);
+        let synopsis = synopsis_of(&leaf);
         let mut named: Vec<String> = synopsis.lines().flat_map(options_in).collect();
         named.iter_mut().for_each(|name| *name = longs.get(name).unwrap_or(name).clone());
         let count = named.len();
         let named = names(named);
-        assert_eq!(count, named.len(), "the synopsis of {} names an option twice", verb.get_name());
-        let real = options_of(&verb).into_iter().filter(|name| name.starts_with("--") && name != "--help").collect();
-        same(&format!("synopsis of {}", verb.get_name()), &named, &real);
+        assert_eq!(count, named.len(), "the synopsis of {} names an option twice", leaf.path);
+        let real = options_of(&leaf.parser);
+        let real = real.into_iter().filter(|name| name.starts_with("--") && name != "--help").collect();
+        same(&format!("synopsis of {}", leaf.path), &named, &real);
     }
 }
 
 #[test]
 fn no_page_speaks_of_an_option_that_does_not_exist() {
-    let mut known: Names = verbs().iter().flat_map(options_of).chain(options_of(&command())).collect();
+    let own = leaves().into_iter().flat_map(|leaf| options_of(&leaf.parser));
+    let mut known: Names = own.chain(options_of(&command())).collect();
     // Of the engines' tools.
     known.extend(["--init", "--userns", "--version", "-V"].map(str::to_owned));
     for page in all_pages() {
@@ -226,13 +280,13 @@ fn no_page_speaks_of_an_option_that_does_not_exist() {
 
 #[test]
 fn every_value_of_a_choice_is_on_its_verbs_page() {
-    for verb in verbs() {
-        let page = read(&page_of(verb.get_name()));
+    for leaf in leaves() {
+        let page = read(&leaf.page);
         let spelled = words_of(heads(&page, "Cm").chain(page.lines().filter_map(|line| line.strip_prefix(".Cm "))));
-        for arg in verb.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+        for arg in leaf.parser.get_arguments().filter(|arg| arg.get_action().takes_values()) {
             for value in arg.get_possible_values() {
                 let there = spelled.contains(value.get_name());
-                assert!(there, "{} does not explain {}={}", page_of(verb.get_name()), arg.get_id(), value.get_name());
+                assert!(there, "{} does not explain {}={}", leaf.page, arg.get_id(), value.get_name());
             }
         }
     }
@@ -275,8 +329,10 @@ fn every_variable_that_the_program_reads_or_sets_is_in_the_overview() {
         let text = std::fs::read_to_string(file).unwrap();
         for (at, _) in text.match_indices("FOSSE_") {
             let name: String = text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
-            // Patterns, a debug build's way to die, and a unit test's example are no user's business.
-            if !name.ends_with('_') && !matches!(name.as_str(), "FOSSE_FAILPOINT" | "FOSSE_SURELY_NOT_SET") {
+            // Patterns, what only debug builds read, and a unit test's example are no user's business.
+            let is_for_tests =
+                name.starts_with("FOSSE_TEST_") || matches!(name.as_str(), "FOSSE_FAILPOINT" | "FOSSE_SURELY_NOT_SET");
+            if !name.ends_with('_') && !is_for_tests {
                 real.insert(name);
             }
         }
@@ -527,17 +583,21 @@ fn the_manual_refers_to_pages_that_exist() {
         "getrlimit",
         "head",
         "jq",
+        "loginctl",
         "machine-id",
         "namespaces",
         "nohup",
         "open_by_handle_at",
         "podman",
         "prctl",
+        "sd_listen_fds",
+        "sd_notify",
         "seccomp",
         "su",
         "apt-get",
         "mount_setattr",
         "sudo",
+        "systemd",
         "tmpfs",
         "unshare",
         "user_namespaces",

@@ -9,7 +9,28 @@ mod carried;
 mod clean;
 mod config;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod daemon_api;
+#[cfg(target_os = "linux")]
+mod daemon_company;
+#[cfg(target_os = "linux")]
+mod daemon_files;
+#[cfg(target_os = "linux")]
+mod daemon_frozen;
+#[cfg(target_os = "linux")]
+mod daemon_helps;
+#[cfg(target_os = "linux")]
+mod daemon_manager;
+#[cfg(target_os = "linux")]
+mod daemon_notices;
+#[cfg(target_os = "linux")]
+mod daemon_orphans;
+#[cfg(target_os = "linux")]
+mod daemon_races;
+#[cfg(target_os = "linux")]
+mod daemon_sweeps;
 mod docs;
+mod docs_daemon;
 mod engines;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -48,6 +69,8 @@ mod native_survives;
 #[cfg(target_os = "linux")]
 mod native_works;
 mod network;
+#[cfg(target_os = "linux")]
+mod objects;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod process;

@@ -19,6 +19,9 @@ _fosse() {
             fosse,clean)
                 cmd="fosse__subcmd__clean"
                 ;;
+            fosse,daemon)
+                cmd="fosse__subcmd__daemon"
+                ;;
             fosse,destroy)
                 cmd="fosse__subcmd__destroy"
                 ;;
@@ -58,6 +61,21 @@ _fosse() {
             fosse,wait)
                 cmd="fosse__subcmd__wait"
                 ;;
+            fosse__subcmd__daemon,reap)
+                cmd="fosse__subcmd__daemon__subcmd__reap"
+                ;;
+            fosse__subcmd__daemon,restart)
+                cmd="fosse__subcmd__daemon__subcmd__restart"
+                ;;
+            fosse__subcmd__daemon,start)
+                cmd="fosse__subcmd__daemon__subcmd__start"
+                ;;
+            fosse__subcmd__daemon,status)
+                cmd="fosse__subcmd__daemon__subcmd__status"
+                ;;
+            fosse__subcmd__daemon,stop)
+                cmd="fosse__subcmd__daemon__subcmd__stop"
+                ;;
             *)
                 ;;
         esac
@@ -65,7 +83,7 @@ _fosse() {
 
     case "${cmd}" in
         fosse)
-            opts="-h -V --help --version run exec list ls inspect logs wait stop destroy rm clean status doctor init"
+            opts="-h -V --help --version run exec list ls inspect logs wait stop destroy rm clean status doctor daemon init"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -89,6 +107,90 @@ _fosse() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon)
+            opts="-h --help start stop restart status reap"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon__subcmd__reap)
+            opts="-q -h --dry-run --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon__subcmd__restart)
+            opts="-q -h --force --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon__subcmd__start)
+            opts="-q -h --foreground --force --detached --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon__subcmd__status)
+            opts="-q -h --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fosse__subcmd__daemon__subcmd__stop)
+            opts="-q -h --force --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

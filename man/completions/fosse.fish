@@ -39,6 +39,7 @@ complete -c fosse -n "__fish_fosse_needs_command" -f -a "rm" -d 'Remove ended ru
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "clean" -d 'Destroy ended runs, and remove engine objects that belong to nobody'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "status" -d 'Show runtimes, live runs and disk use on one screen'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "doctor" -d 'Check everything that a run needs, with a hint for each problem'
+complete -c fosse -n "__fish_fosse_needs_command" -f -a "daemon" -d 'Start, end and ask the background process that cleans up after runs'
 complete -c fosse -n "__fish_fosse_needs_command" -f -a "init" -d 'Be PID 1: start a command, pass signals on, reap, end as it ends'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s n -l name -d 'Name of the run, unique among live ones [default: generated]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s w -l workspace -d 'Directory mounted read-write at /workspace [default: the current one]' -r -F
@@ -119,6 +120,30 @@ complete -c fosse -n "__fish_fosse_using_subcommand status" -s h -l help -d 'Pri
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -l json -d 'Print one JSON object a line'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s q -l quiet -d 'Print problems only'
 complete -c fosse -n "__fish_fosse_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -f -a "start" -d 'Start it, unless one serves already'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -f -a "stop" -d 'End it, and wait until it has ended'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -f -a "restart" -d 'End it, then start another one'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -f -a "status" -d 'Say whether it serves: 0 serving, 3 not running, 4 running but not answering'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and not __fish_seen_subcommand_from start stop restart status reap" -f -a "reap" -d 'Remove engine objects that belong to nobody, now'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from start" -l foreground -d 'Be the daemon, for a service manager: log to stderr, and end only when told to'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from start" -l force -d 'Replace one that does not answer even if a debugger holds it'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from start" -l detached -d 'Be the daemon, and report on stdout how the start came out'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Say nothing but errors'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from stop" -l force -d 'End one that does not answer even if a debugger holds it'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Say nothing but errors'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from restart" -l force -d 'End one that does not answer even if a debugger holds it'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from restart" -s q -l quiet -d 'Say nothing but errors'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from restart" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON document'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Print nothing: the exit code says it'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from reap" -l dry-run -d 'Say what would be removed, and remove nothing'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from reap" -l json -d 'Print one JSON object a line'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from reap" -s q -l quiet -d 'Say nothing but errors'
+complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subcommand_from reap" -s h -l help -d 'Print help'
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l listen -d 'Execute commands for who asks at this address; beyond this machine with FOSSE_INIT_TOKEN only' -r
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l socket -d 'Execute commands for who asks at this new socket file, which only this user can open' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l grace -d 'After a TERM, wait this long for the command, then kill it [default: no limit]' -r

@@ -9,26 +9,29 @@ use crate::base::error::{Failure, Result};
 
 /// Makes a directory that only `uid` can enter, with its parents, or checks that an existing one is that.
 pub fn private_dir(path: &Path, uid: u32) -> Result<()> {
-    let what = || format!("preparing the directory {}", path.display());
+    let failed = |error: io::Error| {
+        Failure::new(format!("preparing the directory {}", path.display()), error)
+            .hint("can you write there, and is there space?")
+    };
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {
-                DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|e| Failure::new(what(), e))?;
+                DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
             }
             match DirBuilder::new().mode(0o700).create(path) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Failure::new(what(), error)),
+                Err(error) => return Err(failed(error)),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Failure::new(what(), error)),
+        Err(error) => return Err(failed(error)),
     }
-    let metadata = std::fs::symlink_metadata(path).map_err(|e| Failure::new(what(), e))?;
+    let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
     if metadata.file_type().is_symlink() && !sticky_parent(path) {
         // The user's own link, in a directory that only the user can write.
-        let target = std::fs::metadata(path).map_err(|e| Failure::new(what(), e))?;
+        let target = std::fs::metadata(path).map_err(failed)?;
         return check_private(path, &target, uid);
     }
     check_private(path, &metadata, uid)

@@ -183,6 +183,16 @@ impl Deadline {
         self.channel().recv().map_or_else(drop, drop);
     }
 
+    /// The later of two deadlines.
+    #[must_use]
+    pub fn max(self, other: Deadline) -> Deadline {
+        match (self.remaining(), other.remaining()) {
+            (Some(a), Some(b)) if a < b => other,
+            (Some(_), None) => other,
+            (Some(_) | None, Some(_)) | (None, None) => self,
+        }
+    }
+
     /// The earlier of two deadlines.
     #[must_use]
     pub fn min(self, other: Deadline) -> Deadline {

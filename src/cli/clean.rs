@@ -12,7 +12,7 @@ use crate::base::id::RunId;
 use crate::base::time::Timestamp;
 use crate::run::engines::{Engines, Found};
 use crate::run::store::{Entry, Store};
-use crate::run::{finish, leftovers, reap};
+use crate::run::{finish, leftovers, owner, reap};
 use crate::runtime::Object;
 use crate::wire::record::{Engine, Record, SCHEMA};
 
@@ -111,7 +111,7 @@ impl Cleaner<'_> {
 
     /// Engine objects that belong to nobody, in every engine that may have some.
     fn objects(&mut self) -> Result<()> {
-        let Some(instance) = self.store.instance() else {
+        let Some(instance) = owner::known_instance(self.store)? else {
             return Ok(());
         };
         let Found { runtimes, failures } = self.engines.of_runs(self.store)?;

@@ -23,7 +23,7 @@ use crate::daemon::{Context, launch};
 use crate::run::store::Store;
 use crate::sys::fd;
 use crate::sys::process::create_private_files;
-use crate::wire::daemon::{Health, Holder, Reap, SCHEMA, Sweep, Verdict};
+use crate::wire::daemon::{Health, Holder, Phase, Reap, SCHEMA, Sweep, Verdict};
 use crate::wire::record;
 
 /// What `daemon status` exits with.
@@ -94,12 +94,14 @@ fn settings(store: &Store) -> error::Result<Settings> {
 
 fn start(context: &Context, force: bool) -> Result {
     if let (_, Ok(health)) = context.look(Deadline::after(GLANCE)) {
-        if health.state == crate::wire::daemon::Phase::Serving && is_fresh(context, &health) {
+        let serves = health.state == Phase::Serving && is_fresh(context, &health);
+        // What it says is no proof, and one that has lost its lock is about to end.
+        if serves && context.is_held().unwrap_or(false) {
             log::info(&format!("the daemon serves already (pid {})", health.pid));
             return Ok(0);
         }
     }
-    let verdict = launch::start(force)?;
+    let verdict = launch::start(context, force)?;
     let before = matches!(verdict, Verdict::Running { .. });
     let pid = launch::judged(verdict)?;
     log::info(&format!("the daemon {} (pid {pid})", if before { "serves already" } else { "serves" }));
@@ -152,7 +154,8 @@ fn say(verdict: &Verdict) {
 
 /// Whether there is something to end.
 fn is_held(context: &Context) -> Result<bool> {
-    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error))?)
+    let hint = "daemon….lock in the state directory must be a file that you can read";
+    Ok(context.is_held().map_err(|error| Failure::new("looking for the daemon", error).hint(hint))?)
 }
 
 fn stop(args: &DaemonEnd) -> Result {
@@ -170,8 +173,11 @@ fn stop(args: &DaemonEnd) -> Result {
 /// Ends the daemon that is there now; having its lock for a moment is the proof.
 fn end(context: &Context, replace: bool, force: bool) -> Result<()> {
     match contend(context, &Goal::End { replace }, force)? {
-        Outcome::Won(_) | Outcome::Followed | Outcome::Running(_) => Ok(()),
+        // This process is no daemon, and its lock's file must not say so.
+        Outcome::Won(held) => held.clear(),
+        Outcome::Followed | Outcome::Running(_) => {}
     }
+    Ok(())
 }
 
 fn restart(args: &DaemonEnd) -> Result {
@@ -199,14 +205,12 @@ impl Sight {
     /// Looks, within a deadline. Nothing is changed.
     pub fn of(context: &Context, deadline: Deadline) -> Sight {
         let (holder, health) = context.look(deadline);
-        let why = match health {
-            Ok(health) => return Sight::Serving(Box::new(health)),
-            Err(error) => error.to_string(),
-        };
-        match context.is_held() {
-            Ok(false) => Sight::Stopped,
-            Ok(true) => Sight::Silent(holder, why),
-            Err(error) => Sight::Silent(None, error.to_string()),
+        match (context.is_held(), health) {
+            // Whatever listens there.
+            (Ok(false), _) => Sight::Stopped,
+            (_, Ok(health)) => Sight::Serving(Box::new(health)),
+            (Ok(true), Err(why)) => Sight::Silent(holder, why.to_string()),
+            (Err(error), Err(_)) => Sight::Silent(None, error.to_string()),
         }
     }
 
@@ -259,7 +263,11 @@ fn status(args: &DaemonStatus) -> Result {
         if let Sight::Serving(health) = &sight {
             out.line(&format!("socket   {}", health.socket))?;
             out.line(&format!("log      {}", health.log.as_deref().unwrap_or("stderr")))?;
-            out.line(&format!("runs     {} live, {} finished for dead owners", health.runs_live, health.finished))?;
+            let (live, finished, waiting) = (health.runs_live, health.finished, health.waiting);
+            out.line(&format!("runs     {live} live, {finished} finished for dead owners, {waiting} still to be"))?;
+            if let Some(why) = &health.waiting_for {
+                out.line(&format!("waits    {why}"))?;
+            }
             if let Some(sweep) = &health.last_sweep {
                 let age = sweep.at.map(|at| duration::short(at.age(Timestamp::now()))).unwrap_or_default();
                 let (objects, problems) = (sweep.objects.len(), sweep.problems.len());

@@ -17,8 +17,8 @@ use crate::base::paths::SOCKET_PATH_MAX;
 use crate::base::time::Deadline;
 use crate::daemon::client::ANSWER_LIMIT;
 use crate::run::engines::Engines;
-use crate::run::reap;
 use crate::run::store::{Entry, Store};
+use crate::run::{owner, reap};
 use crate::runtime::{Cache, Error, Kind, Runtime};
 use crate::sys::fd;
 use crate::wire::record::SCHEMA;
@@ -95,6 +95,10 @@ pub fn doctor(args: &Doctor) -> Result {
         }
     }
     checks.push(background(&store));
+    if let Err(failure) = owner::known_instance(&store) {
+        let check = Check::new("name of the state directory", Verdict::Problem, failure.why());
+        checks.push(check.hint(failure.advice().unwrap_or_default()));
+    }
     checks.push(runs(&store)?);
     let mut out = Out::stdout();
     for check in &checks {

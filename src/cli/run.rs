@@ -83,7 +83,7 @@ fn execute(
     let describe = |name: &RunName| describe(args, id, name, &resolved);
     let (owned, slot) = Owned::create(store, id, args.name.as_ref(), describe)?;
     if resolved.daemon && resolved.runtime.kind() != Kind::Native {
-        lease::hold(super::daemon::context(store), id.clone());
+        lease::hold(super::daemon::context(store), id.clone(), resolved.runtime.tool());
     }
     let launch = Launch {
         runtime: Arc::from(resolved.runtime),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use serde::de::DeserializeOwned;
 
-use crate::base::id::RunId;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::run::store::{Entry, Store};
@@ -43,7 +42,9 @@ pub enum Reply {
     /// And the end of the connection.
     Now(Response),
     /// And the connection of an owner.
-    Lease(RunId, Response),
+    Lease(Lease, Response),
+    /// And the end of the daemon, whether another one follows or not.
+    End(bool, Response),
 }
 
 /// What the connections share with the main loop: facts, and a way to ask.
@@ -62,6 +63,10 @@ pub struct Api {
     pub live: AtomicU64,
     /// Orphans that were finished.
     pub finished: AtomicU64,
+    /// Orphans that could not be finished yet.
+    pub waiting: AtomicU64,
+    /// Why the last of them could not.
+    pub waiting_for: Mutex<Option<String>>,
     /// Clients that wait for a sweep.
     pub waiters: AtomicU64,
     /// The last sweep.
@@ -84,10 +89,16 @@ impl Api {
             ("GET" | "HEAD", "/v1/health") => Response::json(200, &self.health()),
             ("GET" | "HEAD", "/v1/runs") => self.runs(),
             ("POST", "/v1/reap") => self.reap(request),
-            ("POST", "/v1/shutdown") => self.shutdown(request),
+            ("POST", "/v1/shutdown") => match self.shutdown(request) {
+                Ok(replace) => {
+                    let answer = serde_json::json!({"schema": SCHEMA, "state": Phase::Stopping});
+                    return Reply::End(replace, Response::json(202, &answer));
+                }
+                Err(response) => response,
+            },
             ("POST", "/v1/lease") => match body::<Lease>(request) {
                 Ok(_) if self.stopping.load(Ordering::SeqCst) => Response::error(503, "the daemon is ending"),
-                Ok(lease) => return Reply::Lease(lease.run, Response::json(200, &self.health())),
+                Ok(lease) => return Reply::Lease(lease, Response::json(200, &self.health())),
                 Err(response) => response,
             },
             (_, "/v1/health" | "/v1/runs") => Response::not_allowed("GET, HEAD"),
@@ -107,14 +118,28 @@ impl Api {
             runs_live: self.live.load(Ordering::Relaxed),
             leases: self.leases.count(),
             finished: self.finished.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            waiting_for: held(&self.waiting_for).clone(),
             last_sweep: held(&self.sweep).clone(),
             ..self.about.clone()
         }
     }
 
+    /// Ends the daemon.
+    pub fn end(&self, replace: bool) {
+        // Nobody there means that it is on its way out.
+        self.wishes.send(Wish::Stop { replace }).unwrap_or_default();
+    }
+
     /// Keeps the connection of a run's owner.
-    pub fn lease(&self, run: RunId, stream: UnixStream) {
-        self.leases.add(run, stream);
+    pub fn lease(&self, lease: Lease, stream: UnixStream) {
+        self.leases.add(lease, stream);
+    }
+
+    /// Notes which orphans could not be finished yet.
+    pub fn waits(&self, count: u64, why: Option<String>) {
+        self.waiting.store(count, Ordering::Relaxed);
+        *held(&self.waiting_for) = why;
     }
 
     /// Notes a sweep.
@@ -166,18 +191,13 @@ impl Api {
         }
     }
 
-    fn shutdown(&self, request: &Request) -> Response {
-        let Shutdown { nonce, replace } = match body_or_default(request) {
-            Ok(shutdown) => shutdown,
-            Err(response) => return response,
-        };
+    /// Whether another daemon is to follow, if it is this one that is to end.
+    fn shutdown(&self, request: &Request) -> Result<bool, Response> {
+        let Shutdown { nonce, replace } = body_or_default(request)?;
         if nonce.is_some_and(|nonce| nonce != self.about.nonce) {
-            return Response::error(409, "that is another daemon's nonce");
+            return Err(Response::error(409, "that is another daemon's nonce"));
         }
-        match self.wishes.send(Wish::Stop { replace }) {
-            Ok(()) => Response::json(202, &serde_json::json!({"schema": SCHEMA, "state": "stopping"})),
-            Err(_) => Response::error(503, "the daemon is ending"),
-        }
+        Ok(replace)
     }
 }
 

@@ -40,6 +40,11 @@ impl Door {
         Door { path: path.to_owned(), own: None }
     }
 
+    /// Whether it is this daemon's, and not a service manager's.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -84,6 +89,7 @@ mod tests {
         let given = Door::given(&path);
         fs::write(&path, "given").unwrap();
         given.remove();
+        assert!(!given.is_own() && second.is_own());
         assert!(given.is_in_place() && path.exists());
         fs::remove_dir_all(&dir).unwrap();
     }

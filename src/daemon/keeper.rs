@@ -1,9 +1,6 @@
 //! The main loop: what happens when. It never waits for an engine: runs are finished and engines swept by threads of
 //! their own, which are left behind if they do not come back.
 
-use std::fs;
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,44 +8,50 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::base::error::{Failure, Result};
-use crate::base::fs::private_dir;
-use crate::base::id::RunId;
 use crate::base::log;
-use crate::base::paths::Paths;
 use crate::base::time::{Deadline, Timestamp};
+use crate::process;
 use crate::run::engines::Engines;
 use crate::run::owner::prepare_places;
 use crate::run::signals;
+use crate::sys::fd;
 use crate::sys::signal::Signal;
 use crate::wire::daemon::{Fingerprint, Health, Phase, SCHEMA};
 
 use super::api::{Api, Wish};
 use super::contend::{Goal, Outcome, contend};
-use super::door::Door;
 use super::journal::Journal;
-use super::leases::Leases;
+use super::leases::{Leases, Notice};
 use super::lock::Held;
 use super::manager::{self, Given};
-use super::orphans::{News, Orphans};
-use super::serve::{Served, serve};
+use super::orphans::{LATE_WINDOW, News, Orphans};
+use super::presence::Presence;
 use super::sweeper::Sweeper;
-use super::watch::Watch;
 use super::{Context, fingerprint};
 
 /// How often the runs are looked at: the safety net below the leases.
 const SCAN_EVERY: Duration = Duration::from_secs(5);
 
+/// The same; debug builds can look less often, for tests of what is to be noticed without it.
+fn scan_every() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Ok(Some(text)) = crate::base::env::text("FOSSE_TEST_SCAN") {
+        return crate::base::duration::parse(&text).unwrap_or(SCAN_EVERY);
+    }
+    SCAN_EVERY
+}
+
 /// How often the daemon's own files are looked at where the kernel does not tell.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
-
-/// For how long an engine may still make what a dead client had asked for.
-const LATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// How long runs that are being finished have when the daemon ends. What it leaves, the next one finds.
 const END_GRACE: Duration = Duration::from_secs(3);
 
+/// Descriptors that it cannot do without.
+const DESCRIPTORS: usize = 64;
+
 /// What ends it or makes it read its configuration again.
-const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+const SIGNALS: [Signal; 6] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
 
 /// What can be configured.
 #[derive(Debug, Clone)]
@@ -114,18 +117,13 @@ struct Keeper {
     settings: Settings,
     ground: Ground,
     given: Given,
-    held: Held,
-    door: Door,
-    served: Served,
+    presence: Presence,
     api: Arc<Api>,
     orphans: Orphans,
     sweeper: Sweeper,
-    watch: Watch,
     journal: Option<Journal>,
-    /// Whether the kernel tells of changes.
-    watched: bool,
     wishes: Receiver<Wish>,
-    leases: Receiver<RunId>,
+    leases: Receiver<Notice>,
     /// Since when nothing lives.
     quiet: Deadline,
     /// Until when things may come late.
@@ -135,7 +133,7 @@ struct Keeper {
 impl Keeper {
     fn begin(
         context: &Context,
-        mut held: Held,
+        held: Held,
         settings: Settings,
         mut given: Given,
         ground: Ground,
@@ -143,32 +141,36 @@ impl Keeper {
     ) -> Result<(Keeper, i32)> {
         let store = &context.store;
         let failed = |error: std::io::Error| Failure::new("starting the daemon", error);
+        // Without them it would be there, and let nobody in.
+        fd::has_room_for(DESCRIPTORS)
+            .map_err(|error| failed(error).hint("raise the limit on open files: ulimit -n 256"))?;
         let journal = match ground {
             // One that cannot be written ends nothing.
             Ground::Back => Journal::begin(&store.paths.daemon_log()).ok(),
             Ground::Fore => None,
         };
-        let (door, listener) = match given.listener.take() {
-            Some(listener) => (given_door(&listener)?, listener),
-            None => open_door(store.paths.daemon_socket(instance), store.uid)?,
-        };
-        held.tell_socket(door.path()).map_err(failed)?;
+        let socket = store.paths.daemon_socket(instance);
+        let (mut presence, listener) =
+            Presence::open(held, context.lock_path(), socket, store.uid, given.listener.take())?;
+        let holder = presence.holder().clone();
         let (wish, wishes) = unbounded();
-        let (ended, leases) = unbounded();
+        let (tell, leases) = unbounded();
         let about = Health {
             schema: SCHEMA,
             state: Phase::Serving,
-            pid: held.holder.pid,
-            nonce: held.holder.nonce.clone(),
+            pid: holder.pid,
+            nonce: holder.nonce,
             fingerprint: fingerprint_of(context),
             user_config: store.paths.user_config.as_ref().map(|path| path.to_string_lossy().into_owned()),
             started_at: Timestamp::now(),
-            socket: held.holder.socket.clone(),
+            socket: holder.socket,
             log: journal.as_ref().map(|_| store.paths.daemon_log().to_string_lossy().into_owned()),
             foreground: ground == Ground::Fore,
             runs_live: 0,
             leases: 0,
             finished: 0,
+            waiting: 0,
+            waiting_for: None,
             last_sweep: None,
         };
         let api = Arc::new(Api {
@@ -179,27 +181,25 @@ impl Keeper {
             stopping: AtomicBool::new(false),
             live: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            waiting_for: Mutex::new(None),
             waiters: AtomicU64::new(0),
             sweep: Mutex::new(None),
-            leases: Leases::watch(ended).map_err(failed)?,
+            leases: Leases::watch(tell).map_err(failed)?,
             wishes: wish,
         });
-        let served = serve(listener, store.uid, Arc::clone(&api)).map_err(failed)?;
-        let pid = held.holder.pid;
+        presence.serve(listener, &api)?;
+        let pid = api.about.pid;
         let keeper = Keeper {
             orphans: Orphans::new(store, &context.machine),
             sweeper: Sweeper::new(store),
-            watch: Watch::new(),
-            watched: false,
             context: context.clone(),
             quiet: Deadline::never(),
             late: None,
             settings,
             ground,
             given,
-            held,
-            door,
-            served,
+            presence,
             api,
             journal,
             wishes,
@@ -213,24 +213,25 @@ impl Keeper {
         let mut scan = Deadline::after(Duration::ZERO);
         let mut reap = Deadline::after(self.settings.reap_every);
         let mut check = Deadline::after(Duration::ZERO);
+        let mut watched = false;
         self.sweep(false, None, true);
         loop {
             if check.expired() {
-                self.watched = self.watch.add(&self.context.lock_path(), self.door.path());
-                if !self.mind_own_files() {
+                watched = self.presence.is_watched();
+                if !self.presence.mind(&self.api) {
                     // Whoever has the new one follows.
                     return true;
                 }
-                check = if self.watched { Deadline::never() } else { Deadline::after(CHECK_EVERY) };
+                check = if watched { Deadline::never() } else { Deadline::after(CHECK_EVERY) };
             }
             if scan.expired() {
-                if self.watched {
+                if watched {
                     // Beside the scan: one waking for both.
                     check = Deadline::after(Duration::ZERO);
                 }
                 self.scan();
                 self.look_for_late();
-                scan = Deadline::after(SCAN_EVERY);
+                scan = Deadline::after(scan_every());
             }
             if reap.expired() {
                 self.sweep(false, None, true);
@@ -247,6 +248,8 @@ impl Keeper {
                         self.reload(load);
                         reap = Deadline::after(self.settings.reap_every);
                     }
+                    // Nobody means anything by them, and they would end a program that does not take them.
+                    Ok(Signal::USR1 | Signal::USR2) => {}
                     Ok(signal) => {
                         log::info(&format!("{}: the daemon ends", signal.name()));
                         return false;
@@ -264,24 +267,26 @@ impl Keeper {
                     }
                     Err(_) => return false,
                 },
-                recv(self.leases) -> run => match run {
-                    Ok(run) => {
-                        self.orphans.look(run, &self.settings.engines);
-                        self.scan_soon(&mut scan);
-                    }
-                    Err(_) => self.leases = never(),
-                },
+                recv(self.leases) -> notice => {
+                    self.on_notice(notice.ok());
+                    self.scan_soon(&mut scan);
+                }
                 recv(self.orphans.done) -> done => if let Ok(done) = done {
                     self.on_done(done);
+                    // More may wait for what has just come free.
+                    scan = Deadline::after(Duration::ZERO);
+                },
+                recv(self.orphans.released) -> run => if let Ok(run) = run {
+                    self.orphans.release(&run);
                     self.scan_soon(&mut scan);
                 },
                 recv(self.sweeper.done) -> sweep => if let Ok(sweep) = sweep {
                     self.on_sweep(sweep);
                 },
-                recv(self.watch.changed) -> told => {
+                recv(self.presence.changed()) -> told => {
                     check = Deadline::after(Duration::ZERO);
                     if told.is_err() {
-                        self.watch = Watch::none();
+                        self.presence.unwatched();
                     }
                 },
                 recv(alarm) -> _ => {}
@@ -289,16 +294,35 @@ impl Keeper {
         }
     }
 
-    /// More may wait for what has just come free.
+    /// Takes note of what happened to a lease.
+    fn on_notice(&mut self, notice: Option<Notice>) {
+        match notice {
+            Some(Notice::Ended(run)) => self.orphans.watch_owner(run),
+            Some(Notice::Began(Some(tool))) => {
+                if self.settings.engines.learn(&tool.name, &tool.path) {
+                    log::info(&format!("{} is {} from now on: it is not on this PATH", tool.name, tool.path));
+                }
+            }
+            Some(Notice::Began(None)) => {}
+            None => self.leases = never(),
+        }
+    }
+
+    /// An owner is done, or dead.
     fn scan_soon(&mut self, scan: &mut Deadline) {
         *scan = Deadline::after(Duration::ZERO);
         self.quiet = Deadline::never();
     }
 
     fn scan(&mut self) {
-        let live = self.orphans.scan(&self.settings.engines);
-        self.api.live.store(live, Ordering::Relaxed);
-        if live > 0 {
+        let seen = self.orphans.scan(&self.settings.engines);
+        self.api.live.store(seen.live, Ordering::Relaxed);
+        self.api.waits(seen.waiting, self.orphans.complaint().filter(|_| seen.waiting > 0));
+        if let Some(left) = seen.late {
+            let until = Deadline::after(left);
+            self.late = Some(self.late.take().map_or(until, |known| known.max(until)));
+        }
+        if seen.live > 0 {
             self.quiet = Deadline::never();
         }
         if let Some(journal) = &mut self.journal {
@@ -330,6 +354,7 @@ impl Keeper {
     fn on_done(&mut self, done: super::orphans::Done) {
         match self.orphans.note(done) {
             News::Finished { late } => {
+                self.quiet = Deadline::never();
                 self.api.finished.fetch_add(1, Ordering::Relaxed);
                 if late {
                     self.late = Some(Deadline::after(LATE_WINDOW));
@@ -378,42 +403,6 @@ impl Keeper {
         }
     }
 
-    /// Heals what somebody took away or changed; `false` if the lock is no longer the one that others find, so that
-    /// another process may be the daemon.
-    fn mind_own_files(&mut self) -> bool {
-        if !self.held.is_in_place() {
-            log::warn("the lock's file was removed or replaced: the daemon ends");
-            return false;
-        }
-        if !self.door.is_in_place() {
-            log::warn("the socket was removed or replaced: opening it again");
-            match self.reopen() {
-                Ok(()) => {}
-                // Nobody finds it; the next look tries again.
-                Err(failure) => log::warn(&failure.to_string()),
-            }
-        }
-        match self.held.repair() {
-            Ok(true) => log::warn("the lock's file was changed: wrote it again"),
-            Ok(false) => {}
-            Err(error) => log::warn(&format!("writing the lock's file again failed: {error}")),
-        }
-        true
-    }
-
-    fn reopen(&mut self) -> Result<()> {
-        let store = &self.context.store;
-        let (door, listener) = open_door(self.door.path().to_owned(), store.uid)?;
-        self.served.stop();
-        let failed = |error: std::io::Error| Failure::new("opening the socket again", error);
-        self.served = serve(listener, store.uid, Arc::clone(&self.api)).map_err(failed)?;
-        self.door = door;
-        self.held.tell_socket(self.door.path()).map_err(failed)?;
-        self.api.moved(self.held.holder.socket.clone());
-        self.watched = self.watch.add(&self.context.lock_path(), self.door.path());
-        Ok(())
-    }
-
     /// The end, within its limit whatever hangs.
     fn end(mut self, replace: bool) {
         self.api.stopping.store(true, Ordering::SeqCst);
@@ -430,43 +419,14 @@ impl Keeper {
                 recv(alarm) -> _ => {}
             }
         }
-        self.served.stop();
-        self.door.remove();
-        if self.held.is_in_place() {
-            self.held.clear();
-        }
+        // Of what hangs, the processes at least go with this one.
+        process::end_all();
+        self.presence.end();
         log::info("the daemon has ended");
-        // The lock falls with the process, and not before.
-        std::mem::forget(self.held);
     }
 }
 
 fn fingerprint_of(context: &Context) -> Fingerprint {
     let settings = (context.settings_of)(context.store.paths.user_config.as_deref());
     Fingerprint { version: fingerprint::version(), settings }
-}
-
-fn given_door(listener: &UnixListener) -> Result<Door> {
-    let address = listener.local_addr().ok();
-    let path = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
-    let why = "it has no path in the file system";
-    path.map(Door::given).ok_or_else(|| Failure::new("taking the socket of the service manager", why))
-}
-
-/// Opens the socket where it belongs, or in the spare directory if that one is gone for good.
-fn open_door(path: PathBuf, uid: u32) -> Result<(Door, UnixListener)> {
-    let open = |path: PathBuf| {
-        let dir = path.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-        private_dir(&dir, uid)?;
-        Door::open(&path).map_err(|error| {
-            Failure::new(format!("listening on {}", path.display()), error).hint("is the runtime directory writable?")
-        })
-    };
-    let spare = Paths::spare_sockets(uid).join(path.file_name().unwrap_or_default());
-    let parent_is_gone = |path: &PathBuf| path.ancestors().nth(2).is_some_and(|dir| fs::symlink_metadata(dir).is_err());
-    let gone = parent_is_gone(&path) && path != spare;
-    match open(path) {
-        Err(_) if gone => open(spare),
-        other => other,
-    }
 }

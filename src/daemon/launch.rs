@@ -1,6 +1,5 @@
 //! Starting a daemon in the background: by executing the program again, never by forking a process with threads.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,15 +8,23 @@ use std::time::Duration;
 use crate::base::env;
 use crate::base::error::{Failure, Result};
 use crate::base::time::Deadline;
-use crate::process::{Cmd, spawn_detached};
+use crate::process::{Cmd, Detached, spawn_detached};
 use crate::sys::poll;
 use crate::wire::daemon::Verdict;
+
+use super::Context;
 
 /// The variable that names the program.
 pub const EXECUTABLE: &str = "FOSSE_EXECUTABLE";
 
-/// How long a start may take: as long as the contest for the lock.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a first try may take before a second one helps: more than it takes to replace one that does not answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the second one may take: more than a daemon that was asked to end may.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Between two looks for one that serves by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The most bytes of a report.
 const REPORT_MAX: usize = 64 << 10;
@@ -63,17 +70,40 @@ fn is_test_binary(path: &Path) -> bool {
 }
 
 /// Starts one, and waits until it serves, or says why it does not.
-pub fn start(force: bool) -> Result<Verdict> {
+pub fn start(context: &Context, force: bool) -> Result<Verdict> {
     let what = "starting the daemon";
     let mut cmd = Cmd::new(executable()?).args(["daemon", "start", "--detached"]);
     if force {
         cmd = cmd.args(["--force"]);
     }
-    let pipe = spawn_detached(&cmd).map_err(|error| Failure::new(what, error))?;
-    let report = read_report(pipe);
-    serde_json::from_slice(&report).map_err(|_| {
-        Failure::new(what, "it ended without a word").hint("its log, daemon.log in the state directory, may say more")
-    })
+    let begin = || spawn_detached(&cmd).map_err(|error| Failure::new(what, error));
+    let first = begin()?;
+    let mut report = read_report(&first, PATIENCE);
+    if report.is_none() {
+        // Frozen, perhaps with the lock in its hands: a second one takes it from there.
+        let second = begin()?;
+        report = read_report(&second, LIMIT);
+        first.end();
+        if report.is_none() {
+            second.end();
+            let why = format!("{} did not get ready, and was ended", cmd.program.to_string_lossy());
+            return Err(Failure::new(what, why).hint(format!("is it fosse? {EXECUTABLE} may name it")));
+        }
+    }
+    if let Some(Ok(verdict)) = report.filter(|report| !report.is_empty()).map(|report| serde_json::from_slice(&report))
+    {
+        return Ok(verdict);
+    }
+    // It was ended before it could say anything, perhaps by one that serves by now.
+    let late = Deadline::after(PATIENCE);
+    while !late.expired() {
+        if let (_, Ok(health)) = context.look(late) {
+            return Ok(Verdict::Running { pid: health.pid });
+        }
+        Deadline::after(LOOK_AGAIN).wait();
+    }
+    let hint = "its log, daemon.log in the state directory, may say more";
+    Err(Failure::new(what, "it ended without a word").hint(hint))
 }
 
 /// Whether there is a daemon now; its process id.
@@ -90,21 +120,26 @@ pub fn judged(verdict: Verdict) -> Result<i32> {
     }
 }
 
-/// All that comes until its end, in time.
-fn read_report(mut pipe: File) -> Vec<u8> {
-    let (mut report, mut piece, late) = (Vec::new(), [0; 4096], Deadline::after(LIMIT));
-    while report.len() < REPORT_MAX && !late.expired() {
-        if poll::wait_readable(&pipe, late.remaining()).is_err() || late.expired() {
-            break;
+/// All that comes until its end; `None` if that is not in time.
+fn read_report(started: &Detached, limit: Duration) -> Option<Vec<u8>> {
+    let (mut report, mut piece, late) = (Vec::new(), [0; 4096], Deadline::after(limit));
+    let mut pipe = &started.report;
+    loop {
+        poll::wait_readable(pipe, late.remaining()).ok()?;
+        if !poll::ready_now(pipe).ok()? {
+            if late.expired() {
+                return None;
+            }
+            continue;
         }
         match pipe.read(&mut piece) {
-            Ok(0) => break,
+            Ok(0) => return Some(report),
+            Ok(_) if report.len() >= REPORT_MAX => return Some(report),
             Ok(count) => report.extend_from_slice(&piece[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+            Err(_) => return Some(report),
         }
     }
-    report
 }
 
 #[cfg(test)]
@@ -121,7 +156,7 @@ mod tests {
 
     #[test]
     fn this_test_does_not_become_a_daemon() {
-        let refused = start(false).unwrap_err();
+        let refused = executable().unwrap_err();
         assert!(refused.why().contains("test binary"), "{refused}");
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::time::Deadline;
-use crate::wire::daemon::{Health, Lease};
+use crate::process;
+use crate::wire::daemon::{Health, Lease, ToolAt};
 
 use super::client::{ANSWER_LIMIT, Error, posted, talk, understood};
 use super::leases::STOPPED;
@@ -36,14 +37,18 @@ enum End {
 }
 
 /// Keeps a lease for a run until this process ends, in a thread of its own.
-pub fn hold(context: Context, run: RunId) {
+pub fn hold(context: Context, run: RunId, tool: &str) {
+    let path = process::find(tool).and_then(|path| std::path::absolute(path).ok());
+    let tool = path.map(|path| ToolAt { name: tool.to_owned(), path: path.to_string_lossy().into_owned() });
+    let lease = Lease { run, tool };
     // Without a thread there is no lease, and the daemon's scan finds the run all the same.
-    let started = thread::Builder::new().name("lease".into()).stack_size(256 << 10).spawn(move || keep(&context, &run));
+    let started =
+        thread::Builder::new().name("lease".into()).stack_size(256 << 10).spawn(move || keep(&context, &lease));
     started.map_or_else(drop, drop);
 }
 
-fn keep(context: &Context, run: &RunId) {
-    let lease = posted("/v1/lease", &Lease { run: run.clone() });
+fn keep(context: &Context, lease: &Lease) {
+    let lease = posted("/v1/lease", lease);
     // No successor is to be waited for at first.
     let mut succession = Deadline::after(Duration::ZERO);
     let mut wanted = true;
@@ -69,7 +74,7 @@ fn keep(context: &Context, run: &RunId) {
                 continue;
             }
             Err(_) => {
-                match launch::start(false).and_then(launch::judged) {
+                match launch::start(context, false).and_then(launch::judged) {
                     Ok(_) if judges => judges = false,
                     // One that ends as soon as it serves is not started again and again.
                     Ok(_) => wait_longer(&mut pause),

@@ -14,6 +14,7 @@ use crate::base::id::RunId;
 use crate::base::time::Deadline;
 use crate::sys::limit::DescriptorLimit;
 use crate::sys::{fd, poll};
+use crate::wire::daemon::{Lease, ToolAt};
 
 /// What an owner is told before its connection ends because somebody wants no daemon.
 pub const STOPPED: &[u8] = b"{\"stopped\":true}\n";
@@ -26,6 +27,14 @@ const SPARE: u64 = 512;
 
 type Held = Vec<(RunId, Arc<UnixStream>)>;
 
+/// What happens to a lease.
+pub enum Notice {
+    /// There is one more, and where its owner finds its engine's tool.
+    Began(Option<ToolAt>),
+    /// The run's owner is done, or dead, or cannot keep it.
+    Ended(RunId),
+}
+
 /// All of them.
 pub struct Leases {
     held: Arc<Mutex<Held>>,
@@ -33,13 +42,13 @@ pub struct Leases {
     wake: File,
     /// How many there may be; what is beyond is left to the scan.
     most: usize,
-    /// Runs that are to be looked at.
-    tell: Sender<RunId>,
+    /// What happens to them.
+    tell: Sender<Notice>,
 }
 
 impl Leases {
-    /// Starts to watch; the run of each that begins or ends goes to `tell`.
-    pub fn watch(tell: Sender<RunId>) -> io::Result<Leases> {
+    /// Starts to watch; what happens goes to `tell`.
+    pub fn watch(tell: Sender<Notice>) -> io::Result<Leases> {
         // Without a descriptor nobody would be let in, and that looks like death.
         DescriptorLimit::raise(DESCRIPTORS)?;
         let descriptors = DescriptorLimit::now()?;
@@ -56,13 +65,13 @@ impl Leases {
     }
 
     /// One more. One that cannot be watched ends, and its owner tries again.
-    pub fn add(&self, run: RunId, stream: UnixStream) {
+    pub fn add(&self, lease: Lease, stream: UnixStream) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() < self.most && stream.set_nonblocking(true).is_ok() {
-            held.push((run.clone(), Arc::new(stream)));
+            held.push((lease.run, Arc::new(stream)));
             drop(held);
             self.knock();
-            self.tell.send(run).unwrap_or_default();
+            self.tell.send(Notice::Began(lease.tool)).unwrap_or_default();
         }
     }
 
@@ -85,7 +94,7 @@ impl Leases {
     }
 }
 
-fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<RunId>) {
+fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<Notice>) {
     loop {
         let watched: Held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut fds = vec![woken.as_fd()];
@@ -103,7 +112,7 @@ fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<RunId>) {
                     held.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .retain(|(_, known)| !Arc::ptr_eq(known, stream));
-                    if ended.send(run.clone()).is_err() {
+                    if ended.send(Notice::Ended(run.clone())).is_err() {
                         return;
                     }
                 }

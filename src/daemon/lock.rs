@@ -57,7 +57,7 @@ pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = options.open(path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file"));
+            return Err(not_a_lock());
         }
         if !lock::try_exclusive(&file)? {
             return Ok(Tried::Busy(file));
@@ -83,9 +83,9 @@ pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
 
 /// Whether somebody holds the lock. Nothing is made.
 pub fn is_held(path: &Path) -> io::Result<bool> {
-    // O_NONBLOCK: a FIFO in its place must not hold us up.
-    let mut options = OpenOptions::new();
-    match options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+    // O_NONBLOCK: a FIFO in its place must not hold anybody up.
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) if !file.metadata()?.is_file() => Err(not_a_lock()),
         Ok(file) => lock::try_shared(&file).map(|free| !free),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -97,6 +97,10 @@ pub fn read(path: &Path) -> Option<Holder> {
     let bytes = read_bounded(path, MAX).ok()?;
     // A longer line of an earlier holder may stand behind it for a moment.
     serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next()?).ok()
+}
+
+fn not_a_lock() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file")
 }
 
 fn leads_to(path: &Path, file: &File) -> bool {

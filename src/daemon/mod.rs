@@ -17,7 +17,7 @@
 //! | `launch` | starting one in the background |
 //! | `lease` | the owner's side: a connection for the time of a run |
 //! | `keeper` | the main loop: what happens when |
-//! | `door` | the socket's file |
+//! | `presence`, `door` | what others find the daemon by, and the socket's file |
 //! | `serve`, `api` | connections, and what can be asked |
 //! | `leases` | the connections of owners |
 //! | `orphans` | the scan of the runs, and finishing them |
@@ -39,6 +39,7 @@ mod leases;
 mod lock;
 mod manager;
 mod orphans;
+mod presence;
 mod reclaim;
 mod retention;
 mod serve;

@@ -10,12 +10,15 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::base::log;
-use crate::base::time::Deadline;
+use crate::base::time::{Deadline, Timestamp};
 use crate::run::engines::Engines;
 use crate::run::finish::{self, Ended};
 use crate::run::store::{Entry, Store, View};
 use crate::runtime::Kind;
-use crate::wire::record::{Engine, State};
+use crate::wire::record::{Engine, Reason, Record, State};
+
+/// For how long an engine may still make what a dead client had asked for.
+pub const LATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs that are finished at the same time: each may have a tool of an engine's running.
 const AT_ONCE: usize = 4;
@@ -66,6 +69,36 @@ pub struct Orphans {
     tell: Sender<Done>,
     /// Ends of tries.
     pub done: Receiver<Done>,
+    /// For how long the engines of runs that were seen to be over may still make something.
+    late: Option<Duration>,
+    complaint: Option<String>,
+    /// Runs whose lock is waited for.
+    watched: HashSet<RunId>,
+    release: Sender<RunId>,
+    /// Runs that nobody holds any more.
+    pub released: Receiver<RunId>,
+}
+
+/// What a look at all runs has shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// How many live.
+    pub live: u64,
+    /// How many could not be finished yet.
+    pub waiting: u64,
+    /// For how long an engine may still make what a dead owner had asked for, if one may.
+    pub late: Option<Duration>,
+}
+
+/// For how long the engine of a run that is over may still make what its owner had asked for. Also by a daemon that
+/// did not finish it: its predecessor may have, just before it was replaced.
+fn late_left(record: &Record, now: Timestamp) -> Option<Duration> {
+    let acquiring = record.reason == Some(Reason::Orphaned) && record.started_at.is_none();
+    if !acquiring || record.runtime == Kind::Native.as_str() {
+        return None;
+    }
+    let ended = record.stopped_at.unwrap_or(record.created_at);
+    LATE_WINDOW.checked_sub(ended.age(now)).filter(|left| !left.is_zero())
 }
 
 /// What there is to do about a run.
@@ -79,7 +112,8 @@ enum Need {
     Finish,
 }
 
-fn need(view: &View, has_objects: bool, machine: &str) -> Need {
+/// `remains` is whether anything is there that only a live run has.
+fn need(view: &View, remains: bool, machine: &str) -> Need {
     // A run of another machine is not judged here.
     let ours = view.record.machine_id.is_empty() || view.record.machine_id == machine;
     match (view.owned, view.record.state.is_final()) {
@@ -87,7 +121,7 @@ fn need(view: &View, has_objects: bool, machine: &str) -> Need {
         (true, true) => Need::Nothing,
         (false, _) if !ours => Need::Settled,
         (false, false) => Need::Finish,
-        (false, true) if has_objects && !view.record.keep => Need::Finish,
+        (false, true) if remains => Need::Finish,
         (false, true) => Need::Settled,
     }
 }
@@ -96,6 +130,7 @@ impl Orphans {
     /// Of one machine's runs.
     pub fn new(store: &Store, machine: &str) -> Self {
         let (tell, done) = unbounded();
+        let (release, released) = unbounded();
         Orphans {
             store: store.clone(),
             machine: machine.to_owned(),
@@ -105,41 +140,89 @@ impl Orphans {
             silent: Vec::new(),
             tell,
             done,
+            late: None,
+            complaint: None,
+            watched: HashSet::new(),
+            release,
+            released,
         }
     }
 
-    /// Looks at every run that is not over, and starts to finish the orphans; how many live.
-    pub fn scan(&mut self, engines: &Engines) -> u64 {
+    /// Waits for the end of an owner whose connection has ended: the kernel closes what a killed process had open in an
+    /// order of its own, so that its lock may fall last; and an owner may live on without a connection.
+    pub fn watch_owner(&mut self, id: RunId) {
+        let is_live = matches!(self.store.load(&id), Some(Entry::Known(view)) if view.is_live());
+        if !is_live || self.watched.contains(&id) {
+            return;
+        }
+        let Ok(freed) = finish::watch_lock(&self.store, &id) else { return };
+        let (release, run) = (self.release.clone(), id.clone());
+        let wait = move || {
+            freed.recv().map_or_else(drop, |never| match never {});
+            release.send(run).unwrap_or_default();
+        };
+        if thread::Builder::new().name("release".into()).stack_size(64 << 10).spawn(wait).is_ok() {
+            self.watched.insert(id);
+        }
+    }
+
+    /// Takes note that nobody holds a run any more.
+    pub fn release(&mut self, id: &RunId) {
+        self.watched.remove(id);
+    }
+
+    /// Looks at every run that is not over, and starts to finish the orphans.
+    pub fn scan(&mut self, engines: &Engines) -> Seen {
         let ids = match self.store.ids() {
             Ok(ids) => ids,
             Err(failure) => {
                 log::warn(&failure.to_string());
-                return 0;
+                return Seen::default();
             }
         };
         self.silent.retain(|(_, until)| !until.expired());
-        let mut live = 0;
+        let mut seen = Seen::default();
+        self.late = None;
         let present: HashSet<RunId> = ids.iter().cloned().collect();
         self.settled.retain(|id| present.contains(id));
         self.retries.retain(|id, _| present.contains(id));
         for id in ids {
-            live += u64::from(!self.settled.contains(&id) && self.look(id, engines));
+            seen.live += u64::from(!self.settled.contains(&id) && self.look(id, engines));
         }
-        live
+        seen.waiting = self.retries.len() as u64;
+        seen.late = self.late.take();
+        seen
+    }
+
+    /// Why the last run that could not be finished could not.
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.clone()
     }
 
     /// Looks at one run; whether it lives.
     pub fn look(&mut self, id: RunId, engines: &Engines) -> bool {
+        if self.busy.contains(&id) {
+            // It is held, but by this process.
+            return false;
+        }
         let Some(Entry::Known(view)) = self.store.load(&id) else { return false };
-        match need(&view, self.store.run(&id).engine_marker().exists(), &self.machine) {
+        match need(&view, self.remains(&id, view.record.keep), &self.machine) {
             Need::Live => return true,
             Need::Nothing => {}
             Need::Settled => {
+                self.late = self.late.max(late_left(&view.record, Timestamp::now()));
                 self.settled.insert(id);
             }
             Need::Finish => self.begin(id, &view, engines),
         }
         false
+    }
+
+    /// Whether an owner that died at its very end has left something: in an engine, or on disk.
+    fn remains(&self, id: &RunId, kept: bool) -> bool {
+        let paths = self.store.run(id);
+        let in_engine = paths.engine_marker().exists() && !kept;
+        in_engine || paths.exit_page().exists() || self.store.paths.socket(id).exists()
     }
 
     /// Whether a try is under way.
@@ -151,7 +234,7 @@ impl Orphans {
         let paused = self.retries.get(&id).is_some_and(|retry| !retry.at.expired());
         let silent =
             self.silent.iter().any(|(engine, until)| Some(engine) == view.record.engine.as_ref() && !until.expired());
-        if paused || silent || self.busy.len() >= AT_ONCE || self.busy.contains(&id) {
+        if paused || silent || self.busy.len() >= AT_ONCE {
             return;
         }
         let (store, engines, tell) = (self.store.clone(), engines.clone(), self.tell.clone());
@@ -183,6 +266,7 @@ impl Orphans {
             }
             Err(failure) => {
                 log::warn(&failure.to_string());
+                self.complaint = Some(failure.to_string());
                 let pause = self.retries.get(&done.id).map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LAST_PAUSE));
                 self.retries.insert(done.id, Retry { at: Deadline::after(pause), pause });
                 News::Nothing

@@ -158,6 +158,11 @@ fn answer(stream: UnixStream, request: &Request, api: &Arc<Api>) {
                 api.lease(run, stream);
             }
         }
+        // The end of the process would cut the answer off, so that comes first.
+        Reply::End(replace, response) => {
+            write(&stream, &response.encode(false, head_only));
+            api.end(replace);
+        }
     }
 }
 

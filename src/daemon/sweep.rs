@@ -47,7 +47,7 @@ fn objects(
     dry_run: bool,
     removed: &mut Vec<Removed>,
 ) -> crate::base::error::Result<Vec<Failure>> {
-    let Some(instance) = store.instance() else { return Ok(Vec::new()) };
+    let Some(instance) = owner::known_instance(store)? else { return Ok(Vec::new()) };
     let Found { runtimes, mut failures } = engines.of_runs(store)?;
     let swept = thread::scope(|scope| {
         let one = |runtime: &dyn Runtime| {

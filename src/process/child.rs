@@ -1,8 +1,10 @@
 //! A running child program: in its own group, awaited by a thread, killed when it is dropped.
 
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{self, Command};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +19,64 @@ use crate::sys::signal::Signal;
 
 /// How long a program may take to die of KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The programs that run: started, and not yet reaped, so that none of these numbers can be a stranger's.
+struct Running {
+    leaders: Vec<Pid>,
+    /// How many are just being started.
+    starting: usize,
+    /// Whether no more may start.
+    over: bool,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { leaders: Vec::new(), starting: 0, over: false });
+
+/// Told when one has been started, or not.
+static STARTED: Condvar = Condvar::new();
+
+/// How long the end of this process waits for programs that are just being started.
+const START_LIMIT: Duration = Duration::from_millis(500);
+
+/// A program that is just being started; nothing if no more may start.
+struct Starting;
+
+impl Starting {
+    fn begin() -> io::Result<Starting> {
+        let mut running = running();
+        if running.over {
+            return Err(ending());
+        }
+        running.starting += 1;
+        Ok(Starting)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        running().starting -= 1;
+        STARTED.notify_all();
+    }
+}
+
+fn ending() -> io::Error {
+    io::Error::other("this process is ending")
+}
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills every program that runs, with its whole group, and lets no other one start. For the end of this process, if
+/// threads of it are stuck in calls: the kernel would end the programs with it, but not what these have started.
+pub fn end_all() {
+    let mut running = running();
+    running.over = true;
+    for leader in running.leaders.drain(..) {
+        kill_group(leader, Signal::KILL).unwrap_or_default();
+    }
+    // Whoever starts one at this moment kills it when this is seen.
+    drop(STARTED.wait_timeout_while(running, START_LIMIT, |running| running.starting > 0));
+}
 
 /// What one of a child's standard streams is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +151,7 @@ impl Child {
     }
 
     fn started(cmd: &Cmd, mut command: Command) -> Result<Child, Error> {
+        let _starting = Starting::begin().map_err(|source| Error::Start { call: cmd.title(), source })?;
         let mut inner = command.spawn().map_err(|source| Error::Start { call: cmd.title(), source })?;
         let pid = i32::try_from(inner.id()).ok().and_then(Pid::new);
         let (sender, ended) = bounded(0);
@@ -112,15 +173,21 @@ impl Child {
             stdout: stdout.map(OwnedFd::from),
             stderr: stderr.map(OwnedFd::from),
         };
-        match started {
-            Ok(_) => Ok(child),
-            Err(source) => {
-                // Nobody waits for it, so it is reaped here.
-                child.signal(Signal::KILL);
-                child.reaped = Some(child.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
-                Err(Error::Start { call: cmd.title(), source })
+        let failed = match started {
+            Ok(_) => {
+                let mut running = running();
+                if !running.over {
+                    running.leaders.extend(pid);
+                    return Ok(child);
+                }
+                ending()
             }
-        }
+            Err(source) => source,
+        };
+        // Nobody waits for it, so it is reaped here.
+        child.signal(Signal::KILL);
+        child.reaped = Some(child.inner.wait().map_or(Exit::Signal(9), Exit::from_status));
+        Err(Error::Start { call: cmd.title(), source: failed })
     }
 
     /// Its process id.
@@ -148,6 +215,7 @@ impl Child {
         }
         self.ended.recv().map_or_else(drop, |never| match never {});
         self.signal(Signal::KILL);
+        running().leaders.retain(|leader| Some(*leader) != self.pid);
         // An error means that something else reaped it, which nothing in this program does.
         let exit = self.inner.wait().map_or(Exit::Signal(9), Exit::from_status);
         self.reaped = Some(exit);

@@ -5,12 +5,31 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use super::{Cmd, Error};
-use crate::sys::fd;
-use crate::sys::process::detach;
+use crate::sys::process::{Pid, detach, kill_group};
+use crate::sys::signal::Signal;
+use crate::sys::{fd, poll};
 
-/// Starts it in a session of its own and in the root directory. Its stdout is the pipe whose other end this gives.
+/// A program that was started so.
+pub struct Detached {
+    /// The other end of its stdout.
+    pub report: File,
+    /// Its process group, which has nobody else in it.
+    group: Option<Pid>,
+}
+
+impl Detached {
+    /// Ends it, if it still has its report to make: until then its group is there, and its number nobody else's.
+    pub fn end(&self) {
+        let silent = poll::ready_now(&self.report).is_ok_and(|ready| !ready);
+        if let (true, Some(group)) = (silent, self.group) {
+            kill_group(group, Signal::KILL).unwrap_or_default();
+        }
+    }
+}
+
+/// Starts it in a session of its own and in the root directory.
 #[allow(clippy::disallowed_methods)]
-pub fn spawn_detached(cmd: &Cmd) -> Result<File, Error> {
+pub fn spawn_detached(cmd: &Cmd) -> Result<Detached, Error> {
     let failed = |source| Error::Start { call: cmd.title(), source };
     let (read, write) = fd::pipe().map_err(failed)?;
     let mut command = Command::new(&cmd.program);
@@ -18,7 +37,8 @@ pub fn spawn_detached(cmd: &Cmd) -> Result<File, Error> {
     command.stdin(Stdio::null()).stdout(OwnedFd::from(File::from(write))).stderr(Stdio::null()).current_dir("/");
     detach(&mut command);
     let mut between = command.spawn().map_err(failed)?;
+    let group = i32::try_from(between.id()).ok().and_then(Pid::new);
     // It ended when the program began.
     between.wait().map_err(failed)?;
-    Ok(File::from(read))
+    Ok(Detached { report: File::from(read), group })
 }

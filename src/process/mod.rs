@@ -9,8 +9,8 @@ mod child;
 mod detached;
 mod exit;
 
-pub use child::{Child, Io, Stdio};
-pub use detached::spawn_detached;
+pub use child::{Child, Io, Stdio, end_all};
+pub use detached::{Detached, spawn_detached};
 pub use exit::{Exit, code_of_signal, code_of_unstarted};
 
 use std::ffi::{OsStr, OsString};
@@ -154,6 +154,19 @@ pub type Cancel = Receiver<std::convert::Infallible>;
 /// A [`Cancel`] that never happens.
 pub fn no_cancel() -> Cancel {
     never()
+}
+
+/// Where a program is that is called by a name: on this process's PATH. One with a slash is where it says.
+pub fn find(name: &str) -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &std::path::PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        return Some(std::path::PathBuf::from(name)).filter(is_program);
+    }
+    let path = crate::base::env::exact(OsStr::new("PATH"))?;
+    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(is_program)
 }
 
 /// Runs a program to its end, or to the deadline.

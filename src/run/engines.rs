@@ -5,6 +5,7 @@ use std::thread;
 use crate::base::error::{Failure, Result};
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
+use crate::process;
 use crate::run::store::{Entry, Store};
 use crate::runtime::docker::{Engine, Tool, discover};
 use crate::runtime::{Cache, Error, Kind, Limits, Runtime};
@@ -43,6 +44,16 @@ impl Engines {
             paths: paths.clone(),
             caller: effective_ids(),
         }
+    }
+
+    /// Learns where a tool is that cannot be found from here; whether that was news.
+    pub fn learn(&mut self, name: &str, path: &str) -> bool {
+        let Some(tool) = self.tools.iter_mut().find(|tool| *tool == name) else { return false };
+        let is_news = process::find(name).is_none() && process::find(path).is_some();
+        if is_news {
+            path.clone_into(tool);
+        }
+        is_news
     }
 
     /// The limits of calls.

@@ -15,13 +15,14 @@ use crate::base::fs::remove_file;
 use crate::base::id::RunId;
 use crate::base::time::{Deadline, Timestamp};
 use crate::process::{self, no_cancel};
+use crate::run::objects::Objects;
 use crate::run::output::{Stream, Writer, append_beyond};
 use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
 use crate::run::state::{Cause, Event};
 use crate::run::store::{Entry, Store, View, left_exit, orphaned};
 use crate::run::{control, failpoint, owner};
-use crate::runtime::{Facts, Runtime, Status};
+use crate::runtime::{Facts, ObjectKind, Runtime, Status};
 use crate::sys::lock;
 use crate::sys::signal::Signal;
 use crate::wire::control::Request;
@@ -215,13 +216,14 @@ fn finish(
     let was_final = slot.record().state.is_final();
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
+        let objects = Objects::of(slot.record(), store.instance());
         let late = looks == Late::Here && runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
-            end_and_record(&paths, &mut slot, &*runtime, how)?;
+            end_and_record(&paths, &mut slot, &*runtime, &objects, how)?;
         }
         failpoint::pass("finish-recorded");
         if !slot.record().keep {
-            remove_objects(&*runtime, id, &paths, late)?;
+            remove_objects(&*runtime, &objects, &paths, late)?;
         }
     }
     remove_file(&paths.env_file()).unwrap_or_default();
@@ -244,16 +246,26 @@ fn may_come_late(slot: &Slot, record_file: &std::path::Path) -> bool {
     acquiring && last_step.age(Timestamp::now()) < LATE_WINDOW
 }
 
-fn end_and_record(paths: &crate::base::paths::RunPaths, slot: &mut Slot, runtime: &dyn Runtime, how: As) -> Result<()> {
-    let name = slot.record().id.object_name();
-    let failed = |error| Failure::new(format!("finishing run {}", name.trim_start_matches("fosse-")), error);
+fn end_and_record(
+    paths: &crate::base::paths::RunPaths,
+    slot: &mut Slot,
+    runtime: &dyn Runtime,
+    objects: &Objects,
+    how: As,
+) -> Result<()> {
+    let id = slot.record().id.clone();
+    let failed = |error| Failure::new(format!("finishing run {id}"), error);
     let (As::Orphan(grace) | As::Stopped(grace)) = how;
-    let facts = end_command(runtime, &name, grace).map_err(failed)?;
+    let container = objects.find(runtime, ObjectKind::Container).map_err(failed)?.into_iter().next();
+    let facts = match &container {
+        Some(container) => end_command(runtime, container, grace).map_err(failed)?,
+        None => None,
+    };
     let log = Writer::open(&paths.output(), slot.record().log_max)
         .map_err(|error| Failure::new("opening the output", error))?;
     // Where fosse's own init carries the bytes, an engine has none to give, and would say so in their place.
-    if facts.is_some() && slot.record().io == record::Io::Engine {
-        save_output(runtime, &name, &log, &|_, _| ())
+    if let (Some(container), true, record::Io::Engine) = (&container, facts.is_some(), slot.record().io) {
+        save_output(runtime, container, &log, &|_, _| ())
             .unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
     }
     log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
@@ -357,11 +369,15 @@ pub fn save_output(
 }
 
 /// Removes what an engine has of a run, and looks again for what it may still be making.
-fn remove_objects(runtime: &dyn Runtime, id: &RunId, paths: &crate::base::paths::RunPaths, late: bool) -> Result<()> {
-    let name = id.object_name();
+fn remove_objects(
+    runtime: &dyn Runtime,
+    objects: &Objects,
+    paths: &crate::base::paths::RunPaths,
+    late: bool,
+) -> Result<()> {
     let until = Deadline::after(LATE_LOOK);
     loop {
-        if let Some(failure) = Undo::everything().run(runtime, &name, paths).into_iter().next() {
+        if let Some(failure) = Undo::everything().run(runtime, objects, paths).into_iter().next() {
             return Err(failure);
         }
         if !late || until.expired() {
@@ -394,7 +410,8 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
     let paths = store.run(id);
     if slot.record().keep && paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
-        remove_objects(&*runtime, id, &paths, false)?;
+        let objects = Objects::of(slot.record(), store.instance());
+        remove_objects(&*runtime, &objects, &paths, false)?;
     }
     // An owner that was killed after its last record left these.
     remove_file(&store.paths.socket(id)).unwrap_or_default();

@@ -9,6 +9,7 @@
 //! | `output` | what a run wrote: one append-only file |
 //! | `pump` | bytes from the command to the record and to the caller |
 //! | `terminal` | a command at the caller's terminal |
+//! | `objects` | what an engine has of one run, and nobody else's |
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
 //! | `monitor` | the one thread that decides, from the first resource to the last |
 //! | `exec` | one more command in a live run, from its start to its end |
@@ -27,6 +28,7 @@ pub mod failpoint;
 pub mod finish;
 pub mod leftovers;
 pub mod monitor;
+mod objects;
 pub mod output;
 pub mod owner;
 mod prepare;

@@ -279,7 +279,7 @@ impl Monitor {
         self.pumped = pump.events.clone();
         self.pump = Some(pump);
         let (commander, done) =
-            Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), &self.launch.spec)?;
+            Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), self.container())?;
         (self.commander, self.done) = (Some(commander), done);
         self.facts = channel.facts();
         self.slot.remember(|record| record.io = channel.io());
@@ -289,6 +289,11 @@ impl Monitor {
             self.waiting.push(self.asked_by.unwrap_or(Signal::TERM));
         }
         Ok(())
+    }
+
+    /// How the engine is to be told to mean the container.
+    pub(super) fn container(&self) -> String {
+        self.slot.record().container_id.clone().unwrap_or_else(|| self.launch.spec.object_name())
     }
 
     fn command(&self, command: Command) {

@@ -147,7 +147,10 @@ pub fn prepare_places(store: &Store) -> Result<String> {
 
 fn instance(store: &Store) -> Result<String> {
     let path = store.paths.instance();
-    let failed = |error: io::Error| Failure::new(format!("naming this state directory in {}", path.display()), error);
+    let failed = |error: io::Error| {
+        Failure::new(format!("naming this state directory in {}", path.display()), error)
+            .hint("can you write there, and is there space?")
+    };
     if let Some(known) = store.instance() {
         return Ok(known);
     }
@@ -158,8 +161,24 @@ fn instance(store: &Store) -> Result<String> {
     remove_file(&own).map_err(failed)?;
     match (linked, store.instance()) {
         (_, Some(known)) => Ok(known),
+        (Err(error), None) if error.kind() == io::ErrorKind::AlreadyExists => Err(damaged(&path)),
         (Err(error), None) => Err(failed(error)),
         (Ok(()), None) => Err(failed(io::Error::other("it cannot be read back"))),
+    }
+}
+
+/// What is said of a name that cannot be read. Another one would make strangers of what engines have by this one.
+fn damaged(path: &Path) -> Failure {
+    let hint = "remove the file if no engine has anything of earlier runs: docker ps -a --filter label=fosse.run";
+    Failure::new("reading the name of this state directory", format!("{} is damaged", path.display())).hint(hint)
+}
+
+/// The instance's name, if there is one; an error if there is one that cannot be read.
+pub fn known_instance(store: &Store) -> Result<Option<String>> {
+    let path = store.paths.instance();
+    match store.instance() {
+        None if fs::symlink_metadata(&path).is_ok() => Err(damaged(&path)),
+        known => Ok(known),
     }
 }
 

@@ -11,7 +11,8 @@ use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::run::failpoint;
-use crate::runtime::{Channel, Error, Made, Network, Runtime, Spec};
+use crate::run::objects::Objects;
+use crate::runtime::{Channel, Error, Made, Network, ObjectKind, Runtime, Spec};
 use crate::sys::fd;
 
 /// The most descriptors that following a command takes.
@@ -52,14 +53,20 @@ impl Undo {
     }
 
     /// Takes everything away, once. All is tried; the failures come back.
-    pub fn run(&mut self, runtime: &dyn Runtime, name: &str, paths: &RunPaths) -> Vec<Failure> {
+    pub fn run(&mut self, runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths) -> Vec<Failure> {
         let mut failures = Vec::new();
-        let names = [name.to_owned()];
+        let name = objects.name();
         while let Some(resource) = self.stack.pop() {
             let deadline = runtime.limits().change();
             let (what, removed) = match resource {
-                Resource::Container => ("container", runtime.remove_containers(&names, deadline)),
-                Resource::Network => ("network", runtime.remove_networks(&names, deadline)),
+                Resource::Container => {
+                    let found = objects.find(runtime, ObjectKind::Container);
+                    ("container", found.and_then(|ids| runtime.remove_containers(&ids, deadline)))
+                }
+                Resource::Network => {
+                    let found = objects.find(runtime, ObjectKind::Network);
+                    ("network", found.and_then(|ids| runtime.remove_networks(&ids, deadline)))
+                }
             };
             if let Err(error) = removed {
                 let hint = "fosse clean removes it when the engine answers again";

@@ -35,6 +35,14 @@ pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::R
     }
 }
 
+/// Whether `fd` can be read now, or is at its end.
+pub fn ready_now(fd: impl AsFd) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one initialised pollfd structure; no waiting.
+    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
+    Ok(entry.revents != 0)
+}
+
 /// Whether `fd` takes a few bytes now, or refuses them at once.
 pub fn writable(fd: impl AsFd) -> io::Result<bool> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };

@@ -73,6 +73,12 @@ pub struct Health {
     pub leases: u64,
     /// Orphans that it has finished.
     pub finished: u64,
+    /// Orphans that could not be finished yet. An older daemon does not say.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Why the last of them could not.
+    #[serde(default)]
+    pub waiting_for: Option<String>,
     /// The last sweep that is over.
     pub last_sweep: Option<Sweep>,
 }
@@ -140,6 +146,19 @@ pub struct Shutdown {
 pub struct Lease {
     /// The run whose owner asks.
     pub run: RunId,
+    /// Where the owner finds the tool of the run's engine, and its usual name: the daemon may have another PATH.
+    #[serde(default)]
+    pub tool: Option<ToolAt>,
+}
+
+/// Where a program is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolAt {
+    /// As it is called.
+    pub name: String,
+    /// Its absolute path.
+    pub path: String,
 }
 
 /// How a start in the background came out: one line on the pipe that waits for it.

@@ -59,6 +59,11 @@ fn state_and_parent(pid: i32) -> Option<(char, i32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
+/// The parent of a process, if it exists.
+pub fn parent_if_any(pid: i32) -> Option<i32> {
+    Some(state_and_parent(pid)?.1)
+}
+
 /// The parent of a process that exists.
 pub fn parent(pid: i32) -> i32 {
     state_and_parent(pid).unwrap_or_else(|| panic!("there is no process {pid}")).1

@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::runtime::{Channel, Error, Runtime, Spec};
+use crate::runtime::{Channel, Error, Runtime};
 use crate::sys::signal::Signal;
 
 /// What is to be done, one after the other.
@@ -41,7 +41,7 @@ impl Commander {
     pub fn start(
         channel: Arc<dyn Channel>,
         runtime: Arc<dyn Runtime>,
-        spec: &Spec,
+        container: String,
     ) -> io::Result<(Self, Receiver<Done>)> {
         let (commands, queue) = unbounded();
         let (tell, done) = unbounded();
@@ -59,7 +59,7 @@ impl Commander {
                 teller.send(done).unwrap_or_default();
             }
         })?;
-        Ok((Commander { commands, channel, runtime, name: spec.object_name(), tell }, done))
+        Ok((Commander { commands, channel, runtime, name: container, tell }, done))
     }
 
     /// Queues a command.

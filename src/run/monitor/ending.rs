@@ -11,6 +11,7 @@ use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::failpoint;
 use crate::run::finish;
+use crate::run::objects::Objects;
 use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
@@ -50,7 +51,7 @@ impl Monitor {
     /// What an end means. Output that the streams lost is saved from the engine's log first.
     fn event_of(&mut self, end: End) -> Event {
         if end.output_cut {
-            let name = self.launch.spec.object_name();
+            let name = self.container();
             let pump = self.pump.as_ref();
             let deliver = |stream, bytes: &[u8]| pump.into_iter().for_each(|pump| pump.deliver(stream, bytes));
             if let Err(failure) = finish::save_output(&*self.launch.runtime, &name, &self.log, &deliver) {
@@ -133,8 +134,8 @@ impl Monitor {
         if self.channel.as_ref().is_some_and(by_itself) {
             self.undo.leave_container();
         }
-        let name = self.launch.spec.object_name();
-        let failures = self.undo.run(&*self.launch.runtime, &name, &self.owned.paths);
+        let objects = Objects::of(self.slot.record(), Some(self.launch.spec.instance.clone()));
+        let failures = self.undo.run(&*self.launch.runtime, &objects, &self.owned.paths);
         self.failures.extend(failures);
     }
 

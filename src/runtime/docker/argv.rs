@@ -141,8 +141,8 @@ pub fn no_detaching(kind: Tool) -> &'static str {
     }
 }
 
-/// Starts the container and stays attached to its streams.
-pub fn start(kind: Tool, spec: &Spec) -> Vec<OsString> {
+/// Starts a container and stays attached to its streams.
+pub fn start(kind: Tool, spec: &Spec, container: &str) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
     if spec.input.is_open() {
         args.push("--interactive".into());
@@ -150,7 +150,7 @@ pub fn start(kind: Tool, spec: &Spec) -> Vec<OsString> {
     if spec.input == Input::Terminal {
         args.extend(words(["--detach-keys", no_detaching(kind)]));
     }
-    args.push(spec.object_name().into());
+    args.push(container.into());
     args
 }
 

@@ -42,20 +42,14 @@ pub struct Attached {
 
 impl Attached {
     /// Starts the container and its client.
-    pub fn start(engine: Arc<Engine>, spec: &Spec) -> Result<Box<dyn Channel>> {
+    pub fn start(engine: Arc<Engine>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
         let (started, streams) = bounded(1);
         let (tell, facts) = unbounded();
         // One question pending is enough.
         let (ask, asked) = bounded(1);
-        let watch = Watch {
-            engine: Arc::clone(&engine),
-            name: spec.object_name(),
-            tell,
-            asked,
-            started: false,
-            doubted: false,
-        };
-        let cmd = engine.cmd(argv::start(engine.kind, spec));
+        let watch =
+            Watch { engine: Arc::clone(&engine), name: container.clone(), tell, asked, started: false, doubted: false };
+        let cmd = engine.cmd(argv::start(engine.kind, spec, &container));
         let input = spec.input;
         let call = cmd.title();
         // The client lives and dies with the thread that starts it.
@@ -71,7 +65,7 @@ impl Attached {
         thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
         let lost = || Error::Garbled { call, why: "its thread ended".into() };
         let streams = streams.recv().map_err(|_| lost())??;
-        Ok(Box::new(Attached { engine, name: spec.object_name(), streams: Mutex::new(streams), facts, ask }))
+        Ok(Box::new(Attached { engine, name: container, streams: Mutex::new(streams), facts, ask }))
     }
 }
 

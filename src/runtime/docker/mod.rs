@@ -219,7 +219,9 @@ impl Runtime for Engine {
 
     fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>> {
         let (Some(visitor), Some(own)) = (made.init, &spec.own_init) else {
-            return attached::Attached::start(Arc::new(self.clone()), spec);
+            // By its id: a name may come to mean somebody else's.
+            let container = made.id.unwrap_or_else(|| spec.object_name());
+            return attached::Attached::start(Arc::new(self.clone()), spec, container);
         };
         // Its directory is the place's own.
         let start = pid1::start_of(&spec.command, &spec.env, None, spec.input);
@@ -325,7 +327,10 @@ impl Runtime for Engine {
         let network = (spec.network == super::Network::Private).then(|| self.cmd(argv::create_network(spec)));
         let calls = match &spec.own_init {
             Some(own) => vec![self.cmd(argv::run(self.kind, spec, own))],
-            None => vec![self.cmd(argv::create(self.kind, spec)), self.cmd(argv::start(self.kind, spec))],
+            None => {
+                let start = argv::start(self.kind, spec, &spec.object_name());
+                vec![self.cmd(argv::create(self.kind, spec)), self.cmd(start)]
+            }
         };
         Ok(Plan::Calls(network.into_iter().chain(calls).collect()))
     }

@@ -1,0 +1,61 @@
+//! What an engine has of one run. It is found by the ids that were recorded, and without them by its labels: a name
+//! alone proves nothing, since another state directory, or anybody, may have given it to something of their own.
+
+use crate::base::id::RunId;
+use crate::runtime::{Error, Kind, ObjectKind, Result, Runtime};
+use crate::wire::record::Record;
+
+/// Whose objects, and what is known of them.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    run: RunId,
+    /// The name of the state directory, if it can be read.
+    instance: Option<String>,
+    container: Option<String>,
+    network: Option<String>,
+}
+
+impl Objects {
+    /// Those of the run of a record.
+    pub fn of(record: &Record, instance: Option<String>) -> Objects {
+        let (container, network) = (record.container_id.clone(), record.network_id.clone());
+        Objects { run: record.id.clone(), instance, container, network }
+    }
+
+    /// How its objects are called.
+    pub fn name(&self) -> String {
+        self.run.object_name()
+    }
+
+    /// What the engine is to be told to mean one kind of them: none if there is none.
+    pub fn find(&self, runtime: &dyn Runtime, kind: ObjectKind) -> Result<Vec<String>> {
+        let known = match kind {
+            ObjectKind::Container => &self.container,
+            ObjectKind::Network => &self.network,
+        };
+        if let Some(id) = known {
+            return Ok(vec![id.clone()]);
+        }
+        // What it makes has no other name, and is nobody else's.
+        if runtime.kind() == Kind::Native {
+            return Ok(vec![self.name()]);
+        }
+        let Some(instance) = &self.instance else {
+            let complaint = "the name of this state directory is lost, by which they are known".into();
+            return Err(Error::Refused { call: format!("looking for the objects of run {}", self.run), complaint });
+        };
+        let is_its_own = |run: &Option<RunId>| run.as_ref() == Some(&self.run);
+        let deadline = runtime.limits().query();
+        Ok(match kind {
+            ObjectKind::Container => {
+                let all = runtime.containers(instance, deadline)?;
+                all.into_iter().filter(|facts| is_its_own(&facts.run)).map(|facts| facts.id).collect()
+            }
+            ObjectKind::Network => {
+                let all = runtime.list(instance, deadline)?.into_iter();
+                let own = all.filter(|object| object.kind == kind && is_its_own(&object.run));
+                own.map(|object| object.id).collect()
+            }
+        })
+    }
+}

@@ -25,8 +25,7 @@ pub const COLUMNS: u16 = 101;
 pub const SIZE: &str = "33 101";
 
 /// Makes the mode another one than any terminal has at first, notes it, and notes it again at the end.
-pub const LEADER: &str =
-    r#"stty erase ^H -echoctl; stty -g >"$0.before"; "$@"; code=$?; stty -g >"$0.after"; exit $code"#;
+pub const LEADER: &str = r#"stty erase ^H -echoctl; stty -g >"$0.before"; "$@"; code=$?; stty -g >"$0.after"; echo $code >"$0.code"; exit $code"#;
 
 /// A program at a terminal.
 pub struct Terminal {

@@ -238,7 +238,8 @@ fn d5_a_thousand_records_cost_no_engine_call_to_list_and_a_few_for_status() {
     let status = fosse_with(&home, &counting, &["status"]);
     assert_eq!(code(&status), 0, "{status:?}");
     assert!(stdout(&status).contains("500 orphaned, 501 ended"), "{}", stdout(&status));
-    assert!(calls().lines().count() <= 4, "{:?}", calls());
+    // Of each of two engines: whether it answers, and what it has of ours; and once more what of it lives.
+    assert!(calls().lines().count() <= 9, "{:?}", calls());
     let hung = home.script("hung", HANGS);
     let start = Instant::now();
     let status = fosse_with(&home, &hung, &["status"]);

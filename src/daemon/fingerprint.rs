@@ -7,20 +7,16 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use crate::base::env;
 use crate::wire::daemon::Fingerprint;
 
 /// The version of this program. Debug builds can claim another one, for tests.
 pub fn version() -> String {
     #[cfg(debug_assertions)]
-    if let Ok(Some(version)) = env::text("FOSSE_TEST_VERSION") {
+    if let Ok(Some(version)) = crate::base::env::text("FOSSE_TEST_VERSION") {
         return version;
     }
     env!("CARGO_PKG_VERSION").to_owned()
 }
-
-#[cfg(not(debug_assertions))]
-use env as _;
 
 /// What a client thinks of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! alone proves nothing, since another state directory, or anybody, may have given it to something of their own.
 
 use crate::base::id::RunId;
+use crate::process::no_cancel;
 use crate::runtime::{Error, Kind, ObjectKind, Result, Runtime};
 use crate::wire::record::Record;
 
@@ -46,16 +47,23 @@ impl Objects {
         };
         let is_its_own = |run: &Option<RunId>| run.as_ref() == Some(&self.run);
         let deadline = runtime.limits().query();
-        Ok(match kind {
+        match kind {
             ObjectKind::Container => {
-                let all = runtime.containers(instance, deadline)?;
-                all.into_iter().filter(|facts| is_its_own(&facts.run)).map(|facts| facts.id).collect()
+                // An engine that says nothing where it is asked for something by name makes no sense, and is no answer.
+                let named = runtime.inspect(&[self.name()], deadline, &no_cancel())?;
+                let found: Vec<String> =
+                    named.into_iter().filter(|facts| is_its_own(&facts.run)).map(|facts| facts.id).collect();
+                if found.is_empty() {
+                    return Ok(found);
+                }
+                let ours = runtime.containers(instance, deadline)?;
+                Ok(found.into_iter().filter(|id| ours.iter().any(|facts| facts.id == *id)).collect())
             }
             ObjectKind::Network => {
                 let all = runtime.list(instance, deadline)?.into_iter();
                 let own = all.filter(|object| object.kind == kind && is_its_own(&object.run));
-                own.map(|object| object.id).collect()
+                Ok(own.map(|object| object.id).collect())
             }
-        })
+        }
     }
 }

@@ -131,6 +131,22 @@ fn a_kind_of_terminal_that_is_asked_for_wins() {
     });
 }
 
+/// One more command is told the kind of the terminal that it works at, and not of the one that its run does.
+#[test]
+fn one_more_commands_kind_of_terminal_is_its_own() {
+    on_native_and_docker(|engine, home| {
+        let client = home.start(engine, &["-n", "box", "-e", "TERM=dumb"], "exec sleep 1000");
+        for (options, wanted) in [(&["-i"][..], "screen-256color"), (&["-i", "-e", "TERM=vt100"], "vt100")] {
+            let args = [&["exec"], options, &["box", "--", "sh", "-c", "echo \"<$TERM>\""]].concat();
+            let mut command = home.cmd(args);
+            let ended = Terminal::open(home, command.env("TERM", "screen-256color")).end();
+            assert_eq!(ended.text(), format!("<{wanted}>\r\n"), "{engine:?}");
+        }
+        assert_eq!(code(&home.fosse(["stop", "--grace", "0", "box"])), 0);
+        client.output();
+    });
+}
+
 // ---- jobs -------------------------------------------------------------------------------------
 
 /// A shell at the terminal, which prompts with `$ `.

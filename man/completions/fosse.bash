@@ -227,12 +227,16 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__exec)
-            opts="-i -e -h --interactive --env --workdir --user --timeout --help"
+            opts="-i -e -h --interactive --escape --env --workdir --user --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --escape)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --env)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -349,7 +353,7 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__run)
-            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --allow-userns --timeout --grace --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
+            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --escape --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --allow-userns --timeout --grace --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -372,6 +376,10 @@ _fosse() {
                     return 0
                     ;;
                 --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --escape)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -44,6 +44,7 @@ complete -c fosse -n "__fish_fosse_needs_command" -f -a "init" -d 'Be PID 1: sta
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s n -l name -d 'Name of the run, unique among live ones [default: generated]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s w -l workspace -d 'Directory mounted read-write at /workspace [default: the current one]' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l workdir -d 'Working directory inside [default: /workspace]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l escape -d 'Key after which k stops a terminal session\'s run: none, or ^X [default: ^/]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l runtime -d 'What provides the place: auto, native, docker, podman, apple [default: auto]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l image -d 'Image to run in; a missing one is pulled [default: none, the host\'s own programs]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s e -l env -d 'Set a variable inside; KEY alone copies the caller\'s' -r
@@ -60,7 +61,7 @@ complete -c fosse -n "__fish_fosse_using_subcommand run" -l log-max -d 'Most byt
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l label -d 'Attach a label to the record' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l id-file -d 'Write the run\'s id to this new file before the command starts' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l no-workspace -d 'Mount no workspace'
-complete -c fosse -n "__fish_fosse_using_subcommand run" -s i -l interactive -d 'Give the command this program\'s stdin'
+complete -c fosse -n "__fish_fosse_using_subcommand run" -s i -l interactive -d 'Give the command this program\'s stdin, and a terminal if stdin and stdout are both terminals'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l allow-userns -d 'Let the command make user namespaces, in the native runtime'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l keep -d 'Let an engine\'s container and network stay, stopped, until destroy or clean'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l dry-run -d 'Print the plan and touch nothing'
@@ -68,11 +69,12 @@ complete -c fosse -n "__fish_fosse_using_subcommand run" -l json -d 'With --dry-
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s v -l verbose -d 'Say when the command starts and how to see its output'
 complete -c fosse -n "__fish_fosse_using_subcommand run" -s h -l help -d 'Print help'
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -l escape -d 'Key after which k stops the command in a terminal session: none, or ^X [default: ^/]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand exec" -s e -l env -d 'Set a variable for the command; KEY alone copies the caller\'s' -r
 complete -c fosse -n "__fish_fosse_using_subcommand exec" -l workdir -d 'Working directory inside [default: the run\'s]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand exec" -l user -d 'User inside: caller, image, root, UID[:GID] [default: the run\'s]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand exec" -l timeout -d 'End the command after this time; the exit code is then 124' -r
-complete -c fosse -n "__fish_fosse_using_subcommand exec" -s i -l interactive -d 'Give the command this program\'s stdin'
+complete -c fosse -n "__fish_fosse_using_subcommand exec" -s i -l interactive -d 'Give the command this program\'s stdin, and a terminal if stdin and stdout are both terminals'
 complete -c fosse -n "__fish_fosse_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c fosse -n "__fish_fosse_using_subcommand list" -l filter -d 'Only runs with this state, name, label or runtime (label=KEY or label=KEY=VALUE)' -r
 complete -c fosse -n "__fish_fosse_using_subcommand list" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR or TERM=dumb says otherwise'

@@ -82,10 +82,10 @@ pub struct Run {
     /// Working directory inside [default: /workspace]
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<String>,
-    /// Give the command this program's stdin
+    /// Give the command this program's stdin, and a terminal if stdin and stdout are both terminals
     #[arg(short, long)]
     pub interactive: bool,
-    /// Key that opens the escape of a terminal session: none, or ^X [default: ^/]
+    /// Key after which k stops a terminal session's run: none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
     pub escape: Option<String>,
     /// What provides the place: auto, native, docker, podman, apple [default: auto]
@@ -159,10 +159,10 @@ pub struct Run {
 /// `exec`.
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// Give the command this program's stdin
+    /// Give the command this program's stdin, and a terminal if stdin and stdout are both terminals
     #[arg(short, long)]
     pub interactive: bool,
-    /// Key that opens the escape of a terminal session: none, or ^X [default: ^/]
+    /// Key after which k stops the command in a terminal session: none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
     pub escape: Option<String>,
     /// Set a variable for the command; KEY alone copies the caller's

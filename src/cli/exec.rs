@@ -15,6 +15,7 @@ use super::report::{Error, Result};
 use super::resolve::{environment, mistake, user};
 use super::session;
 use super::stop::find;
+use crate::base::env;
 use crate::base::error::Failure;
 use crate::base::id::random_hex;
 use crate::base::log;
@@ -23,7 +24,7 @@ use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View};
 use crate::run::{control, owner, signals};
-use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Runtime, User, pid1};
+use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Input, Runtime, User, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
@@ -190,6 +191,11 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
         let missing = known.into_iter().filter(|(name, _)| !env.iter().any(|(given, _)| given == name));
         env.extend(missing.map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>());
     }
+    let input = session::input(args.interactive);
+    if input == Input::Terminal && !env.iter().any(|(given, _)| given == "TERM") {
+        // Whatever the run was told of its own: this is the terminal that the command works at.
+        env.extend(env::matching(|name| name == "TERM"));
+    }
     let container = record.id.object_name();
     let user = match args.user.as_deref() {
         Some(text) => user_of(text, record, runtime, &container)?,
@@ -199,7 +205,7 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
         container,
         container_id: record.container_id.clone(),
         command: args.command.clone(),
-        input: session::input(args.interactive),
+        input,
         workdir: args.workdir.clone(),
         user,
         env,

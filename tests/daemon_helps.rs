@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::daemon::daemons;
 use crate::support::{
-    Carrier, Client, Engine, Home, KILL, code, finish, on_docker, on_docker_with, stderr, wait_until,
+    Carrier, Client, Engine, Home, KILL, USR1, code, finish, kill, on_docker, on_docker_with, stderr, wait_until,
 };
 
 #[test]
@@ -111,4 +111,15 @@ fn a_damaged_name_of_the_state_directory_is_said_to_be_that() {
     }
     let doctor = home.fosse(["doctor"]);
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("problem  name of the state directory"), "{doctor:?}");
+}
+
+#[test]
+fn signals_that_nobody_means_do_not_end_it() {
+    let home = Home::new();
+    assert_eq!(code(&home.daemon(["start"])), 0);
+    let pid = home.daemon_pid();
+    for signal in [USR1, 12] {
+        kill(pid, signal);
+        assert_eq!(home.daemon_pid(), pid);
+    }
 }

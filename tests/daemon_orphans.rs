@@ -419,29 +419,38 @@ fn clients_that_are_killed_at_random_leave_nothing_and_harm_no_stranger() {
     });
 }
 
-/// The engine goes on with what a client asked for that has died since.
+/// The engine goes on with what a client asked for that has died since; also when the daemon that has finished the run
+/// is followed by another one meanwhile.
 #[test]
 fn what_a_killed_clients_last_request_makes_late_is_found_by_the_daemon() {
-    on_docker(|home| {
-        // This tool makes the network when it is told to, in a session of its own, as an engine under load does for a
-        // client that has gone.
-        let slow = home.script(
-            "docker",
-            "case \"$1 $2\" in network\\ create) export TOOL=\"$0\"; touch \"$0.asked\"; setsid sh -c 'until test -e \"$TOOL.go\"; do sleep 0.1; done; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
-        );
-        let options = ["--name", "late", "--network", "private"];
-        let mut command = auto(home.run_cmd(Engine::Docker, &options, &["sleep", "1000"]));
-        command.env("FOSSE_DOCKER", &slow);
-        let client = Client::spawn(command);
-        leased(home, 1);
-        let asked = home.dir.join("docker.asked");
-        wait_until("it is asked for", || asked.exists());
-        lose(client);
-        wait_until("the run is finished", || home.daemon_status()["finished"] == 1);
-        home.write("docker.go", "");
-        wait_until("the late network is removed", || home.daemon_log().contains("removed network"));
-        finished_by_the_daemon(home);
-    });
+    for followed in [false, true] {
+        on_docker(|home| makes_late(home, followed));
+    }
+}
+
+fn makes_late(home: &Home, followed: bool) {
+    // This tool makes the network when it is told to, in a session of its own, as an engine under load does for a
+    // client that has gone.
+    let slow = home.script(
+        "docker",
+        "case \"$1 $2\" in network\\ create) export TOOL=\"$0\"; touch \"$0.asked\"; setsid sh -c 'until test -e \"$TOOL.go\"; do sleep 0.1; done; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
+    );
+    let options = ["--name", "late", "--network", "private"];
+    let mut command = auto(home.run_cmd(Engine::Docker, &options, &["sleep", "1000"]));
+    command.env("FOSSE_DOCKER", &slow);
+    let client = Client::spawn(command);
+    leased(home, 1);
+    let asked = home.dir.join("docker.asked");
+    wait_until("it is asked for", || asked.exists());
+    lose(client);
+    wait_until("the run is finished", || home.daemon_status()["finished"] == 1);
+    if followed {
+        assert_eq!(code(&home.daemon(["restart"])), 0);
+        wait_until("it has swept", || home.daemon_status()["last_sweep"].is_object());
+    }
+    home.write("docker.go", "");
+    wait_until("the late network is removed", || home.daemon_log().contains("removed network"));
+    finished_by_the_daemon(home);
 }
 
 /// Whoever reads a run's output to its end does not wait for a daemon that the run has started.

@@ -224,7 +224,8 @@ fn a_session_works_within_script() {
         command = within;
         let output = finish(command);
         assert_eq!(code(&output), 0, "{output:?}");
-        assert!(stdout(&output).starts_with("/dev/"), "{engine:?} {output:?}");
+        // script(1) may echo what it makes of the end of its own input.
+        assert!(stdout(&output).contains("/dev/"), "{engine:?} {output:?}");
     });
 }
 

@@ -15,7 +15,7 @@ use crate::run::objects::Objects;
 use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
-use crate::runtime::{Channel, End, Fact, pid1};
+use crate::runtime::{Channel, End, Fact, Input, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::record::Reason;
 
@@ -82,10 +82,13 @@ impl Monitor {
         let [Some(stdout), Some(stderr)] = &self.endings else {
             return None;
         };
-        if self.cause.is_some() || stdout.bytes > 0 || stderr.bytes > stderr.start.len() as u64 {
+        // At a terminal there is one stream for both.
+        let (silent, said) =
+            if self.launch.spec.input == Input::Terminal { (stderr, stdout) } else { (stdout, stderr) };
+        if self.cause.is_some() || silent.bytes > 0 || said.bytes > said.start.len() as u64 {
             return None;
         }
-        self.channel.as_ref()?.exec_failure(code, &stderr.start)
+        self.channel.as_ref()?.exec_failure(code, &said.start)
     }
 
     fn say_not_executed(&mut self, why: &str) {

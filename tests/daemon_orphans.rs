@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::orphans::MOMENTS;
 use crate::support::daemon::daemons;
 use crate::support::{
     Carrier, Client, Engine, Home, IMAGE, KILL, code, finish, kill, on_docker, on_docker_with, on_each_real_engine,
@@ -125,22 +126,6 @@ fn no_daemon_is_started_where_none_is_wanted_and_for_native_runs() {
         assert!(!names.iter().any(|name| name.starts_with("daemon")), "{engine:?} {names:?}");
     });
 }
-
-/// Moments between two steps of a run, as `run::failpoint` names them.
-const MOMENTS: [&str; 12] = [
-    "named",
-    "filled",
-    "created",
-    "network-armed",
-    "network-made",
-    "container-armed",
-    "container-made",
-    "id-told",
-    "start-asked",
-    "output-synced",
-    "final",
-    "cleaned",
-];
 
 #[test]
 fn killed_between_any_two_steps_the_daemon_finishes_the_run_and_leaves_nothing() {

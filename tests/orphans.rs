@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// Every moment between two steps of a run, as `run::failpoint` names them.
-const MOMENTS: [&str; 12] = [
+pub const MOMENTS: [&str; 12] = [
     "named",
     "filled",
     "created",

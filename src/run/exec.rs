@@ -208,7 +208,7 @@ impl Follower {
                     Err(_) => events = never(),
                 },
                 recv(did) -> did => match did {
-                    Ok(did) => self.end_session(if did == Did::Stop { Signal::TERM } else { Signal::HUP }),
+                    Ok(Did::Stop | Did::HangUp) => self.end_session(),
                     Err(_) => self.terminal.iter_mut().for_each(|terminal| terminal.did = never()),
                 },
                 recv(done) -> done => if let Ok((signal, delivered)) = done {
@@ -226,7 +226,7 @@ impl Follower {
                 Signal::WINCH => return terminal.resize(),
                 Signal::CONT => return terminal.go_on(),
                 Signal::TSTP => return terminal.pause(),
-                Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT => return self.end_session(signal),
+                Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT => return self.end_session(),
                 _ => {}
             }
         }
@@ -244,7 +244,7 @@ impl Follower {
     }
 
     /// Ends the session at the terminal: it first hears that its terminal is gone.
-    fn end_session(&mut self, _signal: Signal) {
+    fn end_session(&mut self) {
         if !self.asked {
             self.ask_to_end();
             self.pass(FAREWELL);
@@ -379,7 +379,7 @@ impl Follower {
             self.hold = None;
             if let Some(Err(error)) = self.terminal.as_mut().map(Terminal::begin) {
                 self.failures.push(Failure::new("giving the terminal to the command", error));
-                self.end_session(Signal::HUP);
+                self.end_session();
             }
             self.pump.gate.open();
         }

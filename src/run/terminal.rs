@@ -13,8 +13,8 @@ use crate::term::escape::{Escape, Prefix};
 use crate::term::keys::{Did, Keys};
 use crate::term::screen::Screen;
 
-/// What is told to a session that is to end, one after the other: first that its terminal is gone, which an interactive
-/// shell obeys that ignores the second.
+/// What a session that is to end hears first: that its terminal is gone. An interactive shell obeys it that ignores
+/// TERM, which is what it hears second.
 pub const FAREWELL: Signal = Signal::HUP;
 
 /// The caller's terminal, and how it is used.
@@ -97,7 +97,7 @@ impl Drop for Terminal {
     }
 }
 
-/// When the second word is told to a session that is to end within the grace.
+/// When a session that is to end within the grace hears TERM.
 pub fn second_word(grace: std::time::Duration) -> Deadline {
     Deadline::after((grace / 4).min(std::time::Duration::from_secs(1)))
 }

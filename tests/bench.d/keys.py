@@ -3,8 +3,8 @@
 
 keys.py COUNT COMMAND...   the median of COUNT keys, each sent when the one before has come back.
 
-The terminal is in raw mode, so what comes back comes from the command, which copies its input to its output without
-waiting for a line; the program in between is whatever runs it.
+The terminal is in raw mode, so what comes back comes from the command, which gives back each byte as it comes and ends with
+the last one; the program in between is whatever runs it.
 """
 import os
 import pty
@@ -41,8 +41,11 @@ def main():
         os.write(terminal, key)
         wait_for(key)
         times.append(time.monotonic_ns() - begin)
-    os.write(terminal, b"\x04")
-    os.close(terminal)
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:
+        pass  # The end of a terminal.
     os.waitpid(pid, 0)
     print(int(statistics.median(times)))
 

@@ -2,8 +2,8 @@
 # shellcheck shell=sh disable=SC2034,SC2046,SC2086,SC2154,SC2329
 # Lists of words, functions that are called by name, and variables that are shared with the entry and other parts.
 
-# Says that it is ready, and gives back every byte at once.
-echoing='stty raw -echo; printf READY; exec cat'
+# echoing COUNT: says that it is ready, gives back each of so many bytes at once, and ends.
+echoing() { echo "stty raw -echo; printf READY; exec dd bs=1 count=$1 2>/dev/null"; }
 
 # keys_of COUNT LAUNCH: the median round trip of so many keys.
 keys_of() {
@@ -12,10 +12,10 @@ keys_of() {
 }
 
 keys() { count=$1; shift; python3 "$here/tests/bench.d/keys.py" "$count" "$@"; }
-fosse_keys() { keys "$1" "$fosse" run -q -i --runtime native -- sh -c "$echoing"; }
-peer_keys() { keys "$1" sh -c "$echoing"; }
-fosse_keys_docker() { keys "$1" "$fosse" run -q -i --no-workspace --image "$image" -- sh -c "$echoing"; }
-peer_keys_docker() { keys "$1" "$docker" run --rm -it "$image" sh -c "$echoing"; }
+fosse_keys() { keys "$1" "$fosse" run -q -i --runtime native -- sh -c "$(echoing "$1")"; }
+peer_keys() { keys "$1" sh -c "$(echoing "$1")"; }
+fosse_keys_docker() { keys "$1" "$fosse" run -q -i --no-workspace --image "$image" -- sh -c "$(echoing "$1")"; }
+peer_keys_docker() { keys "$1" "$docker" run --rm -it "$image" sh -c "$(echoing "$1")"; }
 
 terminal_rows() {
     for row in $terminal; do

@@ -152,10 +152,11 @@ fn answer(stream: UnixStream, request: &Request, api: &Arc<Api>) {
     let head_only = request.method == "HEAD";
     match api.answer(request) {
         Reply::Now(response) => send(&stream, &response, head_only),
-        // The connection stays, so the answer must not say that it ends.
-        Reply::Lease(run, response) => {
-            if write(&stream, &response.encode(true, head_only)) {
-                api.lease(run, stream);
+        // The connection stays, so the answer must not say that it ends. Whoever has the answer is counted already.
+        Reply::Lease(lease, response) => {
+            if let Ok(kept) = stream.try_clone() {
+                api.lease(lease, kept);
+                write(&stream, &response.encode(true, head_only));
             }
         }
         // The end of the process would cut the answer off, so that comes first.

@@ -111,10 +111,12 @@ fn left(deadline: Deadline) -> Result<Duration, Error> {
 
 /// A wait that is over is looked at by whoever knows the deadline.
 fn waited(error: io::Error) -> Result<(), Error> {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
-        _ => Err(Error::Nobody(error)),
-    }
+    if is_wait(&error) { Ok(()) } else { Err(Error::Nobody(error)) }
+}
+
+/// Whether a read or write was only not done yet.
+pub(super) fn is_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 /// Sends a value, and gives the answer, both in JSON.

@@ -12,8 +12,9 @@ use crossbeam_channel::Sender;
 
 use crate::base::id::RunId;
 use crate::base::time::Deadline;
+use crate::sys::fd;
 use crate::sys::limit::DescriptorLimit;
-use crate::sys::{fd, poll};
+use crate::sys::poll::{self, Interest};
 use crate::wire::daemon::{Lease, ToolAt};
 
 /// What an owner is told before its connection ends because somebody wants no daemon.
@@ -97,9 +98,9 @@ impl Leases {
 fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<Notice>) {
     loop {
         let watched: Held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut fds = vec![woken.as_fd()];
-        fds.extend(watched.iter().map(|(_, stream)| stream.as_fd()));
-        let Ok(ready) = poll::any(&fds) else {
+        let mut fds = vec![(woken.as_fd(), Interest::Read)];
+        fds.extend(watched.iter().map(|(_, stream)| (stream.as_fd(), Interest::Read)));
+        let Ok(ready) = poll::ready(&fds, None) else {
             // No memory for it at this moment.
             Deadline::after(std::time::Duration::from_secs(1)).wait();
             continue;

@@ -17,6 +17,7 @@ use crate::http::response::{CONTINUE, Response};
 use crate::sys::socket::{peer, stop_listening};
 
 use super::api::{Api, Reply};
+use super::client::is_wait;
 
 /// How long a client may take to send its request.
 const SENDING: Duration = Duration::from_secs(5);
@@ -142,10 +143,6 @@ fn read(mut stream: &UnixStream) -> Result<Option<Request>, Response> {
             Err(_) => return Ok(None),
         }
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 fn answer(stream: UnixStream, request: &Request, api: &Arc<Api>) {

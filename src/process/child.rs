@@ -129,22 +129,18 @@ pub struct Child {
 
 impl Child {
     /// Starts a program.
-    #[allow(clippy::disallowed_methods)]
     pub fn spawn(cmd: &Cmd, io: Io) -> Result<Child, Error> {
-        let mut command = Command::new(&cmd.program);
-        command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
+        let mut command = cmd.command();
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         own_group_and_die_with_parent(&mut command);
         Self::started(cmd, command)
     }
 
     /// Starts a program at a terminal, which is its own from then on: it is told when the window has another size.
-    #[allow(clippy::disallowed_methods)]
     pub fn spawn_at(cmd: &Cmd, terminal: &OwnedFd) -> Result<Child, Error> {
         let failed = |source| Error::Start { call: cmd.title(), source };
         let copy = || terminal.try_clone().map(process::Stdio::from).map_err(failed);
-        let mut command = Command::new(&cmd.program);
-        command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
+        let mut command = cmd.command();
         command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
         own_terminal_and_die_with_parent(&mut command);
         Self::started(cmd, command)

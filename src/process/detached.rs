@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{Cmd, Error};
 use crate::sys::process::{Pid, detach, kill_group};
@@ -28,12 +28,10 @@ impl Detached {
 }
 
 /// Starts it in a session of its own and in the root directory.
-#[allow(clippy::disallowed_methods)]
 pub fn spawn_detached(cmd: &Cmd) -> Result<Detached, Error> {
     let failed = |source| Error::Start { call: cmd.title(), source };
     let (read, write) = fd::pipe().map_err(failed)?;
-    let mut command = Command::new(&cmd.program);
-    command.args(&cmd.args).envs(cmd.env.iter().map(|(name, value)| (name, value)));
+    let mut command = cmd.command();
     command.stdin(Stdio::null()).stdout(OwnedFd::from(File::from(write))).stderr(Stdio::null()).current_dir("/");
     detach(&mut command);
     let mut between = command.spawn().map_err(failed)?;

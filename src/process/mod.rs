@@ -57,6 +57,14 @@ impl Cmd {
         self
     }
 
+    /// As std starts it.
+    #[allow(clippy::disallowed_methods)]
+    fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
     /// Program and verb, for messages: enough to know the call, and nothing that could be a secret. A call that
     /// begins with an option has no verb that is known to be one.
     pub fn title(&self) -> String {

@@ -25,30 +25,17 @@ pub fn either(first: impl AsFd, second: impl AsFd) -> io::Result<Ready> {
 
 /// Waits until `fd` can be read, or the time is over; `None` is for ever.
 pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::Result<()> {
-    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // Rounded up: a time-out that comes early would be asked for again and again.
-    let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
-    // SAFETY: one initialised pollfd structure.
-    match cerr(unsafe { libc::poll(&raw mut entry, 1, millis) }) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        Ok(_) | Err(_) => Ok(()),
-    }
+    ready(&[(fd.as_fd(), Interest::Read)], limit).map(drop)
 }
 
 /// Whether `fd` can be read now, or is at its end.
 pub fn ready_now(fd: impl AsFd) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one initialised pollfd structure; no waiting.
-    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
-    Ok(entry.revents != 0)
+    ready(&[(fd.as_fd(), Interest::Read)], Some(std::time::Duration::ZERO)).map(|ready| !ready.is_empty())
 }
 
 /// Whether `fd` takes a few bytes now, or refuses them at once.
 pub fn writable(fd: impl AsFd) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one initialised pollfd structure; no waiting.
-    retry(|| unsafe { libc::poll(&raw mut entry, 1, 0) })?;
-    Ok(entry.revents != 0)
+    ready(&[(fd.as_fd(), Interest::Write)], Some(std::time::Duration::ZERO)).map(|ready| !ready.is_empty())
 }
 
 /// Waits until `fd` takes bytes again, for a descriptor that somebody made non-blocking.
@@ -75,21 +62,12 @@ pub fn ready(fds: &[(BorrowedFd<'_>, Interest)], limit: Option<std::time::Durati
     };
     let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
     let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
+    // Rounded up: a time-out that comes early would be asked for again and again.
     let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
     // SAFETY: an array of that many initialised pollfd structures.
     match cerr(unsafe { libc::poll(entries.as_mut_ptr(), count, millis) }) {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
         Ok(_) | Err(_) => {}
     }
-    Ok(entries.iter().enumerate().filter(|(_, entry)| entry.revents != 0).map(|(at, _)| at).collect())
-}
-
-/// Waits until one of several can be read, is at its end or is broken; which of them.
-pub fn any(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<usize>> {
-    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
-    let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
-    // SAFETY: an array of that many initialised pollfd structures.
-    retry(|| unsafe { libc::poll(entries.as_mut_ptr(), count, -1) })?;
     Ok(entries.iter().enumerate().filter(|(_, entry)| entry.revents != 0).map(|(at, _)| at).collect())
 }

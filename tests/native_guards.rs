@@ -20,7 +20,7 @@ use crate::support::native::{
     start, traces,
 };
 use crate::support::{
-    Client, Home, KILL, STOP, TERM, code, finish, kill, process_state, processes, stdout, wait_until,
+    Client, Home, KILL, STOP, TERM, code, finish, kill, process_state, processes, stdout, try_kill, wait_until,
 };
 
 /// The steps of a run with these options.
@@ -390,7 +390,7 @@ fn who_stands_still_ends_with_the_owner() {
             }
             let builder = found().filter(|pid| processes::status_field(*pid, "NSpid").split_whitespace().count() == 1);
             if let Some(builder) = builder {
-                kill(builder, STOP);
+                try_kill(builder, STOP); // it may have ended by now
             }
             client.signal(KILL);
             client.wait();

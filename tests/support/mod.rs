@@ -492,8 +492,14 @@ pub fn pause(home: &Home, engine: Engine, freeze: bool) {
 
 /// Sends a signal to a process of this test.
 pub fn kill(pid: i32, signal: i32) {
-    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().unwrap();
-    assert!(status.success(), "kill -{signal} {pid}");
+    assert!(try_kill(pid, signal), "kill -{signal} {pid}");
+}
+
+/// The same for one that may have ended: whether it was there.
+pub fn try_kill(pid: i32, signal: i32) -> bool {
+    let mut command = Command::new("kill");
+    command.args([format!("-{signal}"), pid.to_string()]);
+    finish(command).status.success()
 }
 
 /// A process's state letter (proc_pid_stat(5)), if it exists.

@@ -110,10 +110,13 @@ pub fn the_one(home: &Home) -> i32 {
     pid
 }
 
-/// Kills the daemon at once, and waits until it is gone.
+/// Kills the daemon at once, and waits until it is gone, and its lock: another thread of it, or a child that has not
+/// yet become its program, holds that a moment longer (proc_locks(5) names who took it).
 pub fn kill_daemon(pid: i32) {
     kill(pid, KILL);
     wait_until("it is gone", || process_state(pid).is_none_or(|state| state == 'Z'));
+    let holds = |line: &str| line.contains("FLOCK") && line.split_whitespace().any(|word| word == pid.to_string());
+    wait_until("its lock is free", || !fs::read_to_string("/proc/locks").unwrap().lines().any(holds));
 }
 
 /// Sends a signal to a process that may be gone.

@@ -3,5 +3,6 @@
 pub mod channel;
 pub mod control;
 pub mod daemon;
+pub mod exit;
 pub mod path;
 pub mod record;

@@ -264,6 +264,9 @@ pub struct Init {
     /// After a TERM, wait this long for the command, then kill it [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
+    /// Leave in this file how the command ended, for who shares its directory; FILE.key has the key to it
+    #[arg(long, value_name = "FILE", requires = "command")]
+    pub exit_file: Option<PathBuf>,
     /// The command and its arguments; everything from here on belongs to it
     #[arg(value_name = "COMMAND", required_unless_present_any = ["listen", "socket"], trailing_var_arg = true)]
     pub command: Vec<OsString>,

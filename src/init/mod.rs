@@ -13,6 +13,7 @@
 //! | `execute` | a command's output and time, and for whom it runs |
 //! | `owner`, `owned` | the owner of a run whose place this is, and the clients it introduces |
 //! | `memory` | whether the kernel killed for memory |
+//! | `testament` | the file in which the command's end is left, where nobody can be told |
 //! | `serve` | HTTP: connections, and the way from a request to a command and back |
 //! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
@@ -26,6 +27,7 @@ mod serve;
 mod source;
 mod spawn;
 mod table;
+mod testament;
 mod timers;
 mod tree;
 
@@ -54,6 +56,7 @@ use serve::{Core, Listener, Server, TOKEN};
 use source::Source;
 use spawn::Base;
 use table::Table;
+use testament::Testament;
 
 /// Between TERM and KILL for what the command left behind.
 const REST_GRACE: Duration = Duration::from_secs(1);
@@ -74,6 +77,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// A socket file to serve on.
     pub socket: Option<PathBuf>,
+    /// A file to leave in how the command ended.
+    pub exit_file: Option<PathBuf>,
 }
 
 impl Options {
@@ -90,6 +95,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let signals = SignalFd::new().map_err(failed)?;
     let setup = Setup::new(signals).map_err(failed)?;
     let listeners = listen(options)?;
+    let testament = options.exit_file.as_deref().map(Testament::prepare).transpose()?;
     let server = if listeners.is_empty() { None } else { Some(Server::new(listeners, &setup.epoll).map_err(failed)?) };
     let descriptors = if server.is_some() { DescriptorLimit::raise(DESCRIPTORS).ok() } else { None };
     let main = match options.command.is_empty() {
@@ -97,13 +103,20 @@ pub fn run(options: &Options) -> Result<u8> {
         false => match start(&options.command, descriptors) {
             Ok(main) => Some(main),
             Err(error) => {
-                crate::base::log::error(&unstarted(&options.command, &error));
-                return Ok(code_of_start(&error));
+                let (code, failure) = (code_of_start(&error), unstarted(&options.command, &error));
+                // Who reads the file says it.
+                if !testament.is_some_and(|testament| testament.unstarted(code, &failure)) {
+                    crate::base::log::error(&failure);
+                }
+                return Ok(code);
             }
         },
     };
+    if let Some(testament) = &testament {
+        testament.started();
+    }
     let base = Base { env: env::all_but(TOKEN), descriptors };
-    let init = Init { main, grace: options.grace, server, ..setup.init(rest, base) };
+    let init = Init { main, grace: options.grace, server, testament, ..setup.init(rest, base) };
     Ok(init.run().map_err(failed)?.map_or(0, code_of))
 }
 
@@ -138,6 +151,7 @@ impl Setup {
             base,
             server: None,
             owned: None,
+            testament: None,
             echild: 0,
         }
     }
@@ -154,14 +168,15 @@ fn code_of(ended: Ended) -> u8 {
 /// Makes this process the one that orphans come to; how far its reach then goes.
 fn become_init(options: &Options) -> Result<Rest> {
     let first = Pid::is_first();
-    if first || options.serves() {
+    let leaves = options.exit_file.is_some();
+    if first || options.serves() || leaves {
         kernel::become_undumpable().map_err(|error| Failure::new("preparing to be init", error))?;
     }
     if first {
         return Ok(Rest::Everybody);
     }
-    // What is executed leaves orphans, too.
-    if !options.subreaper && !options.serves() {
+    // What is executed leaves orphans, too; and nobody who could write may be left when a command's end is written.
+    if !options.subreaper && !options.serves() && !leaves {
         return Ok(Rest::Group);
     }
     kernel::become_subreaper().map_err(|error| {
@@ -235,6 +250,8 @@ struct Init {
     server: Option<Server>,
     /// The owner of the run whose place this is.
     owned: Option<Owned>,
+    /// The file for the command's end.
+    testament: Option<Testament>,
     /// How many children's ends were seen and could not be had: a fault.
     echild: u64,
 }
@@ -263,6 +280,9 @@ impl Init {
                 }
                 self.kill = Deadline::never();
                 self.to_the_group(Signal::KILL);
+                if let Some(testament) = &mut self.testament {
+                    testament.killed = true;
+                }
             }
             self.go_on();
             for event in self.epoll.wait(self.limit())? {
@@ -272,10 +292,16 @@ impl Init {
         if let (Some(owned), Some(ended)) = (&self.owned, ended) {
             owned.ended(ended);
         }
+        let will = self.testament.take().zip(ended).map(|(testament, ended)| testament.ended(ended));
         // Nobody is served any more. Pipes stay open: who writes his last words shall not die of it.
         self.server = None;
         self.end_the_rest()?;
         kernel::take_foreground();
+        if let Some(will) = will {
+            if self.rest.kill_strangers(&self.signals, &mut self.quiet).is_ok() {
+                will.leave();
+            }
+        }
         Ok(ended)
     }
 

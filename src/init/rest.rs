@@ -90,6 +90,23 @@ impl Rest {
         }
     }
 
+    /// Kills who is there without being a descendant, such as what an engine executes in the place, until nobody is.
+    /// Their parents are elsewhere, and reap them.
+    pub fn kill_strangers(self, signals: &SignalFd, epoll: &mut Epoll) -> io::Result<()> {
+        let late = Deadline::after(DEATH_LIMIT);
+        let others = |tree: &Tree| !tree.those(|process| process.pid != 1).is_empty();
+        // A zombie can be signalled, and does nothing any more.
+        while self == Rest::Everybody
+            && kernel::kill_all(Signal::KILL).is_ok()
+            && Tree::look().is_ok_and(|tree| others(&tree))
+            && !late.expired()
+        {
+            while signals.next()?.is_some() {}
+            epoll.wait(Some(Duration::from_millis(10)))?.for_each(drop);
+        }
+        Ok(())
+    }
+
     /// None as long as they cannot be seen: the next look may.
     fn members(self, main: Pid) -> Option<Vec<Stat>> {
         let tree = Tree::look().ok()?;

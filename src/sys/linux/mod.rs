@@ -1,6 +1,7 @@
 //! What only Linux has.
 
 pub mod caps;
+pub mod directory;
 pub mod epoll;
 pub mod flock;
 pub mod init;

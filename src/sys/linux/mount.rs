@@ -145,9 +145,18 @@ const CREATE: libc::c_uint = 6;
 
 /// Lets no mount of this namespace be seen in another one, nor the other way round (mount_namespaces(7)).
 pub fn make_all_private() -> io::Result<()> {
-    let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+    propagate_all(libc::MS_PRIVATE)
+}
+
+/// Lets nothing that changes in this namespace be seen in another one; what comes from others still comes.
+pub fn let_nothing_out() -> io::Result<()> {
+    propagate_all(libc::MS_SLAVE)
+}
+
+fn propagate_all(how: libc::c_ulong) -> io::Result<()> {
+    let none = std::ptr::null();
     // SAFETY: a path that ends in NUL, and nothing for what such a change does not take.
-    cerr(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) }).map(drop)
+    cerr(unsafe { libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | how, none.cast()) }).map(drop)
 }
 
 /// Makes a mount this process's root directory, and puts the former root below it, at `old` (pivot_root(2)).

@@ -1,0 +1,170 @@
+//! How the command ended, left in a file for the owner of a place into which no descriptor can be passed (a virtual
+//! machine): `init --exit-file`. What it says, and what the key is for, is in [`crate::wire::exit`].
+//!
+//! The key is known to nobody in the place but this process, which cannot be traced: its file is gone before anything
+//! is started, and all of it is only written again when nobody is left. The directory is taken out of the command's
+//! sight where that can be done. Once the command runs, the streams are the command's: what cannot be written is not,
+//! without a word.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::memory::OomKills;
+use crate::base::error::{Failure, Result};
+use crate::base::fs::read_bounded;
+use crate::base::id::random_hex;
+use crate::sys::fd::writable;
+use crate::sys::linux::directory::{self, Directory};
+use crate::sys::linux::init::Ended;
+use crate::sys::process::Pid;
+use crate::wire::exit::{ExitFile, KEY_SUFFIX, MAX_KEY, format};
+
+/// A file, before the command has ended.
+pub struct Testament {
+    file: Place,
+    key: String,
+    kills: OomKills,
+    /// Whether init killed the command.
+    pub killed: bool,
+}
+
+/// What is to be left, once nobody else is.
+pub struct Will {
+    file: Place,
+    text: ExitFile,
+}
+
+/// Where it is left.
+struct Place {
+    directory: Directory,
+    name: OsString,
+    /// Under this name it is written, before it gets its own.
+    temporary: OsString,
+}
+
+impl Testament {
+    /// Takes the key, and the place out of sight. Nothing else of the place may run by now, and this process must be
+    /// one that nobody can trace.
+    pub fn prepare(path: &Path) -> Result<Testament> {
+        let failed = |error: io::Error| {
+            Failure::new(format!("preparing the exit file {}", path.display()), error)
+                .hint("its directory must be there, and this user must be able to write in it")
+        };
+        let (parent, name) = halves(path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let directory = Directory::open(parent).map_err(failed)?;
+        if !writable(parent) {
+            return Err(failed(io::ErrorKind::PermissionDenied.into()));
+        }
+        let key = take_key(parent, &directory, &joined(name, KEY_SUFFIX)).map_err(failed)?;
+        // One from before would be taken for this one.
+        absent_is_fine(directory.remove(name)).map_err(failed)?;
+        let temporary = joined(OsStr::new("."), &random_hex(8).map_err(failed)?);
+        let file = Place { directory, name: name.to_owned(), temporary };
+        hide(parent);
+        Ok(Testament { file, key, kills: OomKills::now(), killed: false })
+    }
+
+    /// The command runs.
+    pub fn started(&self) {
+        self.file.put(&ExitFile::running(&self.key), false).unwrap_or_default();
+    }
+
+    /// The command could not be started; whether that is written.
+    pub fn unstarted(&self, code: u8, failure: &Failure) -> bool {
+        self.file.put(&ExitFile::unstarted(&self.key, code, failure.why()), true).is_ok()
+    }
+
+    /// The command has ended.
+    pub fn ended(self, ended: Ended) -> Will {
+        let signal = super::signal_of(ended);
+        // Counted before it is killed, so what is counted by now may be the command itself, and must be somebody.
+        let oom = !self.killed && signal == Some(9) && self.kills.rose();
+        Will { file: self.file, text: ExitFile::ended(&self.key, super::code_of(ended), signal, oom) }
+    }
+}
+
+impl Will {
+    /// Leaves it. Only where nobody is left who could read the key and write something else.
+    pub fn leave(&self) {
+        self.file.put(&self.text, true).unwrap_or_default();
+    }
+}
+
+impl Place {
+    /// Puts it there in one step; `last` if nothing may be lost of it.
+    fn put(&self, text: &ExitFile, last: bool) -> io::Result<()> {
+        let mut file = self.directory.create(&self.temporary, 0o644)?;
+        // Who reads it outside need not be who this is inside, and the mask of modes is the engine's. Where modes cannot
+        // be changed there are none.
+        file.set_permissions(Permissions::from_mode(0o644)).unwrap_or_default();
+        let written = file
+            .write_all(&format(text))
+            .and_then(|()| if last { file.sync_all() } else { Ok(()) })
+            .and_then(|()| self.directory.rename(&self.temporary, &self.name));
+        if let Err(error) = written {
+            self.directory.remove(&self.temporary).unwrap_or_default();
+            return Err(error);
+        }
+        if last { self.directory.sync() } else { Ok(()) }
+    }
+}
+
+/// The directory of a file, and its name there.
+fn halves(path: &Path) -> Option<(&Path, &OsStr)> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Some((parent.unwrap_or(Path::new(".")), path.file_name()?))
+}
+
+fn joined(name: &OsStr, end: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(end);
+    name
+}
+
+/// Reads the key and takes it away; without one it is empty, which no reader believes.
+fn take_key(parent: &Path, directory: &Directory, name: &OsStr) -> io::Result<String> {
+    let bytes = match read_bounded(&parent.join(name), MAX_KEY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        other => other?,
+    };
+    directory.remove(name)?;
+    let key = String::from_utf8(bytes).map_err(|_| io::Error::other("the key is not text"))?;
+    Ok(key.trim().to_owned())
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Takes the directory out of the sight of what is started, where it is a mount for this alone and where that is
+/// permitted. PID 1 only: elsewhere it would be a surprise.
+fn hide(parent: &Path) {
+    let is_empty = || std::fs::read_dir(parent).is_ok_and(|mut entries| entries.next().is_none());
+    if Pid::is_first() && directory::is_mount_point(parent) && is_empty() {
+        // Otherwise there is still the key.
+        directory::hide(parent).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_a_directory() {
+        let of = |path: &'static str| halves(Path::new(path)).map(|(parent, name)| (parent.to_str(), name.to_str()));
+        assert_eq!(of("/a/b"), Some((Some("/a"), Some("b"))));
+        assert_eq!(of("/b"), Some((Some("/"), Some("b"))));
+        assert_eq!(of("b"), Some((Some("."), Some("b"))));
+        assert_eq!(of("a/b/"), Some((Some("a"), Some("b"))));
+        for none in ["", "/", "..", "a/.."] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
+}

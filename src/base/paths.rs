@@ -168,6 +168,16 @@ impl RunPaths {
         self.dir.join("exit")
     }
 
+    /// The directory into which an init in a virtual machine leaves the exit.
+    pub fn left(&self) -> PathBuf {
+        self.dir.join("left")
+    }
+
+    /// The word that proves who left it.
+    pub fn left_key(&self) -> PathBuf {
+        self.dir.join("left.key")
+    }
+
     /// The same for one more command in the run, by its mark.
     pub fn exec_env_file(&self, mark: &str) -> PathBuf {
         self.dir.join(format!("env-{mark}"))

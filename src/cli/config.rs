@@ -3,6 +3,8 @@
 //! Every layer is the same shape with everything optional; a higher one wins key by key, and `env` and `label`
 //! are merged. The workspace's file is untrusted: it may set only what cannot widen what a command can reach.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::base::error::{Failure, Result};
 use crate::base::paths::{Paths, SYSTEM_CONFIG, WORKSPACE_CONFIG};
-use crate::base::{duration, env, fs, size};
+use crate::base::{env, fs};
 use crate::runtime::Network;
-use crate::term::escape;
+use keys::{COUNT, KEYS, WHOLE, twin, twins};
+pub use keys::{CPUS, IMAGE, cpus, is_image, is_variable, keys, network, variables_of_keys, workspace_keys};
 
 /// The most bytes a configuration file may have.
 const FILE_MAX: u64 = 256 << 10;
@@ -58,6 +61,10 @@ pub struct Layer {
     pub docker: Option<String>,
     /// The name of podman's tool.
     pub podman: Option<String>,
+    /// The name of Apple's tool.
+    pub container: Option<String>,
+    /// The file that is fosse's own PID 1 in a virtual machine.
+    pub init_binary: Option<PathBuf>,
     /// What opens the escape of a terminal session.
     pub escape: Option<String>,
     /// Whether runs start a daemon (`auto`), or never (`off`).
@@ -72,229 +79,6 @@ pub struct Layer {
     pub keep_days: Option<u64>,
     /// Whether fosse's own PID 1 carries a run (`auto`), or never (`off`).
     pub init: Option<String>,
-}
-
-/// One key: how its value is read, and whether a workspace may set it.
-struct Key {
-    name: &'static str,
-    form: &'static str,
-    in_workspace: bool,
-    set: fn(&mut Layer, &Value) -> Option<()>,
-}
-
-/// What an image is called.
-pub const IMAGE: &str = "the name of an image, such as busybox or registry/name:tag";
-
-const TEXT: &str = "a text that is not empty";
-const COUNT: &str = "a whole number of at least 1";
-const WHOLE: &str = "a whole number";
-const SWITCH: &str = "auto or off";
-const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
-
-/// Every key of a file.
-const KEYS: [Key; 25] = [
-    Key {
-        name: "runtime",
-        form: "auto, native, docker, podman or apple",
-        in_workspace: false,
-        set: |l, v| put(&mut l.runtime, runtime(text(v)?)),
-    },
-    Key {
-        name: "image",
-        form: IMAGE,
-        in_workspace: true,
-        set: |l, v| put(&mut l.image, text(v).filter(|name| is_image(name))),
-    },
-    Key {
-        name: "workspace",
-        form: "an absolute path",
-        in_workspace: false,
-        set: |l, v| put(&mut l.workspace, absolute(&text(v)?)),
-    },
-    Key {
-        name: "workdir",
-        form: "an absolute path inside",
-        in_workspace: false,
-        set: |l, v| put(&mut l.workdir, text(v).filter(|t| t.starts_with('/'))),
-    },
-    Key {
-        name: "user",
-        form: "caller, image, root or UID[:GID]",
-        in_workspace: false,
-        set: |l, v| put(&mut l.user, text(v)),
-    },
-    Key {
-        name: "network",
-        form: "open, none or private",
-        in_workspace: false,
-        set: |l, v| put(&mut l.network, network(&text(v)?)),
-    },
-    Key {
-        name: "memory",
-        form: size::FORM,
-        in_workspace: true,
-        set: |l, v| put(&mut l.memory, bytes(v).filter(|n| *n > 0)),
-    },
-    Key { name: "cpus", form: CPUS, in_workspace: true, set: |l, v| put(&mut l.cpus_milli, cpus(&number(v)?)) },
-    Key { name: "pids", form: COUNT, in_workspace: true, set: |l, v| put(&mut l.pids, v.as_u64().filter(|n| *n > 0)) },
-    Key {
-        name: "timeout",
-        form: duration::FORM,
-        in_workspace: true,
-        set: |l, v| put(&mut l.timeout, time(v).filter(|t| !t.is_zero())),
-    },
-    Key { name: "grace", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.grace, time(v)) },
-    Key { name: "log_max", form: size::FORM, in_workspace: false, set: |l, v| put(&mut l.log_max, bytes(v)) },
-    Key {
-        name: "env",
-        form: "an object whose keys are names of variables and whose values are texts",
-        in_workspace: true,
-        set: |l, v| variables(v).map(|map| l.env = map),
-    },
-    Key {
-        name: "label",
-        form: TEXTS,
-        in_workspace: true,
-        set: |l, v| texts(v).filter(|map| !map.contains_key("")).map(|map| l.label = map),
-    },
-    Key {
-        name: "query_timeout",
-        form: duration::FORM,
-        in_workspace: false,
-        set: |l, v| put(&mut l.query_timeout, time(v).filter(|t| !t.is_zero())),
-    },
-    Key {
-        name: "change_timeout",
-        form: duration::FORM,
-        in_workspace: false,
-        set: |l, v| put(&mut l.change_timeout, time(v).filter(|t| !t.is_zero())),
-    },
-    Key { name: "docker", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.docker, text(v)) },
-    Key { name: "podman", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.podman, text(v)) },
-    Key { name: "init", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.init, switch(v)) },
-    Key {
-        name: "escape",
-        form: "none, or a key such as ^/",
-        in_workspace: false,
-        set: |l, v| put(&mut l.escape, text(v).filter(|t| escape::parse(t).is_ok())),
-    },
-    Key { name: "daemon", form: SWITCH, in_workspace: false, set: |l, v| put(&mut l.daemon, switch(v)) },
-    Key {
-        name: "daemon_idle",
-        form: duration::FORM,
-        in_workspace: false,
-        set: |l, v| put(&mut l.daemon_idle, time(v).filter(|t| !t.is_zero())),
-    },
-    Key {
-        name: "daemon_reap_every",
-        form: duration::FORM,
-        in_workspace: false,
-        set: |l, v| put(&mut l.daemon_reap_every, time(v).filter(|t| !t.is_zero())),
-    },
-    Key { name: "keep_runs", form: WHOLE, in_workspace: false, set: |l, v| put(&mut l.keep_runs, v.as_u64()) },
-    Key { name: "keep_days", form: WHOLE, in_workspace: false, set: |l, v| put(&mut l.keep_days, v.as_u64()) },
-];
-
-/// How processors are written.
-pub const CPUS: &str = "a number of processors such as 2 or 0.5, with at most three decimals";
-
-/// The names of all keys, for documentation and its test.
-pub fn keys() -> Vec<&'static str> {
-    KEYS.iter().map(|key| key.name).collect()
-}
-
-/// The names of the keys that a workspace may set.
-pub fn workspace_keys() -> Vec<&'static str> {
-    KEYS.iter().filter(|key| key.in_workspace).map(|key| key.name).collect()
-}
-
-/// The environment twin of each key that has one.
-pub fn variables_of_keys() -> Vec<String> {
-    twins().map(|key| twin(key.name)).collect()
-}
-
-fn twins() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| !matches!(key.name, "env" | "label"))
-}
-
-fn twin(key: &str) -> String {
-    format!("FOSSE_{}", key.to_ascii_uppercase())
-}
-
-fn put<T>(slot: &mut Option<T>, value: Option<T>) -> Option<()> {
-    *slot = Some(value?);
-    Some(())
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().filter(|text| !text.is_empty() && !text.contains('\0')).map(str::to_owned)
-}
-
-/// A text, or a number as it was written.
-fn number(value: &Value) -> Option<String> {
-    match value {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn absolute(text: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(text)).filter(|path| path.is_absolute())
-}
-
-fn bytes(value: &Value) -> Option<u64> {
-    size::parse(&number(value)?).ok()
-}
-
-fn time(value: &Value) -> Option<Duration> {
-    duration::parse(&number(value)?).ok()
-}
-
-fn switch(value: &Value) -> Option<String> {
-    text(value).filter(|text| text == "auto" || text == "off")
-}
-
-fn runtime(text: String) -> Option<String> {
-    ["auto", "native", "docker", "podman", "apple"].contains(&text.as_str()).then_some(text)
-}
-
-/// Reads a network's name.
-pub fn network(text: &str) -> Option<Network> {
-    [Network::Open, Network::None, Network::Private].into_iter().find(|network| network.as_str() == text)
-}
-
-/// Reads a number of processors, in thousandths; at least a hundredth, which is what engines accept.
-pub fn cpus(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
-        return None;
-    }
-    let milli = format!("{fraction:0<3}").parse::<u64>().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(milli).filter(|milli| *milli >= 10)
-}
-
-fn texts(value: &Value) -> Option<BTreeMap<String, String>> {
-    let pairs = value.as_object()?.iter();
-    pairs.map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-}
-
-fn variables(value: &Value) -> Option<BTreeMap<String, String>> {
-    texts(value).filter(|map| map.iter().all(|(name, value)| is_variable(name) && !value.contains('\0')))
-}
-
-/// Whether a text can be the name of an environment variable. Stricter than environ(7): what engines' tools read
-/// as something else (podman takes `*` for all that begin so) is no name.
-pub fn is_variable(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-:/+%()~@,[]{}!?<>|^&;".contains(&b);
-    !name.is_empty() && name.bytes().all(plain)
-}
-
-/// Whether a text can be the name of an image: a reference (name, tag, digest) and nothing that looks like an option.
-pub fn is_image(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b);
-    name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && name.bytes().all(plain)
 }
 
 /// Reads one layer from the text of a file.
@@ -390,6 +174,8 @@ impl Layer {
             change_timeout: self.change_timeout.or(lower.change_timeout),
             docker: self.docker.or(lower.docker),
             podman: self.podman.or(lower.podman),
+            container: self.container.or(lower.container),
+            init_binary: self.init_binary.or(lower.init_binary),
             init: self.init.or(lower.init),
             escape: self.escape.or(lower.escape),
             daemon: self.daemon.or(lower.daemon),

@@ -77,6 +77,7 @@ fn settings_of(user_config: Option<&Path>) -> Value {
         "daemon_idle_ms": millis(layer.daemon_idle), "daemon_reap_every_ms": millis(layer.daemon_reap_every),
         "keep_runs": layer.keep_runs, "keep_days": layer.keep_days, "query_timeout_ms": millis(layer.query_timeout),
         "change_timeout_ms": millis(layer.change_timeout), "docker": layer.docker, "podman": layer.podman,
+        "container": layer.container,
     })
 }
 

@@ -80,7 +80,8 @@ pub fn doctor(args: &Doctor) -> Result {
                         move || engine(engines, store, kind, off)
                     })
                 };
-                Kind::ENGINES.map(one).into_iter().filter_map(|thread| thread.join().ok()).collect()
+                let threads: Vec<_> = engines.kinds().into_iter().map(one).collect();
+                threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
             });
             let usable = asked.iter().any(|checks| checks.iter().all(|check| check.verdict == Verdict::Well));
             #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
 //! The engines, as the configuration names them.
 
 use super::config::Layer;
-use crate::run::engines::Engines;
+use crate::run::engines::{Engines, Tools};
 use crate::run::store::Store;
 use crate::runtime::Limits;
 
@@ -12,5 +12,7 @@ pub fn engines(store: &Store, config: &Layer, remember: bool) -> Engines {
         query: config.query_timeout.unwrap_or(usual.query),
         change: config.change_timeout.unwrap_or(usual.change),
     };
-    Engines::new(&store.paths, limits, [config.docker.clone(), config.podman.clone()], remember)
+    let tools =
+        Tools { docker: config.docker.clone(), podman: config.podman.clone(), container: config.container.clone() };
+    Engines::new(&store.paths, limits, tools, remember)
 }

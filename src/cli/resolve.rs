@@ -18,7 +18,8 @@ use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::run::engines::Engines;
 use crate::run::store::Store;
-use crate::runtime::{Error, Kind, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
+use crate::runtime::{Error, Kind, MountedInit, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
+use crate::wire::exit;
 
 /// A run that can be started.
 pub struct Resolved {
@@ -99,12 +100,15 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         allow_userns: args.allow_userns,
         keep: args.keep,
         own_init: None,
+        mounted_init: None,
     };
     let own_init = match kind {
         Kind::Native => Some(own_files(PathBuf::from("/proc/self/exe"), store, id)),
         Kind::Docker | Kind::Podman => own_init(&config, &spec, store, id),
+        Kind::Apple => None,
     };
-    let spec = Spec { own_init, ..spec };
+    let mounted_init = if kind == Kind::Apple { mounted_init(&config, &spec, store)? } else { None };
+    let spec = Spec { own_init, mounted_init, ..spec };
     runtime.check(&spec).map_err(|unfit| {
         if unfit.hint.is_empty() { mistake(unfit.why) } else { mistake(unfit.why).hint(unfit.hint) }
     })?;
@@ -148,6 +152,37 @@ fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<Ow
     let (there, here) = (std::fs::metadata(&binary).ok()?, std::fs::metadata("/proc/self/exe").ok()?);
     let same = (there.dev(), there.ino()) == (here.dev(), here.ino());
     same.then(|| own_files(binary, store, id))
+}
+
+/// The same in a virtual machine, whose kernel is Linux whatever the host's is.
+fn mounted_init(config: &Layer, spec: &Spec, store: &Store) -> Result<Option<MountedInit>> {
+    let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
+    if in_the_way || config.init.as_deref() == Some("off") {
+        return Ok(None);
+    }
+    let Some(binary) = linux_binary(config)? else { return Ok(None) };
+    let paths = store.run(&spec.id);
+    if [&binary, &paths.dir].into_iter().any(|path| !crate::runtime::apple::can_mount(path)) {
+        return Ok(None);
+    }
+    let key = exit::new_key().map_err(|error| Failure::new("preparing the run", error))?;
+    Ok(Some(MountedInit { binary, directory: paths.left(), key, key_file: paths.left_key() }))
+}
+
+/// fosse for a Linux kernel: the file that is configured, this very program, or what lies beside it.
+fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
+    if let Some(path) = &config.init_binary {
+        let there = path.is_file();
+        let missing = || mistake(format!("init_binary: there is no file {}", path.display()));
+        return if there { Ok(Some(path.clone())) } else { Err(missing().hint("fosse.json(5) says what it is for")) };
+    }
+    let Ok(own) = std::env::current_exe() else { return Ok(None) };
+    if cfg!(target_os = "linux") {
+        return Ok(Some(own).filter(|own| IS_STATIC && own.is_file()));
+    }
+    let name = format!("fosse-linux-{}", std::env::consts::ARCH);
+    let beside = [own.with_file_name(&name), own.with_file_name("../libexec/fosse").join(&name)];
+    Ok(beside.into_iter().find(|path| path.is_file()))
 }
 
 fn own_files(binary: PathBuf, store: &Store, id: &RunId) -> OwnInit {
@@ -218,10 +253,6 @@ fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dy
         // The host's own programs need no engine.
         "auto" if image.is_none() => return today(Kind::Native).map_err(|error| unusable(Kind::Native, &error)),
         "auto" => {}
-        "apple" => {
-            return Err(Failure::new("choosing the runtime", format!("{wanted} is not part of this version"))
-                .hint("--runtime native, or docker or podman with --image"));
-        }
         other => {
             let kind = Kind::parse(other)
                 .ok_or_else(|| mistake(format!("--runtime {other:?} is not auto, native, docker, podman or apple")))?;
@@ -229,10 +260,10 @@ fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dy
         }
     }
     let mut reasons = Vec::new();
-    for kind in Kind::ENGINES {
+    for kind in engines.kinds() {
         // How it maps users must be known anyway, so that is the question which shows that it answers.
         let found = today(kind).and_then(|runtime| {
-            if runtime.kind() == Kind::Podman {
+            if runtime.kind() != Kind::Docker {
                 runtime.version(runtime.limits().query()).map(drop)?
             } else {
                 runtime.about(runtime.limits().query()).map(drop)?
@@ -257,8 +288,12 @@ fn reason(error: &Error) -> String {
 
 /// An engine that was asked for and cannot be used.
 pub fn unusable(kind: Kind, error: &Error) -> Failure {
-    Failure::new(format!("using {}", kind.as_str()), reason(error))
-        .hint("is it installed and running? fosse doctor checks it")
+    let failure = Failure::new(format!("using {}", kind.as_str()), reason(error));
+    match error {
+        Error::Forbidden { hint, .. } => failure.hint(hint),
+        _ if kind == Kind::Apple => failure.hint("is its service up? container system start; fosse doctor checks it"),
+        _ => failure.hint("is it installed and running? fosse doctor checks it"),
+    }
 }
 
 fn command(words: &[OsString]) -> Result<Vec<OsString>> {

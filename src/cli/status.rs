@@ -77,12 +77,15 @@ fn look(store: &Store) -> Result<Screen> {
     let (answers, places, daemon) = thread::scope(|scope| {
         let sight = scope.spawn(|| Sight::of(&daemon::context(store), Deadline::after(ANSWER_LIMIT).min(deadline)));
         let places = scope.spawn(|| ask_places(&engines, store.instance().as_deref(), &unfinished, deadline));
-        let answers = Kind::ALL.map(|kind| {
-            scope.spawn({
-                let engines = &engines;
-                move || ask_engine(engines, store, kind, deadline)
+        let answers: Vec<_> = std::iter::once(Kind::Native)
+            .chain(engines.kinds())
+            .map(|kind| {
+                scope.spawn({
+                    let engines = &engines;
+                    move || ask_engine(engines, store, kind, deadline)
+                })
             })
-        });
+            .collect();
         let answers: Vec<Answer> = answers.into_iter().filter_map(|thread| thread.join().ok()).collect();
         let sight = sight.join().unwrap_or_else(|_| Sight::Silent(None, "an internal error".into()));
         (answers, places.join().unwrap_or_default(), sight)
@@ -230,7 +233,7 @@ fn place(status: Place) -> &'static str {
     match status {
         Place::Created => "created",
         Place::Live => "running",
-        Place::Ended { .. } => "ended",
+        Place::Ended { .. } | Place::Stopped => "ended",
         Place::Other => "unknown",
     }
 }

@@ -222,7 +222,7 @@ impl Orphans {
     fn remains(&self, id: &RunId, kept: bool) -> bool {
         let paths = self.store.run(id);
         let in_engine = paths.engine_marker().exists() && !kept;
-        in_engine || paths.exit_page().exists() || self.store.paths.socket(id).exists()
+        in_engine || paths.exit_page().exists() || paths.left().exists() || self.store.paths.socket(id).exists()
     }
 
     /// Whether a try is under way.

@@ -73,7 +73,7 @@ impl Cmd {
         let mut verbs = self.args.iter().map(|arg| arg.to_string_lossy()).take_while(|arg| !arg.starts_with('-'));
         if let Some(verb) = verbs.next() {
             // Nouns that have verbs of their own.
-            let noun = matches!(&*verb, "network" | "container" | "context" | "image");
+            let noun = matches!(&*verb, "network" | "container" | "context" | "image" | "system");
             words.push(verb);
             words.extend(verbs.next().filter(|_| noun));
         }

@@ -7,6 +7,7 @@ use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process;
 use crate::run::store::{Entry, Store};
+use crate::runtime::apple::{self, Apple};
 use crate::runtime::docker::{Engine, Tool, discover};
 use crate::runtime::{Cache, Error, Kind, Limits, Runtime};
 use crate::sys::process::effective_ids;
@@ -21,25 +22,43 @@ pub struct Found {
     pub failures: Vec<Failure>,
 }
 
+/// What the engines' tools are called; none is the usual name.
+#[derive(Debug, Clone, Default)]
+pub struct Tools {
+    /// Docker's.
+    pub docker: Option<String>,
+    /// Podman's.
+    pub podman: Option<String>,
+    /// Apple's. Away from macOS there is none unless it is named.
+    pub container: Option<String>,
+}
+
+impl Tools {
+    fn of(&mut self, kind: Kind) -> &mut Option<String> {
+        match kind {
+            Kind::Podman => &mut self.podman,
+            Kind::Apple => &mut self.container,
+            Kind::Docker | Kind::Native => &mut self.docker,
+        }
+    }
+}
+
 /// How engines are reached.
 #[derive(Debug, Clone)]
 pub struct Engines {
     limits: Limits,
-    tools: [String; 2],
+    tools: Tools,
     cache: Cache,
     paths: Paths,
     caller: (u32, u32),
 }
 
 impl Engines {
-    /// With these limits, and tools by these names: docker's, podman's; none is the usual one. `remember` is false
-    /// where nothing may be written.
-    pub fn new(paths: &Paths, limits: Limits, tools: [Option<String>; 2], remember: bool) -> Self {
-        let [docker, podman] = tools;
-        let name = |tool: Tool, name: Option<String>| name.unwrap_or_else(|| tool.as_str().to_owned());
+    /// With these limits and tools. `remember` is false where nothing may be written.
+    pub fn new(paths: &Paths, limits: Limits, tools: Tools, remember: bool) -> Self {
         Engines {
             limits,
-            tools: [name(Tool::Docker, docker), name(Tool::Podman, podman)],
+            tools,
             cache: Cache(remember.then(|| paths.engines())),
             paths: paths.clone(),
             caller: effective_ids(),
@@ -48,12 +67,23 @@ impl Engines {
 
     /// Learns where a tool is that cannot be found from here; whether that was news.
     pub fn learn(&mut self, name: &str, path: &str) -> bool {
-        let Some(tool) = self.tools.iter_mut().find(|tool| *tool == name) else { return false };
+        let Some(kind) = self.kinds().into_iter().find(|kind| self.name(*kind) == name) else { return false };
         let is_news = process::find(name).is_none() && process::find(path).is_some();
         if is_news {
-            path.clone_into(tool);
+            *self.tools.of(kind) = Some(path.to_owned());
         }
         is_news
+    }
+
+    /// The engines that this user may have, in the order in which `auto` tries them.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Docker, Kind::Podman];
+        if cfg!(target_os = "macos") {
+            kinds.insert(0, Kind::Apple);
+        } else if self.tools.container.is_some() {
+            kinds.push(Kind::Apple);
+        }
+        kinds
     }
 
     /// The limits of calls.
@@ -61,19 +91,36 @@ impl Engines {
         self.limits
     }
 
-    fn name(&self, tool: Tool) -> &str {
-        match tool {
-            Tool::Docker => &self.tools[0],
-            Tool::Podman => &self.tools[1],
-        }
+    fn name(&self, kind: Kind) -> &str {
+        let name = match kind {
+            Kind::Docker => &self.tools.docker,
+            Kind::Podman => &self.tools.podman,
+            Kind::Apple => &self.tools.container,
+            Kind::Native => &None,
+        };
+        name.as_deref().unwrap_or(kind.tool())
     }
 
     /// The runtime as this environment means it.
     pub fn today(&self, kind: Kind, deadline: Deadline) -> crate::runtime::Result<Box<dyn Runtime>> {
-        let Some(tool) = Tool::of(kind) else { return self.native() };
-        let name = self.name(tool).to_owned();
-        let endpoint = discover(tool, &name, self.paths.home.as_ref(), deadline)?;
-        Ok(self.at(tool, name, endpoint))
+        let name = self.name(kind).to_owned();
+        match (kind, Tool::of(kind)) {
+            (Kind::Native, _) => self.native(),
+            (Kind::Apple, _) if !self.kinds().contains(&Kind::Apple) => Err(Error::Forbidden {
+                why: "Apple's containers need macOS".into(),
+                hint: "--image IMAGE --runtime docker or podman; FOSSE_CONTAINER names a tool that takes its place"
+                    .into(),
+            }),
+            (_, None) => Ok(self.apple(name)),
+            (_, Some(tool)) => {
+                let endpoint = discover(tool, &name, self.paths.home.as_ref(), deadline)?;
+                Ok(self.at(tool, name, endpoint))
+            }
+        }
+    }
+
+    fn apple(&self, name: String) -> Box<dyn Runtime> {
+        Box::new(Apple::new(name, self.limits, apple::Locks::below(&self.paths.engines(), self.cache.0.is_some())))
     }
 
     #[cfg(target_os = "linux")]
@@ -98,12 +145,15 @@ impl Engines {
         let unknown = |why: String| Failure::new(format!("asking the engine of run {}", record.id), why);
         let kind = Kind::parse(&record.runtime)
             .ok_or_else(|| unknown(format!("this version does not know the runtime {:?}", record.runtime)))?;
-        let Some(tool) = Tool::of(kind) else {
+        if kind == Kind::Native {
             return self.native().map_err(|error| unknown(error.to_string()));
-        };
+        }
         let engine = record.engine.clone().ok_or_else(|| unknown("its record names no engine".into()))?;
-        let name = if engine.tool == tool.as_str() { self.name(tool).to_owned() } else { engine.tool };
-        Ok(self.at(tool, name, engine.endpoint))
+        let name = if engine.tool == kind.tool() { self.name(kind).to_owned() } else { engine.tool };
+        Ok(match Tool::of(kind) {
+            Some(tool) => self.at(tool, name, engine.endpoint),
+            None => self.apple(name),
+        })
     }
 
     /// The engines that may have something of these runs: those that are reachable from here, and those that records
@@ -116,9 +166,9 @@ impl Engines {
             runtime.version(limits.query())?;
             Ok(runtime)
         };
-        let answers = thread::scope(|scope| {
-            let threads = Kind::ENGINES.map(|kind| (kind, scope.spawn(move || ask(kind))));
-            threads.map(|(kind, thread)| (kind, thread.join()))
+        let answers: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = self.kinds().into_iter().map(|kind| (kind, scope.spawn(move || ask(kind)))).collect();
+            threads.into_iter().map(|(kind, thread)| (kind, thread.join())).collect()
         });
         let mut found = Found::default();
         for (kind, answer) in answers {

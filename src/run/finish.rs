@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::base::error::{Failure, Result};
-use crate::base::fs::remove_file;
+use crate::base::fs::{remove_dir, remove_file};
 use crate::base::id::RunId;
 use crate::base::time::{Deadline, Timestamp};
 use crate::process::{self, no_cancel};
@@ -228,6 +228,8 @@ fn finish(
     }
     remove_file(&paths.env_file()).unwrap_or_default();
     remove_file(&paths.exit_page()).unwrap_or_default();
+    remove_dir(&paths.left()).unwrap_or_default();
+    remove_file(&paths.left_key()).unwrap_or_default();
     remove_file(&store.paths.socket(id)).unwrap_or_default();
     remove_file(&store.paths.init_socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
@@ -265,8 +267,9 @@ fn end_and_record(
         .map_err(|error| Failure::new("opening the output", error))?;
     // Where fosse's own init carries the bytes, an engine has none to give, and would say so in their place.
     if let (Some(container), true, record::Io::Engine) = (&container, facts.is_some(), slot.record().io) {
-        save_output(runtime, container, &log, &|_, _| ())
-            .unwrap_or_else(|failure| crate::base::log::warn(&failure.to_string()));
+        if let Err(failure) = save_output(runtime, container, &log, &|_, _| ()) {
+            crate::base::log::warn(&failure.to_string());
+        }
     }
     log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
     slot.remember_totals(&log.totals());
@@ -327,19 +330,21 @@ fn refused_is_fine(error: crate::runtime::Error) -> crate::runtime::Result<()> {
     }
 }
 
-/// Adds what the engine kept of the output beyond what is recorded already; `also` sees it too.
+/// Adds what the engine kept of the output beyond what is recorded already; `also` sees it too. Whether it keeps any.
 pub fn save_output(
     runtime: &dyn Runtime,
     name: &str,
     log: &Writer,
     also: &(dyn Fn(Stream, &[u8]) + Sync),
-) -> Result<()> {
+) -> Result<bool> {
     let failed = |error: String| Failure::new("saving the output that the engine kept", error);
     let totals = log.totals();
     if totals.truncated {
-        return Ok(());
+        return Ok(true);
     }
-    let mut child = runtime.output(name).map_err(|error| failed(error.to_string()))?;
+    let Some(mut child) = runtime.output(name).map_err(|error| failed(error.to_string()))? else {
+        return Ok(false);
+    };
     let pipes = [child.stdout.take(), child.stderr.take()];
     let deadline = runtime.limits().change();
     let (late, ended) = (deadline.channel(), child.ended());
@@ -360,7 +365,7 @@ pub fn save_output(
         let exit = if in_time { child.reap() } else { child.terminate(Duration::ZERO) };
         let read = readers.into_iter().all(|reader| reader.join().is_ok_and(|result| result.is_ok()));
         if in_time && read && exit == process::Exit::Code(0) {
-            Ok(())
+            Ok(true)
         } else {
             log.mark_left_out();
             Err(failed("the engine did not deliver all of it".into()))

@@ -255,6 +255,8 @@ impl Owned {
         remove_file(&reserve(&self.paths)).unwrap_or_default();
         // Its exit is in the record by now.
         remove_file(&self.paths.exit_page()).unwrap_or_default();
+        remove_dir(&self.paths.left()).unwrap_or_default();
+        remove_file(&self.paths.left_key()).unwrap_or_default();
         self.name.release();
         drop(self.lock);
     }

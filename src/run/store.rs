@@ -11,6 +11,7 @@ use crate::run::state::{Event, State, apply};
 use crate::runtime::pid1::read_page;
 use crate::sys::lock;
 use crate::wire::channel::{Exit, Page};
+use crate::wire::exit;
 use crate::wire::record::{self, Record};
 
 /// The runs of one state directory.
@@ -77,8 +78,16 @@ impl View {
 pub fn left_exit(paths: &RunPaths) -> Option<Exit> {
     match read_page(&paths.exit_page()) {
         Page::Exited(exit) => Some(exit),
-        Page::Blank | Page::Started => None,
+        Page::Blank | Page::Started => left_in_file(paths),
     }
+}
+
+/// The same of an init in a virtual machine.
+fn left_in_file(paths: &RunPaths) -> Option<Exit> {
+    let key = read_bounded(&paths.left_key(), exit::MAX_KEY).ok()?;
+    let left = exit::read(&paths.left(), std::str::from_utf8(&key).ok()?)?;
+    // One that was not started has the code of that.
+    left.code.map(|code| Exit { code, signal: left.signal, oom: left.oom })
 }
 
 /// What the death of its owner means for a run.

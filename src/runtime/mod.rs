@@ -4,17 +4,24 @@
 //! `not found` is an answer and an error is not: nothing here turns silence into a fact.
 
 mod about;
+pub mod apple;
+mod carry;
 mod channel;
+mod client;
 pub mod docker;
+mod exec;
+mod inside;
 #[cfg(target_os = "linux")]
 pub mod native;
 pub mod pid1;
 mod spec;
 
 pub use about::{About, Cache};
+pub use carry::fits_a_line;
 pub use channel::{Channel, End, Fact, Refusal, Streams};
-pub use docker::argv::fits_a_line;
-pub use spec::{Cover, EXEC_MARK, Exec, HOME, Input, Mount, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE};
+pub use spec::{
+    Cover, EXEC_MARK, Exec, HOME, Input, Mount, MountedInit, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE,
+};
 
 use std::fmt;
 use std::time::Duration;
@@ -39,21 +46,29 @@ pub enum Kind {
     Docker,
     /// Podman, through `podman`.
     Podman,
+    /// Apple's containers, through `container`.
+    Apple,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Podman];
+    pub const ALL: [Kind; 4] = [Kind::Native, Kind::Docker, Kind::Podman, Kind::Apple];
 
-    /// Those that have images, in the order in which `auto` tries them.
-    pub const ENGINES: [Kind; 2] = [Kind::Docker, Kind::Podman];
-
-    /// As in options and records; also the tool's usual name.
+    /// As in options and records.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Native => "native",
             Kind::Docker => "docker",
             Kind::Podman => "podman",
+            Kind::Apple => "apple",
+        }
+    }
+
+    /// The usual name of its tool.
+    pub fn tool(self) -> &'static str {
+        match self {
+            Kind::Apple => "container",
+            other => other.as_str(),
         }
     }
 
@@ -169,6 +184,8 @@ pub enum Status {
         /// Whether the kernel killed something in it for memory.
         oom: bool,
     },
+    /// It does not run, and the engine does not keep how it ended, or whether it ever ran.
+    Stopped,
     /// Something else: restarting, being removed, unknown to us.
     Other,
 }
@@ -318,8 +335,9 @@ pub trait Runtime: Send + Sync {
         true
     }
 
-    /// Starts to read what the engine has kept of the command's output, on the child's stdout and stderr.
-    fn output(&self, container: &str) -> Result<Child>;
+    /// Starts to read what the engine has kept of the command's output, on the child's stdout and stderr. `None`: it
+    /// keeps nothing that could be told from what is recorded.
+    fn output(&self, container: &str) -> Result<Option<Child>>;
 
     /// Ends and removes containers. One that does not exist is fine.
     fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()>;

@@ -139,6 +139,19 @@ pub struct OwnInit {
     pub page: PathBuf,
 }
 
+/// What fosse's own PID 1 needs in a virtual machine, where no socket of the host leads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MountedInit {
+    /// fosse for the machine's kernel and processor, linked statically.
+    pub binary: PathBuf,
+    /// The directory into which init leaves how the command ended.
+    pub directory: PathBuf,
+    /// The word that proves who left it. Never printed.
+    pub key: String,
+    /// Where the owner keeps that word.
+    pub key_file: PathBuf,
+}
+
 /// A run, resolved.
 #[derive(Clone, PartialEq)]
 pub struct Spec {
@@ -180,6 +193,8 @@ pub struct Spec {
     pub keep: bool,
     /// What fosse's own PID 1 needs; none if the engine's client is to carry the run.
     pub own_init: Option<OwnInit>,
+    /// The same in a virtual machine.
+    pub mounted_init: Option<MountedInit>,
 }
 
 impl Spec {

@@ -54,9 +54,16 @@ impl Monitor {
             let name = self.container();
             let pump = self.pump.as_ref();
             let deliver = |stream, bytes: &[u8]| pump.into_iter().for_each(|pump| pump.deliver(stream, bytes));
-            if let Err(failure) = finish::save_output(&*self.launch.runtime, &name, &self.log, &deliver) {
-                self.log.mark_left_out();
-                self.failures.push(failure);
+            match finish::save_output(&*self.launch.runtime, &name, &self.log, &deliver) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.log.mark_left_out();
+                    log::warn("the connection to the command broke: what it wrote after that is lost");
+                }
+                Err(failure) => {
+                    self.log.mark_left_out();
+                    self.failures.push(failure);
+                }
             }
         }
         let Some(code) = end.code else {

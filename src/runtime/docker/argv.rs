@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use crate::runtime::carry::{check_environment, environment, is_text, words};
 use crate::runtime::docker::Tool;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
 use crate::runtime::{Input, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
@@ -171,53 +172,13 @@ pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
     words(options)
 }
 
-/// How values of variables reach the tool: never in its arguments.
-pub struct Environment {
-    /// The content of the 0600 file.
-    pub file: Vec<u8>,
-    /// What such a file cannot hold, in the tool's own environment.
-    pub by_process: Vec<(OsString, OsString)>,
-}
-
-/// Splits the variables by how they can travel. A file has one line each, as text, and podman strips quotes.
-pub fn environment(env: &[(OsString, OsString)]) -> Environment {
-    split(env, fits_a_line)
-}
-
-fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool) -> Environment {
-    let mut carried = Environment { file: Vec::new(), by_process: Vec::new() };
-    for (name, value) in env {
-        if by_file(name, value) {
-            for part in [name.as_bytes(), b"=", value.as_bytes(), b"\n"] {
-                carried.file.extend_from_slice(part);
-            }
-        } else {
-            carried.by_process.push((name.clone(), value.clone()));
-        }
-    }
-    carried
-}
-
-/// Whether a variable can travel in a file of lines as the tools read it.
-pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
-    // bufio.Scanner, which both tools read the file with, refuses lines of 64 KiB.
-    const LINE_MAX: usize = 30_000;
-    let plain = |text: &str| {
-        text.len() < LINE_MAX
-            && !text.contains(['\n', '\r'])
-            && !text.starts_with(['"', '\'', '#', '\u{feff}', ' ', '\t'])
-            && !text.ends_with('*')
-    };
-    [name, value].into_iter().all(|text| text.to_str().is_some_and(plain))
-}
-
 /// What of a run cannot be written for this tool.
 pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
     // The engines' interfaces are JSON: other bytes would be replaced, and another file be meant.
     let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
     let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
-    is_text(kind, words.chain(values).chain(paths))?;
+    is_text(kind.as_str(), words.chain(values).chain(paths))?;
     if spec.pids.is_some_and(|pids| pids < 2) {
         return Err("a limit of one process is less than the engine's init and the command need".into());
     }
@@ -226,62 +187,7 @@ pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
     {
         return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
     }
-    check_environment(kind, &spec.env)
-}
-
-fn is_text<'a>(kind: Tool, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
-    match all.find(|(_, text)| text.to_str().is_none()) {
-        Some((what, _)) => Err(format!("{what} is not UTF-8, which {} cannot carry", kind.as_str())),
-        None => Ok(()),
-    }
-}
-
-fn check_environment(kind: Tool, env: &[(OsString, OsString)]) -> Result<(), String> {
-    let carried = environment(env);
-    let names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
-    match names.into_iter().find(|name| steers_the_tool(name)) {
-        Some(name) => Err(format!(
-            "the value of {name} is too long or has line ends, and that name steers {} itself",
-            kind.as_str()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Whether a variable that cannot travel in a file would change what the tool itself does.
-fn steers_the_tool(name: &str) -> bool {
-    const NAMES: [&str; 9] = ["PATH", "HOME", "TMPDIR", "HOSTNAME", "NOTIFY_SOCKET", "LOGNAME", "USER", "TZ", "TERM"];
-    const PREFIXES: [&str; 21] = [
-        "DOCKER_",
-        "CONTAINER",
-        "BUILDKIT_",
-        "PODMAN_",
-        "_",
-        "LD_",
-        "GO",
-        "XDG_",
-        "SSL_",
-        "SSH_",
-        "LISTEN_",
-        "STORAGE_",
-        "REGISTRY_",
-        "OTEL_",
-        "BASH",
-        "ENV",
-        "PYTHON",
-        "PERL",
-        "NODE_",
-        "RUBY",
-        "GCONV",
-    ];
-    let upper = name.to_ascii_uppercase();
-    NAMES.contains(&upper.as_str())
-        || PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
-        || upper.ends_with("_PROXY")
-}
-
-fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
-    words.into_iter().map(OsString::from).collect()
+    check_environment(kind.as_str(), &spec.env)
 }
 
 fn labels(args: &mut Vec<OsString>, spec: &Spec) {
@@ -407,6 +313,7 @@ mod tests {
             allow_userns: false,
             keep: false,
             own_init: None,
+            mounted_init: None,
         }
     }
 
@@ -432,14 +339,6 @@ mod tests {
             assert!(args.contains(part), "{part:?} in {args}");
         }
         assert!(!args.contains("secret") && !args.contains("lines"), "{args}");
-    }
-
-    #[test]
-    fn a_value_that_a_line_cannot_hold_travels_beside_the_file() {
-        let carried = environment(&spec().env);
-        assert_eq!(carried.file, b"A=secret\n");
-        assert_eq!(carried.by_process, [(OsString::from("B"), OsString::from("two\nlines"))]);
-        assert!(steers_the_tool("DOCKER_HOST") && steers_the_tool("https_proxy") && !steers_the_tool("B"));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::{Engine, argv, client, parse};
+use super::{Engine, argv, parse};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
-use crate::runtime::{Channel, End, Error, Fact, Facts, Result, Runtime, Spec, Status, Streams};
+use crate::runtime::{Channel, End, Error, Fact, Facts, Result, Runtime, Spec, Status, Streams, client};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -281,7 +281,7 @@ impl Watch {
 fn ran(status: Status) -> bool {
     match status {
         Status::Live | Status::Ended { .. } => true,
-        Status::Created | Status::Other => false,
+        Status::Created | Status::Stopped | Status::Other => false,
     }
 }
 

@@ -2,11 +2,9 @@
 
 pub(super) mod argv;
 mod attached;
-mod client;
 mod endpoint;
-mod exec;
+mod executor;
 mod handshake;
-mod inside;
 pub mod parse;
 
 use std::sync::Arc;
@@ -18,8 +16,9 @@ use crate::sys::signal::Signal;
 
 use super::{
     About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Plan, Result, Runtime, Spec,
-    Unfit, pid1,
+    Unfit, carry, pid1,
 };
+use crate::runtime::exec::Executed;
 pub use endpoint::discover;
 use handshake::Answer;
 
@@ -38,7 +37,7 @@ impl Tool {
         match kind {
             Kind::Docker => Some(Tool::Docker),
             Kind::Podman => Some(Tool::Podman),
-            Kind::Native => None,
+            Kind::Native | Kind::Apple => None,
         }
     }
 
@@ -126,7 +125,7 @@ impl Engine {
     /// Makes the container for the engine's own client, which is to start its command and be attached to it.
     fn create_for_the_client(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
         let mut cmd = self.cmd(argv::create(self.kind, spec));
-        let carried = argv::environment(&spec.env);
+        let carried = carry::environment(&spec.env);
         cmd.env.extend(carried.by_process);
         fs::create_private(&spec.env_file, &carried.file).map_err(|error| Error::Garbled {
             call: cmd.title(),
@@ -237,7 +236,7 @@ impl Runtime for Engine {
     }
 
     fn exec(&self, exec: &Exec) -> Result<Box<dyn Channel>> {
-        exec::Executed::start(Arc::new(self.clone()), exec)
+        Executed::start(Arc::new(self.clone()), exec)
     }
 
     fn image_user(&self, container: &str, deadline: Deadline) -> Result<String> {
@@ -293,9 +292,9 @@ impl Runtime for Engine {
         Ok(objects)
     }
 
-    fn output(&self, container: &str) -> Result<Child> {
+    fn output(&self, container: &str) -> Result<Option<Child>> {
         let io = Io { stdin: Stdio::Null, stdout: Stdio::Pipe, stderr: Stdio::Pipe };
-        Ok(Child::spawn(&self.cmd(["logs", container]), io)?)
+        Ok(Some(Child::spawn(&self.cmd(["logs", container]), io)?))
     }
 
     fn remove_containers(&self, containers: &[String], deadline: Deadline) -> Result<()> {

@@ -289,7 +289,7 @@ impl Runtime for Native {
         Ok(Vec::new())
     }
 
-    fn output(&self, _container: &str) -> Result<Child> {
+    fn output(&self, _container: &str) -> Result<Option<Child>> {
         Err(Native::refused("it keeps no output"))
     }
 

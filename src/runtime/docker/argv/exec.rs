@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{Environment, check_environment, is_text, split, steers_the_tool, words};
 use crate::runtime::Input;
+use crate::runtime::carry::{Environment, check_environment, environment_beside, is_text, words};
 use crate::runtime::docker::Tool;
-use crate::runtime::{EXEC_MARK, Exec};
+use crate::runtime::{Exec, inside};
 
 /// Starts one more command in a container, and what its variables travel in.
 pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
@@ -26,7 +26,7 @@ pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     if let Some(user) = &exec.user {
         args.extend(words(["--user", user]));
     }
-    let carried = exec_environment(&exec.env);
+    let carried = environment_beside(&exec.env);
     if !carried.file.is_empty() {
         args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
     }
@@ -42,34 +42,12 @@ pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
 /// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
 /// that carries its mark. Code 3 means that there is none.
 pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
-    // The command goes first: it would say what became of its children, and start others.
-    const SCRIPT: &str = r#"
-sent=
-send() {
-    for dir in /proc/[0-9]*; do
-        mine=
-        { while IFS= read -r line || [ -n "$line" ]; do
-            case $line in *"$1"*) mine=1; break ;; esac
-        done <"$dir/environ"; } 2>/dev/null
-        [ -n "$mine" ] || continue
-        { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
-        parent=${stat##*) }
-        parent=${parent#* }
-        parent=${parent%% *}
-        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
-    done
-}
-send "$1" "$2" first
-[ "$3" = first ] || send "$1" "$2" all
-[ -n "$sent" ] || exit 3
-"#;
     let mut args = words(["exec"]);
     if let Some(user) = &exec.user {
         args.extend(words(["--user", user]));
     }
-    let mark = format!("{EXEC_MARK}={}", exec.mark);
-    let which = if all { "all" } else { "first" };
-    args.extend(words([&exec.container, "sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which]));
+    args.push(exec.container.clone().into());
+    args.extend(inside::script(&exec.mark, signal, all));
     args
 }
 
@@ -83,18 +61,12 @@ pub fn user_of(image: &str) -> [&str; 5] {
     ["image", "inspect", "--format", "{{.Config.User}}", image]
 }
 
-/// How values reach a tool that lives as long as its command: never in its arguments. Only what would steer the tool
-/// itself is in a file, so that mostly there is none.
-fn exec_environment(env: &[(OsString, OsString)]) -> Environment {
-    split(env, |name, _| name.to_str().is_some_and(steers_the_tool))
-}
-
 /// What of one more command cannot be written for this tool.
 pub fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
     let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
     let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    is_text(kind, words.chain(values))?;
-    check_environment(kind, &exec.env)
+    is_text(kind.as_str(), words.chain(values))?;
+    check_environment(kind.as_str(), &exec.env)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ fn spec() -> Spec {
         allow_userns: false,
         keep: false,
         own_init: None,
+        mounted_init: None,
     }
 }
 

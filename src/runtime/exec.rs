@@ -1,4 +1,4 @@
-//! The second path of one more command in a live run: the engine's own `exec`.
+//! The second path of one more command in a live run: an engine's own `exec`, whichever engine it is.
 //!
 //! Its client carries bytes and the exit code. It passes no signals on, so they take a way of their own: from the
 //! host where its processes can be seen (`inside`), else through a shell of the image by one more exec. A client
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
+use super::carry::Environment;
+use super::client;
 use super::inside::{self, Attempt, Target};
-use super::{Engine, argv, client, parse};
 use crate::base::fs;
 use crate::base::time::Deadline;
-use crate::process::{self, Child, Cmd, Exit, no_cancel};
-use crate::runtime::docker::Tool;
-use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Refusal, Result, Runtime, Status, Streams};
+use crate::process::{self, Child, Cmd, Exit, Output, no_cancel};
+use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Refusal, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -34,9 +34,36 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long it is tried to end what a command left behind.
 const SWEEP_LIMIT: Duration = Duration::from_secs(1);
 
+/// An engine that can execute one more command, through a client of its own.
+pub trait Executor: Send + Sync {
+    /// The client that starts a command and stays with it, and what the command's variables travel in.
+    fn start(&self, exec: &Exec) -> (Cmd, Environment);
+
+    /// A call that sends a signal from inside (see [`inside::script`]).
+    fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd;
+
+    /// Whether the processes in its containers may be seen on this machine: no virtual machine lies between.
+    fn may_be_seen(&self) -> bool;
+
+    /// How long a change may take.
+    fn patience(&self) -> Duration;
+
+    /// What a call's failure means.
+    fn failure(&self, cmd: &Cmd, output: &Output) -> Error;
+
+    /// Whether a client's exit code says that the engine went away rather than how the command ended.
+    fn went_away(&self, exec: &Exec, code: u8) -> bool;
+
+    /// Whether a stream that begins like this may carry the client's own words.
+    fn may_be_foreign(&self, start: &[u8]) -> bool;
+
+    /// What the client said in the place of a command that was not started.
+    fn refusal(&self, exec: &Exec, code: u8, said: [&[u8]; 2]) -> Option<Refusal>;
+}
+
 /// One more command behind the engine's client.
 pub struct Executed {
-    engine: Arc<Engine>,
+    engine: Arc<dyn Executor>,
     exec: Exec,
     mark: String,
     streams: Mutex<Streams>,
@@ -49,9 +76,8 @@ pub struct Executed {
 
 impl Executed {
     /// Starts the client.
-    pub fn start(engine: Arc<Engine>, exec: &Exec) -> Result<Box<dyn Channel>> {
-        let (args, carried) = argv::exec(engine.kind, exec);
-        let mut cmd = engine.cmd(args);
+    pub fn start(engine: Arc<dyn Executor>, exec: &Exec) -> Result<Box<dyn Channel>> {
+        let (mut cmd, carried) = engine.start(exec);
         cmd.env.extend(carried.by_process);
         let call = cmd.title();
         let file = (!carried.file.is_empty()).then(|| exec.env_file.clone());
@@ -92,20 +118,34 @@ impl Executed {
 
     /// Sends a signal from inside, where the image has a shell.
     fn signal_inside(&self, signal: Signal, all: bool, deadline: Deadline) -> Result<Attempt> {
-        let cmd = self.engine.cmd(argv::signal_inside(&self.exec, &signal.name(), all));
+        let cmd = self.engine.signal_inside(&self.exec, &signal.name(), all);
         let output = process::call(&cmd, deadline, &no_cancel())?;
         match output.exit {
             Exit::Code(0) => Ok(Attempt::Sent),
             Exit::Code(3) => Ok(Attempt::NoneThere),
-            _ => Err(self.engine.refusal(&cmd, &output)),
+            _ => Err(self.engine.failure(&cmd, &output)),
         }
+    }
+
+    fn signal_from_here(&self, signal: Signal) -> Attempt {
+        if !self.engine.may_be_seen() {
+            return Attempt::Blind;
+        }
+        inside::signal(target(&self.exec, &self.mark), signal)
+    }
+
+    fn kill_from_here(&self, limit: Deadline) -> Attempt {
+        if !self.engine.may_be_seen() {
+            return Attempt::Blind;
+        }
+        inside::kill(target(&self.exec, &self.mark), limit)
     }
 
     fn kill(&self, deadline: Deadline) -> Result<()> {
         let limit = Deadline::after(KILL_LIMIT).min(deadline);
         let mut killed = false;
         loop {
-            let attempt = match inside::kill(target(&self.exec, &self.mark), limit) {
+            let attempt = match self.kill_from_here(limit) {
                 Attempt::Blind => self.signal_inside(Signal::KILL, true, limit)?,
                 known => known,
             };
@@ -156,7 +196,7 @@ impl Channel for Executed {
             return killed;
         }
         loop {
-            let attempt = match inside::signal(target(&self.exec, &self.mark), signal) {
+            let attempt = match self.signal_from_here(signal) {
                 Attempt::Blind => self.signal_inside(signal, false, deadline)?,
                 known => known,
             };
@@ -174,19 +214,17 @@ impl Channel for Executed {
     }
 
     fn may_be_foreign(&self, start: &[u8]) -> bool {
-        parse::begins_like_a_refusal(start)
+        self.engine.may_be_foreign(start)
     }
 
     fn refusal(&self, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
-        let names = [&self.exec.container, &self.engine.endpoint];
-        let names = names.into_iter().chain(&self.exec.container_id).map(String::as_str);
-        parse::refusal(self.engine.kind, &names.collect::<Vec<_>>(), code, said)
+        self.engine.refusal(&self.exec, code, said)
     }
 }
 
 /// The thread that waits for the client.
 struct Watch {
-    engine: Arc<Engine>,
+    engine: Arc<dyn Executor>,
     exec: Exec,
     mark: String,
     /// The file of variables, until the client has surely read it.
@@ -207,7 +245,9 @@ impl Watch {
                 let exit = self.follow(&mut child);
                 self.forget_file();
                 // What the command left behind ends with it where it can be seen, else with the run.
-                inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
+                if self.engine.may_be_seen() {
+                    inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
+                }
                 let end = exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit));
                 // The caller may no longer listen: it is ending, and needs no fact.
                 self.tell.send(Fact::Ended(end)).unwrap_or_default();
@@ -219,7 +259,7 @@ impl Watch {
     fn follow(&mut self, client: &mut Child) -> Option<Exit> {
         let ended = client.ended();
         // A tool reads its arguments at once; that long it may take on the slowest machine.
-        let mut read = self.engine.limits.change().channel();
+        let mut read = Deadline::after(self.engine.patience()).channel();
         loop {
             select! {
                 recv(ended) -> _ => return Some(client.reap()),
@@ -246,21 +286,13 @@ impl Watch {
         }
     }
 
-    /// What a client's exit says about the command's. `docker exec` says 255 for an engine that went away.
+    /// What a client's exit says about the command's.
     fn end_of(&self, exit: Exit) -> End {
         match exit {
             Exit::Signal(_) => unknown("the engine's client was killed"),
-            Exit::Code(255) if self.engine.kind == Tool::Docker && !self.container_lives() => {
-                unknown("the engine went away")
-            }
+            Exit::Code(code) if self.engine.went_away(&self.exec, code) => unknown("the engine went away"),
             Exit::Code(code) => End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false },
         }
-    }
-
-    fn container_lives(&self) -> bool {
-        let names = [self.exec.container.clone()];
-        let facts = self.engine.inspect(&names, self.engine.limits.query(), &no_cancel());
-        facts.is_ok_and(|facts| facts.first().is_some_and(|facts| facts.status == Status::Live))
     }
 }
 

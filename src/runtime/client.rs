@@ -1,4 +1,4 @@
-//! The engine's client that stays attached to a command: its streams are pipes, or a terminal of its own where the
+//! An engine's client that stays attached to a command: its streams are pipes, or a terminal of its own where the
 //! command has one, for which the client makes the engine's terminal out of what it is given.
 
 use std::io;

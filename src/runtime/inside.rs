@@ -6,6 +6,10 @@
 //! found in /proc and signalled through handles that never come to mean a stranger. What drops the variable and
 //! leaves the command's session is not found; nor is a command that replaces its own environment.
 
+use std::ffi::OsString;
+
+use super::EXEC_MARK;
+use super::carry::words;
 use crate::base::time::Deadline;
 use crate::sys::signal::Signal;
 
@@ -37,6 +41,35 @@ pub fn signal(target: Target<'_>, signal: Signal) -> Attempt {
 /// Kills the command and everything it started, as far as that can be known; looks until nothing is left.
 pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
     platform::kill(target, deadline)
+}
+
+/// The same from inside, by a shell of the image: signals the command, or every process that carries its mark, as far
+/// as its user may. It ends with 0 if there was one, and with 3 if there was none.
+pub fn script(mark: &str, signal: &str, all: bool) -> Vec<OsString> {
+    // The command goes first: it would say what became of its children, and start others.
+    const SCRIPT: &str = r#"
+sent=
+send() {
+    for dir in /proc/[0-9]*; do
+        mine=
+        { while IFS= read -r line || [ -n "$line" ]; do
+            case $line in *"$1"*) mine=1; break ;; esac
+        done <"$dir/environ"; } 2>/dev/null
+        [ -n "$mine" ] || continue
+        { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
+        parent=${stat##*) }
+        parent=${parent#* }
+        parent=${parent%% *}
+        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
+    done
+}
+send "$1" "$2" first
+[ "$3" = first ] || send "$1" "$2" all
+[ -n "$sent" ] || exit 3
+"#;
+    let mark = format!("{EXEC_MARK}={mark}");
+    let which = if all { "all" } else { "first" };
+    words(["sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which])
 }
 
 #[cfg(not(target_os = "linux"))]

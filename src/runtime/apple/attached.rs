@@ -1,0 +1,358 @@
+//! The channel of a run: the tool's attached client, kept alive for as long as the command runs, because only it is
+//! told the exit code, and because its end stops the container's log for good.
+//!
+//! Whether the command runs, and how it ended, is read from what fosse's own PID 1 leaves in the shared directory,
+//! where there is one; that costs no call of a service that may be slow. The service is asked only where the two do
+//! not tell.
+
+mod tail;
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::calls::{Turn, What};
+use super::ending::{self, Known, Verdict};
+use super::words::{Meaning, meaning};
+use super::{Apple, argv};
+use crate::base::time::Deadline;
+use crate::process::{self, Child, Exit, no_cancel};
+use crate::runtime::{Channel, Error, Fact, MountedInit, Result, Runtime, Spec, Status, Streams, client};
+use crate::sys::signal::Signal;
+use crate::wire::exit::{self, ExitFile};
+use crate::wire::record;
+use tail::Tail;
+
+/// Between two looks at what init has left: until the command runs, while it runs, and when its client has gone.
+const FIRST_LOOKS: Duration = Duration::from_millis(20);
+const LOOKS: Duration = Duration::from_secs(2);
+const LAST_LOOKS: Duration = Duration::from_millis(200);
+
+/// Without an init: when the service is asked whether the command runs, and how much later each time again.
+const FIRST_QUESTION: Duration = Duration::from_millis(500);
+const NEXT_QUESTION: Duration = Duration::from_secs(2);
+
+/// How often a client is checked against the service while the command runs.
+const AGREEMENT: Duration = Duration::from_secs(120);
+
+/// How long a client may go on once its command has ended: the machine is taken down, and the last bytes are passed
+/// on. The tool itself waits 3 s for streams that somebody holds.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// How long a client may take to notice that its container was killed, before the container is removed by force.
+const KILLED: Duration = Duration::from_secs(5);
+
+/// A container's command behind its attached client.
+pub struct Attached {
+    apple: Arc<Apple>,
+    name: String,
+    streams: Mutex<Streams>,
+    facts: Receiver<Fact>,
+    ask: Sender<()>,
+    /// Disconnected when the end is known.
+    over: Receiver<()>,
+}
+
+impl Attached {
+    /// Starts the container and its client. Until the command runs, that is a change of the container like others.
+    pub fn start(apple: Arc<Apple>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
+        let cmd = apple.cmd(argv::start(spec, &container));
+        let turns = Deadline::after(apple.limits.change.saturating_mul(20));
+        let turn = apple.calls.turn(What::Change(&container), &cmd, turns, &no_cancel())?;
+        let (started, streams) = bounded(1);
+        let (tell, facts) = unbounded();
+        // One question pending is enough.
+        let (ask, asked) = bounded(1);
+        let (ended, over) = bounded(0);
+        let input = spec.input;
+        let call = cmd.title();
+        let init = spec.mounted_init.clone();
+        let watch = Watch {
+            apple: Arc::clone(&apple),
+            name: container.clone(),
+            init,
+            tell,
+            asked,
+            turn: Some(turn),
+            tail: Tail::default(),
+            started: false,
+        };
+        // The client lives and dies with the thread that starts it.
+        let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
+            let mut watch = watch;
+            match client::spawn(&cmd, input).map_err(Error::from).and_then(|(child, streams)| {
+                let streams = if watch.init.is_none() { watch.tail.listen(streams)? } else { streams };
+                Ok((child, streams))
+            }) {
+                Err(error) => started.send(Err(error)).unwrap_or_default(),
+                Ok((child, streams)) => {
+                    started.send(Ok(streams)).unwrap_or_default();
+                    watch.run(child);
+                }
+            }
+            drop(ended);
+        });
+        thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
+        let gone = || Error::Garbled { call, why: "its thread ended".into() };
+        let streams = streams.recv().map_err(|_| gone())??;
+        Ok(Box::new(Attached { apple, name: container, streams: Mutex::new(streams), facts, ask, over }))
+    }
+
+    fn is_over_within(&self, limit: Duration) -> bool {
+        let late = Deadline::after(limit).channel();
+        select! {
+            recv(self.over) -> _ => true,
+            recv(late) -> _ => false,
+        }
+    }
+
+    /// Kills the container. One that survives that, as the service says or as its client shows, is removed by force.
+    fn kill(&self, deadline: Deadline) -> Result<()> {
+        let half = deadline.remaining().unwrap_or_default() / 2;
+        let killed = self.apple.signal(&self.name, Signal::KILL, Deadline::after(half));
+        match &killed {
+            Err(Error::Refused { complaint, .. }) if is_over(complaint) => return Ok(()),
+            Ok(()) if self.is_over_within(KILLED) => return Ok(()),
+            _ => {}
+        }
+        let cmd = self.apple.cmd(["delete", "--force", &self.name]);
+        match self.apple.change(&self.name, &cmd, deadline, &no_cancel()) {
+            Ok(output) if output.exit.success() => Ok(()),
+            Ok(output) => match Apple::refusal(&cmd, &output) {
+                Error::Refused { complaint, .. } if super::words::meaning_of_removal(&complaint) == Meaning::Absent => {
+                    Ok(())
+                }
+                other => killed.and(Err(other)),
+            },
+            Err(error) => killed.and(Err(error)),
+        }
+    }
+}
+
+/// Whether a signal was refused because there is nothing to take it.
+fn is_over(complaint: &str) -> bool {
+    matches!(meaning(complaint), Meaning::NotRunning | Meaning::Absent)
+}
+
+impl Channel for Attached {
+    fn io(&self) -> record::Io {
+        record::Io::Engine
+    }
+
+    fn streams(&self) -> Streams {
+        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
+    }
+
+    fn facts(&self) -> Receiver<Fact> {
+        self.facts.clone()
+    }
+
+    fn look(&self) {
+        // Full: a question is pending. Disconnected: the end is known.
+        self.ask.try_send(()).unwrap_or_default();
+    }
+
+    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+        if signal == Signal::KILL {
+            return self.kill(deadline);
+        }
+        match self.apple.signal(&self.name, signal, deadline) {
+            Err(Error::Refused { complaint, .. }) if is_over(&complaint) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
+        // The tool has no pause, and PID 1 cannot be stopped from inside: it passes these on.
+        self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline)
+    }
+}
+
+/// How the client's end came about.
+enum Followed {
+    /// It ended.
+    ToTheEnd,
+    /// It did not although its command had, and was ended.
+    Abandoned,
+    /// Its command did not start in time.
+    NeverStarted(String),
+}
+
+/// The thread that waits for the client.
+struct Watch {
+    apple: Arc<Apple>,
+    name: String,
+    init: Option<MountedInit>,
+    tell: Sender<Fact>,
+    asked: Receiver<()>,
+    /// Held until the command runs.
+    turn: Option<Turn>,
+    tail: Tail,
+    started: bool,
+}
+
+impl Watch {
+    fn run(mut self, mut client: Child) {
+        let abandoned = match self.follow(&mut client) {
+            Followed::ToTheEnd => false,
+            Followed::Abandoned => true,
+            Followed::NeverStarted(why) => return self.say(Fact::StartFailed { code: None, why }),
+        };
+        let exit = client.reap();
+        self.turn = None;
+        let tail = self.tail.last_words();
+        let known = Known { exit, has_init: self.init.is_some(), left: self.left(), tail: &tail };
+        match ending::judge(&known) {
+            Verdict::Certain(fact) if !abandoned || known.left.is_some() => self.end(fact),
+            _ => {
+                let fact = self.ask_for_the_end(&tail);
+                self.end(fact);
+            }
+        }
+    }
+
+    /// What init has left by now.
+    fn left(&self) -> Option<ExitFile> {
+        let init = self.init.as_ref()?;
+        exit::read(&init.directory, &init.key)
+    }
+
+    fn status(&self, cancel: &process::Cancel) -> Result<Option<Status>> {
+        let name = std::slice::from_ref(&self.name);
+        let facts = self.apple.inspect(name, self.apple.limits.query(), cancel)?;
+        Ok(facts.first().map(|facts| facts.status))
+    }
+
+    /// Waits for the client's end. A client may hang although its command has ended.
+    fn follow(&mut self, client: &mut Child) -> Followed {
+        let ended = client.ended();
+        let start_limit = self.apple.limits.change();
+        let mut question = Deadline::after(if self.init.is_some() { AGREEMENT } else { FIRST_QUESTION });
+        let mut look = Deadline::after(FIRST_LOOKS);
+        let mut last_words: Option<Deadline> = None;
+        loop {
+            select! {
+                recv(ended) -> _ => return Followed::ToTheEnd,
+                recv(self.asked) -> _ => {}
+                recv(look.min(question).channel()) -> _ => {}
+            }
+            let mut over = false;
+            if let Some(left) = self.left() {
+                over = left.code.is_some();
+                if left.started {
+                    self.tell_started();
+                }
+            }
+            if question.expired() {
+                // The client's end calls the question off: then its exit is the better answer.
+                let status = self.status(&ended).ok().flatten();
+                if status == Some(Status::Live) && self.init.is_none() {
+                    self.tell_started();
+                }
+                over |= self.started && status == Some(Status::Stopped);
+                question = Deadline::after(if self.started || self.init.is_some() { AGREEMENT } else { NEXT_QUESTION });
+            }
+            if over && last_words.is_none() {
+                self.say(Fact::Ending);
+                last_words = Some(Deadline::after(LAST_WORDS));
+            }
+            if last_words.is_some_and(|limit| limit.expired()) {
+                client.terminate(Duration::ZERO);
+                return Followed::Abandoned;
+            }
+            if !self.started && !over && start_limit.expired() {
+                client.terminate(Duration::from_millis(500));
+                let limit = crate::base::duration::format(self.apple.limits.change);
+                return Followed::NeverStarted(format!("container start: the command did not run within {limit}"));
+            }
+            let pause = if self.started { LOOKS } else { FIRST_LOOKS };
+            look =
+                last_words.unwrap_or_else(|| Deadline::after(if self.init.is_some() { pause } else { NEXT_QUESTION }));
+        }
+    }
+
+    fn say(&self, fact: Fact) {
+        // The owner no longer listens: it is ending, and needs no fact.
+        self.tell.send(fact).unwrap_or_default();
+    }
+
+    fn end(&mut self, fact: Fact) {
+        if matches!(&fact, Fact::Ended(end) if end.code.is_some()) {
+            self.tell_started();
+        }
+        self.say(fact);
+    }
+
+    fn tell_started(&mut self) {
+        self.turn = None;
+        if !self.started {
+            self.started = true;
+            self.say(Fact::Started);
+        }
+    }
+
+    /// After a client's end that does not tell: the command may still run, without anybody who hears it.
+    fn ask_for_the_end(&mut self, tail: &[u8]) -> Fact {
+        let why = ending::last_error(tail);
+        let limit = self.apple.limits.change();
+        loop {
+            if let Some(fact) = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9))) {
+                return fact;
+            }
+            match self.status(&no_cancel()) {
+                Ok(Some(Status::Live)) => return self.wait_without_a_client(),
+                Ok(Some(Status::Other)) if !limit.expired() => {}
+                Err(error) if limit.expired() => return ending::lost(error.to_string()),
+                Err(_) => {}
+                // What init left may arrive a moment later than the state.
+                Ok(_) if self.left().is_some_and(|left| left.code.is_some()) => continue,
+                Ok(_) if !self.began() => {
+                    return Fact::StartFailed { code: None, why: why.unwrap_or_default() };
+                }
+                Ok(_) => return ending::lost(why.unwrap_or_else(|| "the tool does not say how it ended".into())),
+            }
+            Deadline::after(LAST_LOOKS).min(limit).wait();
+        }
+    }
+
+    /// Whether the command is known to have run.
+    fn began(&self) -> bool {
+        let seen = || {
+            let found = self.apple.one(&self.name, self.apple.limits.query());
+            found.is_ok_and(|found| found.is_some_and(|found| found.has_started()))
+        };
+        self.started || self.left().is_some() || (self.init.is_none() && seen())
+    }
+
+    /// The connection broke, not the command: its end is waited for all the same, and its code read if it is left.
+    fn wait_without_a_client(&mut self) -> Fact {
+        self.tell_started();
+        let mut question = Deadline::after(NEXT_QUESTION);
+        let mut unanswered: Option<Deadline> = None;
+        loop {
+            Deadline::after(LAST_LOOKS).wait();
+            if let Some(fact) = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9))) {
+                return fact;
+            }
+            if !question.expired() {
+                continue;
+            }
+            match self.status(&no_cancel()) {
+                Ok(Some(Status::Live | Status::Other)) => unanswered = None,
+                Ok(_) => {
+                    let left = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9)));
+                    return left.unwrap_or_else(|| ending::lost("its client had gone before it ended"));
+                }
+                Err(error) => {
+                    let limit = *unanswered.get_or_insert_with(|| self.apple.limits.change());
+                    if limit.expired() {
+                        return ending::lost(error.to_string());
+                    }
+                }
+            }
+            question = Deadline::after(if self.init.is_some() { NEXT_QUESTION * 5 } else { NEXT_QUESTION });
+        }
+    }
+}

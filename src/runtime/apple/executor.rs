@@ -1,0 +1,48 @@
+//! One more command in a container: how it is called, and what its client's words and exit codes mean.
+
+use std::time::Duration;
+
+use super::{Apple, argv, words};
+use crate::process::{Cmd, Output, no_cancel};
+use crate::runtime::carry::{Environment, environment_beside};
+use crate::runtime::exec::Executor;
+use crate::runtime::{Error, Exec, Refusal, Runtime, Status};
+
+impl Executor for Apple {
+    fn start(&self, exec: &Exec) -> (Cmd, Environment) {
+        (self.cmd(argv::exec(exec)), environment_beside(&exec.env))
+    }
+
+    fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd {
+        self.cmd(argv::signal_inside(exec, signal, all))
+    }
+
+    fn may_be_seen(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Duration {
+        self.limits.change
+    }
+
+    fn failure(&self, cmd: &Cmd, output: &Output) -> Error {
+        Apple::refusal(cmd, output)
+    }
+
+    fn went_away(&self, exec: &Exec, code: u8) -> bool {
+        // 255: the service did not say how it ended. 1 and a container that is gone: the client lost it.
+        let lives = || {
+            let facts = self.inspect(std::slice::from_ref(&exec.container), self.limits.query(), &no_cancel());
+            facts.is_ok_and(|facts| facts.first().is_some_and(|facts| facts.status == Status::Live))
+        };
+        matches!(code, 1 | 255) && !lives()
+    }
+
+    fn may_be_foreign(&self, start: &[u8]) -> bool {
+        words::begins_like_a_refusal(start)
+    }
+
+    fn refusal(&self, exec: &Exec, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
+        words::refusal(&exec.container, code, said)
+    }
+}

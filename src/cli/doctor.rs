@@ -1,5 +1,6 @@
 //! `fosse doctor`: checks everything that a run needs, by doing it where that changes nothing.
 
+mod apple;
 #[cfg(target_os = "linux")]
 mod native;
 
@@ -8,7 +9,7 @@ use std::thread;
 use serde_json::json;
 
 use super::args::Doctor;
-use super::config;
+use super::config::{self, Layer};
 use super::daemon::{self, Sight};
 use super::engines::engines;
 use super::output::Out;
@@ -76,8 +77,8 @@ pub fn doctor(args: &Doctor) -> Result {
             let asked: Vec<Vec<Check>> = thread::scope(|scope| {
                 let one = |kind| {
                     scope.spawn({
-                        let (engines, store, off) = (&engines, &store, layer.init.as_deref() == Some("off"));
-                        move || engine(engines, store, kind, off)
+                        let (engines, store, layer) = (&engines, &store, &layer);
+                        move || engine(engines, store, kind, layer)
                     })
                 };
                 let threads: Vec<_> = engines.kinds().into_iter().map(one).collect();
@@ -148,8 +149,9 @@ fn places(store: &Store) -> Vec<Check> {
 }
 
 /// Whether an engine answers, can run a container, and holds nothing that belongs to nobody.
-fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check> {
+fn engine(engines: &Engines, store: &Store, kind: Kind, layer: &Layer) -> Vec<Check> {
     let name = kind.as_str();
+    let off = layer.init.as_deref() == Some("off");
     let limits = engines.limits();
     let runtime = engines.today(kind, limits.query());
     let version = runtime
@@ -161,7 +163,7 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check>
         (Err(Error::Call(error)), _) if error.is_missing() => return vec![not_installed(kind)],
         (_, Err(Described::Missing)) => return vec![not_installed(kind)],
         (_, Err(Described::Words(why))) => {
-            let hint = trial_hint(&why, name, "start its service, or try it yourself: ");
+            let hint = hint_for(kind, &why, "start its service, or try it yourself: ");
             return vec![Check::new(name, Verdict::Problem, why).hint(hint)];
         }
         (Err(error), Ok(_)) => return vec![Check::new(name, Verdict::Problem, error.to_string())],
@@ -172,11 +174,11 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check>
         Ok(Some(())) => Check::new(format!("{name} trial"), Verdict::Well, "a container runs"),
         Ok(None) => Check::new(format!("{name} trial"), Verdict::Well, "not tried: it has no image yet"),
         Err(error) => {
-            let hint = trial_hint(&error.to_string(), name, "try it yourself: ");
+            let hint = hint_for(kind, &error.to_string(), "try it yourself: ");
             Check::new(format!("{name} trial"), Verdict::Problem, format!("no container can run: {error}")).hint(hint)
         }
     });
-    checks.push(carrier(store, &*runtime, off));
+    checks.push(if kind == Kind::Apple { apple::carrier(layer) } else { carrier(store, &*runtime, off) });
     if let Some(instance) = instance {
         match reap::orphaned(store, &instance, &*runtime, limits.query()).map(|objects| reap::settled(store, objects)) {
             Ok(orphans) if orphans.is_empty() => {}
@@ -188,7 +190,10 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, off: bool) -> Vec<Check>
                 )
                 .hint("fosse clean networks removes them"),
             ),
-            Err(failure) => checks.push(Check::new(format!("{name} orphans"), Verdict::Problem, failure.why())),
+            Err(failure) => {
+                let hint = hint_for(kind, failure.why(), "try it yourself: ");
+                checks.push(Check::new(format!("{name} orphans"), Verdict::Problem, failure.why()).hint(hint));
+            }
         }
     }
     checks
@@ -237,6 +242,10 @@ fn describe(error: &Error) -> Described {
 
 fn not_installed(kind: Kind) -> Check {
     Check::new(kind.as_str(), Verdict::Note, "not installed")
+}
+
+fn hint_for(kind: Kind, why: &str, otherwise: &str) -> String {
+    if kind == Kind::Apple { apple::hint(why) } else { trial_hint(why, kind.as_str(), otherwise) }
 }
 
 /// What helps, by the words that engines use when nothing can run.

@@ -170,7 +170,7 @@ fn mounted_init(config: &Layer, spec: &Spec, store: &Store) -> Result<Option<Mou
 }
 
 /// fosse for a Linux kernel: the file that is configured, this very program, or what lies beside it.
-fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
+pub fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
     if let Some(path) = &config.init_binary {
         let there = path.is_file();
         let missing = || mistake(format!("init_binary: there is no file {}", path.display()));

@@ -47,6 +47,8 @@ mod init;
 #[cfg(target_os = "linux")]
 mod init_clients;
 #[cfg(target_os = "linux")]
+mod init_exit_file;
+#[cfg(target_os = "linux")]
 mod init_http;
 #[cfg(target_os = "linux")]
 mod init_orphans;

@@ -265,7 +265,7 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__init)
-            opts="-h --listen --socket --subreaper --grace --help"
+            opts="-h --listen --socket --subreaper --grace --exit-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -280,6 +280,10 @@ _fosse() {
                     return 0
                     ;;
                 --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exit-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

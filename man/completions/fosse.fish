@@ -149,5 +149,6 @@ complete -c fosse -n "__fish_fosse_using_subcommand daemon; and __fish_seen_subc
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l listen -d 'Execute commands for who asks at this address; beyond this machine with FOSSE_INIT_TOKEN only' -r
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l socket -d 'Execute commands for who asks at this new socket file, which only this user can open' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l grace -d 'After a TERM, wait this long for the command, then kill it [default: no limit]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand init" -l exit-file -d 'Leave in this file how the command ended, for who shares its directory; FILE.key has the key to it' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l subreaper -d 'Adopt orphans although this is not PID 1'
 complete -c fosse -n "__fish_fosse_using_subcommand init" -s h -l help -d 'Print help'

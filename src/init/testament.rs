@@ -16,7 +16,6 @@ use super::memory::OomKills;
 use crate::base::error::{Failure, Result};
 use crate::base::fs::read_bounded;
 use crate::base::id::random_hex;
-use crate::sys::fd::writable;
 use crate::sys::linux::directory::{self, Directory};
 use crate::sys::linux::init::Ended;
 use crate::sys::process::Pid;
@@ -55,13 +54,12 @@ impl Testament {
         };
         let (parent, name) = halves(path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let directory = Directory::open(parent).map_err(failed)?;
-        if !writable(parent) {
-            return Err(failed(io::ErrorKind::PermissionDenied.into()));
-        }
         let key = take_key(parent, &directory, &joined(name, KEY_SUFFIX)).map_err(failed)?;
         // One from before would be taken for this one.
         absent_is_fine(directory.remove(name)).map_err(failed)?;
         let temporary = joined(OsStr::new("."), &random_hex(8).map_err(failed)?);
+        // Permissions alone do not tell whether a file can be made.
+        directory.create(&temporary, 0o644).and_then(|_| directory.remove(&temporary)).map_err(failed)?;
         let file = Place { directory, name: name.to_owned(), temporary };
         hide(parent);
         Ok(Testament { file, key, kills: OomKills::now(), killed: false })

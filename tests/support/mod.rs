@@ -42,7 +42,7 @@ fn strict() -> bool {
 }
 
 /// Whether nothing is to be spared.
-fn is_full() -> bool {
+pub fn is_full() -> bool {
     repeat_percent().is_some_and(|percent| percent >= 100)
 }
 
@@ -50,6 +50,18 @@ fn is_full() -> bool {
 /// mode, which is what fits into a run on two processors, and fewer otherwise.
 pub fn repeat(full: usize) -> usize {
     (full * repeat_percent().unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
+}
+
+/// The same of whole runs somewhere, each of which takes an engine longer: it has a part of them, unless nothing is to
+/// be spared.
+pub fn repeat_on(engine: Engine, full: usize) -> usize {
+    let part = match engine {
+        _ if is_full() => 1,
+        Engine::Native => 1,
+        Engine::Docker => 2,
+        Engine::Podman => 4,
+    };
+    (repeat(full) / part).max(2)
 }
 
 /// What FOSSE_TEST_REPEAT says.
@@ -71,6 +83,17 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < LIMIT, "waited in vain until {what}");
         std::thread::sleep((start.elapsed() / 10).clamp(Duration::from_millis(5), Duration::from_millis(100)));
+    }
+}
+
+/// Does something with each, so many at once.
+pub fn some_at_once<T: Sync>(all: &[T], count: usize, body: impl Fn(&T) + Sync) {
+    for some in all.chunks(count) {
+        std::thread::scope(|scope| {
+            for one in some {
+                scope.spawn(|| body(one));
+            }
+        });
     }
 }
 

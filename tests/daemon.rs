@@ -16,7 +16,7 @@ fn status(home: &Home) -> i32 {
 
 #[test]
 fn it_starts_serves_and_ends_with_the_exit_codes_of_the_contract() {
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(status(&home), NOT_RUNNING);
     assert!(!home.state().exists(), "asking made something");
     let started = home.daemon(["start"]);
@@ -37,7 +37,7 @@ fn it_starts_serves_and_ends_with_the_exit_codes_of_the_contract() {
 
 #[test]
 fn restart_takes_over_and_is_a_start_where_there_is_none() {
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(code(&home.daemon(["restart"])), 0);
     let first = home.daemon_pid();
     assert_eq!(code(&home.daemon(["restart"])), 0);
@@ -49,7 +49,7 @@ fn restart_takes_over_and_is_a_start_where_there_is_none() {
 #[test]
 fn a_frozen_daemon_is_told_from_none_and_replaced() {
     // G4
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(code(&home.daemon(["start"])), 0);
     let first = home.daemon_pid();
     freeze(first);
@@ -63,7 +63,7 @@ fn a_frozen_daemon_is_told_from_none_and_replaced() {
 
 #[test]
 fn in_the_foreground_it_logs_to_stderr_and_ends_on_term() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let mut client = Client::spawn(home.cmd(["daemon", "start", "--foreground"]));
     wait_until("it serves", || status(&home) == SERVING);
     assert_eq!(home.daemon_pid(), client.pid());
@@ -83,7 +83,7 @@ fn in_the_foreground_it_logs_to_stderr_and_ends_on_term() {
 
 #[test]
 fn a_daemon_that_was_stopped_and_goes_on_is_still_the_one() {
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(code(&home.daemon(["start"])), 0);
     let pid = home.daemon_pid();
     freeze(pid);
@@ -95,7 +95,7 @@ fn a_daemon_that_was_stopped_and_goes_on_is_still_the_one() {
 #[test]
 fn a_test_binary_or_a_missing_one_is_refused() {
     // D4
-    let home = Home::new();
+    let home = Home::without_engines();
     let test = std::env::current_exe().unwrap();
     for program in [test.to_str().unwrap(), "/nonexistent/fosse", "fosse", "/etc/passwd"] {
         let mut command = home.cmd(["daemon", "start"]);

@@ -55,7 +55,7 @@ fn health(address: &Address) -> Value {
 /// Runs the body where native runs are possible, with a daemon of the user whose test this is: others are not served.
 fn with_runs(body: impl Fn(&Home)) {
     if Engine::Native.available() {
-        body(&Home::new());
+        body(&Home::without_engines());
     }
 }
 
@@ -97,7 +97,7 @@ fn curl_speaks_to_it_as_the_contract_says() {
     if Command::new("curl").arg("--version").output().is_err() {
         return left_out("curl is not there");
     }
-    let home = Home::new();
+    let home = Home::without_engines();
     serve(&home);
     let socket = socket(&home);
     let curl = |args: &[&str]| {
@@ -123,7 +123,7 @@ fn curl_speaks_to_it_as_the_contract_says() {
 
 #[test]
 fn it_ends_for_who_knows_its_nonce_and_not_for_who_means_another() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let address = serve(&home);
     let nonce = health(&address)["nonce"].as_str().unwrap().to_owned();
     for wrong in ["", "0000000000000000", &nonce[1..], &format!("{nonce}0")] {
@@ -170,7 +170,7 @@ fn a_lease_stays_and_its_end_is_told_from_every_other_ones() {
 
 #[test]
 fn what_is_no_proper_request_is_refused_with_the_reason() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let address = serve(&home);
     let (host, json, empty) = ("Host: fosse", "Content-Type: application/json", "Content-Length: 2");
     let long = format!("X: {}", "x".repeat(9000));
@@ -233,7 +233,7 @@ fn what_is_no_proper_request_is_refused_with_the_reason() {
 
 #[test]
 fn half_a_request_and_silence_have_their_time_and_hold_up_nobody() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let address = serve(&home);
     let silent: Vec<Conn> = (0..200).map(|_| address.connect().unwrap()).collect();
     let mut half = address.connect().unwrap();
@@ -264,7 +264,7 @@ fn half_a_request_and_silence_have_their_time_and_hold_up_nobody() {
 #[test]
 fn another_user_is_not_served_even_where_the_way_is_open() {
     const OTHER: &str = "54321";
-    let home = Home::new();
+    let home = Home::without_engines();
     let address = serve(&home);
     let socket = socket(&home);
     let modes = [(home.dir.clone(), 0o755), (home.dir.join("run"), 0o700), (socket.clone(), 0o700)];
@@ -361,7 +361,7 @@ fn clients_that_do_not_take_their_answer_hold_up_nobody() {
 
 #[test]
 fn many_requests_leave_no_descriptor_and_no_thread() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let address = serve(&home);
     let pid = home.daemon_pid();
     wait_until("its first sweep is over", || !home.daemon_status()["last_sweep"].is_null());

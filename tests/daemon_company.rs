@@ -104,7 +104,7 @@ fn behave(mut stream: &UnixStream, manner: Manner, words: &str, over: &AtomicBoo
 #[test]
 fn a_foreign_listener_without_a_daemon_is_no_daemon() {
     side_by_side(MANNERS.len(), |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         let (socket, words) = (home.daemon_socket(), home.daemon_status().to_string());
         kill_daemon(old);
@@ -121,7 +121,7 @@ fn a_foreign_listener_without_a_daemon_is_no_daemon() {
 #[test]
 fn a_foreign_listener_in_a_daemons_place_is_put_aside() {
     side_by_side(MANNERS.len(), |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let pid = home.start_daemon();
         let (socket, words) = (home.daemon_socket(), home.daemon_status().to_string());
         let _foreigner = Foreigner::at(&socket, MANNERS[number], &words);
@@ -136,7 +136,7 @@ fn a_foreign_listener_in_a_daemons_place_is_put_aside() {
 #[test]
 fn a_foreign_listener_in_a_frozen_daemons_place_changes_nothing() {
     side_by_side(MANNERS.len() - 1, |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         let (socket, words) = (home.daemon_socket(), home.daemon_status().to_string());
         freeze(old);
@@ -174,7 +174,7 @@ fn a_listener_of_another_user_is_believed_nothing() {
 
 #[test]
 fn clients_with_other_surroundings_share_it() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let pid = home.start_daemon();
     home.write("config/fosse/config.json", "{\"keep_runs\": 7}");
     home.write("ws/fosse.json", "{\"memory\": \"1g\"}");
@@ -206,7 +206,7 @@ fn clients_with_other_surroundings_share_it() {
 
 #[test]
 fn two_state_directories_with_one_runtime_directory_have_two() {
-    let (home, other) = (Home::new(), Home::new());
+    let (home, other) = (Home::without_engines(), Home::without_engines());
     let beside = |verb: &str| {
         let mut command = other.cmd(["daemon", verb]);
         command.env("FOSSE_RUNTIME_DIR", home.dir.join("run"));
@@ -227,7 +227,7 @@ fn two_state_directories_with_one_runtime_directory_have_two() {
 
 #[test]
 fn paths_that_are_too_long_for_a_socket_are_no_hindrance() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let long = home.dir.join("l".repeat(120)).join("o".repeat(120));
     for (state, runtime) in [(true, false), (false, true), (true, true)] {
         let daemon = |verb: &str| {
@@ -246,7 +246,7 @@ fn paths_that_are_too_long_for_a_socket_are_no_hindrance() {
 
 #[test]
 fn without_a_runtime_directory_there_is_one_below_tmp() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let mut command = home.cmd(["daemon", "start"]);
     command.env_remove("FOSSE_RUNTIME_DIR");
     assert_eq!(code(&finish(command)), 0);
@@ -260,7 +260,7 @@ fn without_a_runtime_directory_there_is_one_below_tmp() {
 
 #[test]
 fn it_holds_nothing_of_its_callers() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let file = home.write("mine", "");
     let script = "exec 9>../mine && exec \"$@\"";
     let command = wrapped(&home.cmd(["daemon", "start"]), &["sh", "-c", script, "sh"]);
@@ -279,7 +279,7 @@ fn it_holds_nothing_of_its_callers() {
 
 #[test]
 fn what_a_killed_daemons_tools_still_do_keeps_nobody_waiting() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let tool = home.script("tool", "setsid sh -c 'echo $$ >\"$0.pid\"; exec sleep 1000' \"$0\" & wait");
     let mut command = home.cmd(["daemon", "start", "--foreground"]);
     command.env("FOSSE_DOCKER", &tool);
@@ -299,7 +299,7 @@ fn what_a_killed_daemons_tools_still_do_keeps_nobody_waiting() {
 
 #[test]
 fn hup_reads_the_configuration_again() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let pid = home.start_daemon();
     let kept = || home.daemon_status()["fingerprint"]["settings"]["keep_runs"].clone();
     assert!(kept().is_null());
@@ -320,7 +320,7 @@ fn hup_reads_the_configuration_again() {
 fn a_signal_ends_it_and_leaves_no_file() {
     for signal in [TERM, INT, QUIT] {
         for foreground in [false, true] {
-            let home = Home::new();
+            let home = Home::without_engines();
             let client = foreground.then(|| home.start_in_foreground());
             let pid = if foreground { home.daemon_pid() } else { home.start_daemon() };
             kill(pid, signal);
@@ -337,7 +337,7 @@ fn a_signal_ends_it_and_leaves_no_file() {
 
 #[test]
 fn changed_content_replaces_it_and_nothing_else_does() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let path = home.write("home/.config/fosse/config.json", "{\"keep_runs\": 5}");
     let before = fs::metadata(&path).unwrap().modified().unwrap();
     let first = home.start_daemon();
@@ -358,7 +358,7 @@ fn changed_content_replaces_it_and_nothing_else_does() {
 
 #[test]
 fn a_newer_program_replaces_an_older_one_and_never_the_other_way() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let start = |version: &str| {
         let mut command = home.cmd(["daemon", "start"]);
         command.env("FOSSE_TEST_VERSION", version);
@@ -377,7 +377,7 @@ fn a_newer_program_replaces_an_older_one_and_never_the_other_way() {
 
 #[test]
 fn it_ends_by_itself_but_never_in_the_foreground() {
-    let (home, other) = (Home::new(), Home::new());
+    let (home, other) = (Home::without_engines(), Home::without_engines());
     let mut command = other.cmd(["daemon", "start", "--foreground"]);
     command.env("FOSSE_DAEMON_IDLE", "500ms");
     let _foreground = Client::spawn(command);

@@ -78,7 +78,7 @@ fn contents(home: &Home, stranger: &Stranger) -> Vec<Vec<u8>> {
 
 #[test]
 fn whatever_the_locks_file_says_the_daemon_is_found_and_says_who_it_is_again() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let (pid, stranger) = (home.start_daemon(), Stranger::new());
     let truth = home.daemon_record();
     for content in contents(&home, &stranger) {
@@ -93,7 +93,7 @@ fn whatever_the_locks_file_says_the_daemon_is_found_and_says_who_it_is_again() {
 
 #[test]
 fn whatever_a_dead_daemon_left_in_the_locks_file_the_next_one_begins() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let stranger = Stranger::new();
     home.start_daemon();
     for content in contents(&home, &stranger) {
@@ -112,12 +112,12 @@ fn whatever_a_dead_daemon_left_in_the_locks_file_the_next_one_begins() {
 fn whatever_the_locks_file_says_of_a_frozen_daemon_that_one_alone_is_ended() {
     let stranger = Stranger::new();
     let count = {
-        let home = Home::new();
+        let home = Home::without_engines();
         home.start_daemon();
         contents(&home, &stranger).len()
     };
     side_by_side(count, |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         let content = &contents(&home, &stranger)[number];
         freeze(old);
@@ -133,7 +133,7 @@ fn whatever_the_locks_file_says_of_a_frozen_daemon_that_one_alone_is_ended() {
 
 #[test]
 fn a_socket_that_is_taken_away_comes_back() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let pid = home.start_daemon();
     let socket = home.daemon_socket();
     let ways: [&dyn Fn(); 5] = [
@@ -159,7 +159,7 @@ fn a_socket_that_is_taken_away_comes_back() {
 
 #[test]
 fn where_the_lock_is_another_file_the_old_daemon_gives_way() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let ways: [&dyn Fn(&Path); 5] = [
         &|lock| fs::remove_file(lock).unwrap(),
         &|lock| {
@@ -189,7 +189,7 @@ fn where_the_lock_is_another_file_the_old_daemon_gives_way() {
 
 #[test]
 fn five_starts_after_the_state_directory_went_leave_one() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let old = home.start_daemon();
     fs::remove_dir_all(home.state()).unwrap();
     let (pid, _) = settled(&home, race(&home, [Way::Background; 5]));
@@ -226,7 +226,7 @@ fn a_lock_that_is_no_regular_file_is_refused() {
         |lock, _| assert!(Command::new("mkfifo").arg(lock).status().unwrap().success()),
     ];
     side_by_side(ways.len(), |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         home.start_daemon();
         assert_eq!(code(&home.daemon(["stop"])), 0);
         let (lock, victim) = (home.daemon_lock(), home.write("victim", "untouched"));
@@ -243,7 +243,7 @@ fn a_lock_that_is_no_regular_file_is_refused() {
 
 #[test]
 fn a_directory_where_the_socket_belongs_is_refused() {
-    let home = Home::new();
+    let home = Home::without_engines();
     home.start_daemon();
     let socket = home.daemon_socket();
     assert_eq!(code(&home.daemon(["stop"])), 0);
@@ -255,7 +255,7 @@ fn a_directory_where_the_socket_belongs_is_refused() {
 
 #[test]
 fn a_daemon_that_its_parent_does_not_reap_is_dead_all_the_same() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let zombie = home.start_in_foreground();
     kill(zombie.pid(), KILL);
     wait_until("it is a zombie", || process_state(zombie.pid()) == Some('Z'));
@@ -268,7 +268,7 @@ fn a_daemon_that_its_parent_does_not_reap_is_dead_all_the_same() {
 
 #[test]
 fn a_stranger_who_holds_the_lock_is_named_and_not_harmed() {
-    let home = Home::new();
+    let home = Home::without_engines();
     home.start_daemon();
     assert_eq!(code(&home.daemon(["stop"])), 0);
     let program =
@@ -328,7 +328,7 @@ fn a_full_state_directory_is_an_error_and_one_that_fills_up_ends_nothing() {
     if !is_root() {
         return left_out("a full file system of its own needs root");
     }
-    let home = Home::new();
+    let home = Home::without_engines();
     fs::create_dir(home.state()).unwrap();
     let full = "mount -t tmpfs -o size=64k,mode=700 none \"$FOSSE_STATE_DIR\"; \
                 head -c 1000000 /dev/zero >\"$FOSSE_STATE_DIR/ballast\" 2>/dev/null || true; ";
@@ -346,7 +346,7 @@ fn a_full_state_directory_is_an_error_and_one_that_fills_up_ends_nothing() {
 
 #[test]
 fn a_socket_that_somebody_left_behind_is_replaced() {
-    let home = Home::new();
+    let home = Home::without_engines();
     home.start_daemon();
     let socket = home.daemon_socket();
     assert_eq!(code(&home.daemon(["stop"])), 0);

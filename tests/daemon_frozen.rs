@@ -14,7 +14,9 @@ use crate::support::daemon::{
     Racer, Way, at_any_moment, daemons, freeze, kill_daemon, kill_if_there, race, raced, settled, side_by_side,
     the_one, timed,
 };
-use crate::support::{CONT, Client, Engine, Home, IMAGE, STOP, code, process_state, repeat, stderr, wait_until};
+use crate::support::{
+    CONT, Carrier, Client, Engine, Home, IMAGE, STOP, code, process_state, repeat, stderr, wait_until,
+};
 
 /// `fosse daemon` with arguments.
 fn daemon_cmd(home: &Home, args: &[&str]) -> Command {
@@ -41,7 +43,7 @@ fn assert_ended(pid: i32) {
 fn each_verb_ends_well(frozen: impl Fn(&Home) -> (i32, Option<Client>) + Sync) {
     let verbs: [&[&str]; 5] = [&["status"], &["start"], &["start", "--foreground"], &["restart"], &["stop"]];
     side_by_side(verbs.len(), |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let (old, _helper) = frozen(&home);
         match verbs[number] {
             ["status"] => {
@@ -141,7 +143,7 @@ fn one_that_is_stopped_before_it_has_a_socket_is_told_ended_and_replaced() {
 #[test]
 fn whoever_waited_for_one_that_was_replaced_hears_of_its_successor() {
     side_by_side(repeat(30), |_| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let (old, first) = frozen_before_its_socket(&home, Background);
         let (started, _) = timed(daemon_cmd(&home, &["start"]));
         assert_eq!(code(&started), 0, "{started:?}");
@@ -154,7 +156,7 @@ fn whoever_waited_for_one_that_was_replaced_hears_of_its_successor() {
 #[test]
 fn one_that_is_stopped_at_any_moment_of_its_beginning_keeps_nobody_out() {
     side_by_side(repeat(60), |round| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let mut first = Racer::start(&home, if round % 2 == 0 { Foreground } else { Background });
         at_any_moment(12);
         let stopped = daemons(&home);
@@ -178,7 +180,7 @@ fn one_that_is_stopped_at_any_moment_of_its_beginning_keeps_nobody_out() {
 #[test]
 fn one_that_is_stopped_at_any_moment_of_its_end_keeps_nobody_out() {
     side_by_side(repeat(30), |_| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         let end = Client::spawn(daemon_cmd(&home, &["stop"]));
         at_any_moment(12);
@@ -198,7 +200,7 @@ fn one_that_is_stopped_at_any_moment_of_its_end_keeps_nobody_out() {
 #[test]
 fn one_that_goes_on_while_it_is_being_replaced_leaves_one() {
     side_by_side(repeat(30), |_| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         freeze(old);
         let racers = race(&home, [Background]);
@@ -211,7 +213,7 @@ fn one_that_goes_on_while_it_is_being_replaced_leaves_one() {
 #[test]
 #[allow(clippy::disallowed_macros, reason = "the test runner shows it on demand: the time that it really took")]
 fn ten_starts_replace_it_by_one() {
-    let home = Home::new();
+    let home = Home::without_engines();
     for _ in 0..repeat(20) {
         let old = home.start_daemon();
         freeze(old);
@@ -230,7 +232,7 @@ fn a_run_is_not_held_up_by_it_and_replaces_it() {
         return;
     }
     side_by_side(2, |number| {
-        let home = Home::new();
+        let home = Home::on(Engine::Docker, Carrier::Init);
         let old = home.start_daemon();
         let socket = home.daemon_socket();
         freeze(old);
@@ -280,7 +282,7 @@ fn hold_by_debugger(pid: i32) -> Client {
 
 #[test]
 fn one_that_a_debugger_holds_is_left_alone() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let old = home.start_daemon();
     let mut debugger = hold_by_debugger(old);
     assert_eq!(asked(&home, &["status"]), 4);
@@ -304,7 +306,7 @@ fn one_that_a_debugger_holds_is_left_alone() {
 fn one_that_a_debugger_holds_is_replaced_by_force() {
     let verbs: [&[&str]; 3] = [&["start", "--force"], &["restart", "--force"], &["stop", "--force"]];
     side_by_side(verbs.len(), |number| {
-        let home = Home::new();
+        let home = Home::without_engines();
         let old = home.start_daemon();
         let _debugger = hold_by_debugger(old);
         assert_eq!(asked(&home, verbs[number]), 0);
@@ -318,7 +320,7 @@ fn one_that_a_debugger_holds_is_replaced_by_force() {
 
 #[test]
 fn other_verbs_answer_beside_it() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let pid = home.start_daemon();
     freeze(pid);
     for verb in [&["list"][..], &["status"], &["clean", "runs"], &["daemon", "reap"]] {

@@ -5,14 +5,13 @@ use std::path::Path;
 
 use crate::support::daemon::daemons;
 use crate::support::{
-    Carrier, Client, Engine, Home, KILL, USR1, code, finish, kill, on_docker, on_docker_with, stderr, wait_until,
+    Carrier, Client, Engine, Home, KILL, USR1, code, finish, kill, on_docker_with, stderr, wait_until,
 };
 
 #[test]
 fn a_daemon_without_the_engine_on_its_path_learns_where_it_is_from_the_owners() {
-    on_docker(|_home| {
+    on_docker_with(Carrier::Client, |home| {
         let engine = Engine::Docker;
-        let home = Home::with(Carrier::Client);
         let mut bare = home.cmd(["daemon", "start"]);
         bare.env("PATH", home.dir.join("nothing"));
         assert_eq!(code(&finish(bare)), 0);

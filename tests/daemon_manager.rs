@@ -48,7 +48,7 @@ fn pid_at(path: &Path) -> i32 {
 #[test]
 fn a_service_manager_is_told_when_it_serves_and_when_it_ends() {
     for is_abstract in [false, true] {
-        let home = Home::new();
+        let home = Home::without_engines();
         let path = home.dir.join("notify");
         let (socket, name) = if is_abstract {
             let name = path.to_str().unwrap();
@@ -72,7 +72,7 @@ fn a_service_manager_is_told_when_it_serves_and_when_it_ends() {
 
 #[test]
 fn a_start_that_finds_one_serving_tells_a_service_manager_nothing() {
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(code(&home.daemon(["start"])), 0);
     let socket = UnixDatagram::bind(home.dir.join("notify")).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -86,7 +86,7 @@ fn a_start_that_finds_one_serving_tells_a_service_manager_nothing() {
 
 #[test]
 fn it_serves_on_a_socket_that_it_is_given_and_leaves_it_to_the_next() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let path = home.dir.join("given.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let inode = fs::metadata(&path).unwrap().ino();
@@ -108,7 +108,7 @@ fn it_serves_on_a_socket_that_it_is_given_and_leaves_it_to_the_next() {
 
 #[test]
 fn what_is_meant_for_another_process_is_not_taken() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let path = home.dir.join("given.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut client = Client::spawn(given(&home, &listener, 1, "1"));
@@ -121,7 +121,7 @@ fn what_is_meant_for_another_process_is_not_taken() {
 
 #[test]
 fn several_sockets_and_one_without_a_path_are_refused() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let listener = UnixListener::bind(home.dir.join("given.sock")).unwrap();
     let name = home.dir.join("abstract");
     let nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name.to_str().unwrap()).unwrap()).unwrap();
@@ -135,7 +135,7 @@ fn several_sockets_and_one_without_a_path_are_refused() {
 
 #[test]
 fn no_program_that_it_starts_believes_that_the_manager_means_it() {
-    let home = Home::new();
+    let home = Home::without_engines();
     // An engine's tool that notes what it was started with, and works otherwise as one whose engine is not there.
     let seen = home.dir.join("seen");
     let tool = format!("{{ env; ls -l /proc/$$/fd; }} > {0}.new; mv {0}.new {0}; exit 1", seen.display());

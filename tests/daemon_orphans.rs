@@ -12,7 +12,7 @@ use crate::orphans::MOMENTS;
 use crate::support::daemon::daemons;
 use crate::support::{
     Carrier, Client, Engine, Home, IMAGE, KILL, code, finish, kill, on_docker, on_docker_with, on_each_real_engine,
-    on_native, on_native_and_docker, on_native_and_docker_with, repeat, stdout, wait_until,
+    on_native, on_native_and_docker, on_native_and_docker_with, repeat, some_at_once, stdout, wait_until,
 };
 
 /// What `daemon status` exits with where there is none.
@@ -131,14 +131,14 @@ fn no_daemon_is_started_where_none_is_wanted_and_for_native_runs() {
 fn killed_between_any_two_steps_the_daemon_finishes_the_run_and_leaves_nothing() {
     on_each_real_engine(|engine, home| {
         assert_eq!(code(&home.daemon(["start"])), 0);
-        for moment in MOMENTS {
+        some_at_once(&MOMENTS, 3, |moment| {
             let file = home.dir.join(moment);
             let options = ["--name", moment, "--network", "private", "--id-file", file.to_str().unwrap()];
             let mut command = auto(home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]));
             command.env("FOSSE_FAILPOINT", moment);
             let output = finish(command);
             assert_eq!(output.status.code(), None, "{moment}: it was not killed: {output:?}");
-        }
+        });
         wait_until("all of them are recorded", || all_recorded(home));
         // What was no run yet when its client died is no orphan: a sweep removes it.
         assert_eq!(code(&home.daemon(["reap"])), 0);
@@ -408,9 +408,7 @@ fn clients_that_are_killed_at_random_leave_nothing_and_harm_no_stranger() {
 /// is followed by another one meanwhile.
 #[test]
 fn what_a_killed_clients_last_request_makes_late_is_found_by_the_daemon() {
-    for followed in [false, true] {
-        on_docker(|home| makes_late(home, followed));
-    }
+    some_at_once(&[false, true], 2, |followed| on_docker(|home| makes_late(home, *followed)));
 }
 
 fn makes_late(home: &Home, followed: bool) {

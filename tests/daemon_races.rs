@@ -7,12 +7,12 @@ use crate::support::daemon::Way::{Background, Foreground, Restart};
 use crate::support::daemon::{
     Way, at_any_moment, daemons, kill_daemon, kill_if_there, race, raced, settled, the_one, timed,
 };
-use crate::support::{Client, Engine, Home, IMAGE, KILL, code, repeat, stderr, wait_until};
+use crate::support::{Carrier, Client, Engine, Home, IMAGE, KILL, code, repeat, stderr, wait_until};
 
 /// Starts so many at once, of these ways in turn, again and again.
 #[allow(clippy::disallowed_macros, reason = "the test runner shows it on demand: the time that it really took")]
 fn races(count: usize, ways: &[Way], rounds: usize) {
-    let home = Home::new();
+    let home = Home::without_engines();
     let mut worst = Duration::ZERO;
     for _ in 0..repeat(rounds) {
         let (pid, took) = settled(&home, race(&home, ways.iter().copied().cycle().take(count)));
@@ -50,7 +50,7 @@ fn of_sixty_four_starts_of_one_kind_one_is_the_daemon() {
 #[test]
 #[allow(clippy::disallowed_macros, reason = "the test runner shows it on demand: the time that it really took")]
 fn restarts_at_once_leave_one() {
-    let home = Home::new();
+    let home = Home::without_engines();
     let mut worst = Duration::ZERO;
     for _ in 0..repeat(20) {
         let before = home.start_daemon();
@@ -63,7 +63,7 @@ fn restarts_at_once_leave_one() {
 
 #[test]
 fn restarts_starts_and_ends_at_once_leave_at_most_one() {
-    let home = Home::new();
+    let home = Home::without_engines();
     for _ in 0..repeat(20) {
         home.start_daemon();
         let racers = race(&home, [Restart, Background, Foreground, Restart, Background]);
@@ -84,7 +84,7 @@ fn restarts_starts_and_ends_at_once_leave_at_most_one() {
 
 #[test]
 fn an_owner_that_is_killed_in_the_middle_of_a_race_leaves_no_second_and_no_mess() {
-    let home = Home::new();
+    let home = Home::without_engines();
     for _ in 0..repeat(20) {
         let racers = race(&home, [Foreground, Background].into_iter().cycle().take(20));
         for _ in 0..3 {
@@ -115,7 +115,7 @@ fn runs_and_starts_at_once_share_one_daemon() {
         return;
     }
     for _ in 0..repeat(10) {
-        let home = Home::new();
+        let home = Home::on(Engine::Docker, Carrier::Init);
         // They end when the test says so, for who has ended wants no daemon any more.
         let script = "while [ ! -e go ]; do sleep 0.05; done";
         let run = ["run", "--runtime", "docker", "--image", IMAGE, "--", "sh", "-c", script];
@@ -140,7 +140,7 @@ fn the_first_runs_start_one_daemon_however_many_they_are() {
         return;
     }
     for _ in 0..repeat(10) {
-        let home = Home::new();
+        let home = Home::on(Engine::Docker, Carrier::Init);
         let script = "while [ ! -e go ]; do sleep 0.05; done";
         let run = ["run", "--runtime", "docker", "--image", IMAGE, "--", "sh", "-c", script];
         let runs: Vec<Client> = (0..5).map(|_| Client::spawn(home.with_daemon(run))).collect();

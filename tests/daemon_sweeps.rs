@@ -271,7 +271,7 @@ fn what_was_to_be_kept_is_not_pruned_and_other_prunings_leave_nothing_in_the_eng
 
 #[test]
 fn half_made_directories_go_unless_somebody_is_making_them() {
-    let home = Home::new();
+    let home = Home::without_engines();
     assert_eq!(code(&home.daemon(["start"])), 0);
     wait_until("its first sweep is over", || !home.daemon_status()["last_sweep"].is_null());
     let make = |name: &str, lock: bool| {

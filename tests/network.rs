@@ -8,7 +8,8 @@ fn none_has_loopback_only_and_open_needs_no_network_of_its_own() {
     on_each_engine(|engine, home| {
         let none = home.run(engine, &["--network", "none"], &["cat", "/proc/net/dev"]);
         assert_eq!(interfaces(&stdout(&none)), ["lo"], "{engine:?} {none:?}");
-        let open = home.run(engine, &[], &["cat", "/proc/net/dev"]);
+        let default = [&["run"], engine.options(), &["--", "cat", "/proc/net/dev"]].concat();
+        let open = home.fosse(default);
         if engine.is_native() {
             let hosts = interfaces(&std::fs::read_to_string("/proc/self/net/dev").unwrap());
             assert!(hosts.len() > 1, "there is nothing that could be missing: {hosts:?}");
@@ -18,7 +19,7 @@ fn none_has_loopback_only_and_open_needs_no_network_of_its_own() {
             assert!(interfaces(&stdout(&open)).contains(&"eth0".into()), "{engine:?} {open:?}");
         }
         assert!(home.list().iter().all(|run| run["network_id"].is_null()));
-        let client = home.start(engine, &[], "exec sleep 1000");
+        let client = home.start(engine, &["--network", "open"], "exec sleep 1000");
         assert_eq!(home.objects(engine).len(), usize::from(!engine.is_native()), "the container and no network");
         assert_eq!(code(&home.fosse(["stop", &home.newest_id()])), 0);
         client.output();

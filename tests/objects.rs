@@ -2,7 +2,7 @@
 //! of his own.
 
 use crate::support::daemon::daemons;
-use crate::support::{Carrier, Client, Engine, Home, KILL, code, on_docker, on_each_engine, wait_until};
+use crate::support::{Carrier, Client, Engine, Home, KILL, code, on_docker_with, on_each_engine, wait_until};
 
 /// The names of two things of a stranger's.
 struct Stranger {
@@ -54,10 +54,10 @@ fn orphan(home: &Home, engine: Engine) -> String {
 
 #[test]
 fn a_stranger_with_a_runs_name_is_left_alone_by_whoever_finishes_the_run() {
-    on_docker(|_home| {
+    on_docker_with(Carrier::Client, |place| {
         let engine = Engine::Docker;
         for verb in ["stop", "clean", "destroy", "daemon"] {
-            let home = Home::with(Carrier::Client);
+            let home = place.another();
             let id = orphan(&home, engine);
             let stranger = Stranger::takes_names(engine, &id);
             let args = match verb {
@@ -78,9 +78,8 @@ fn a_stranger_with_a_runs_name_is_left_alone_by_whoever_finishes_the_run() {
 
 #[test]
 fn a_stranger_with_a_kept_runs_name_is_left_alone_when_it_is_destroyed() {
-    on_docker(|_home| {
+    on_docker_with(Carrier::Init, |home| {
         let engine = Engine::Docker;
-        let home = Home::new();
         let output = home.run(engine, &["--keep", "--network", "private"], &["true"]);
         assert_eq!(code(&output), 0, "{output:?}");
         let id = home.newest_id();

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, KILL, TERM, code, on_docker, on_each_engine, on_each_real_engine, on_native,
-    on_native_and_docker, repeat, stderr, stdout,
+    Carrier, Client, Engine, Home, IMAGE, KILL, TERM, code, is_full, on_docker, on_each_engine, on_each_real_engine,
+    on_native, on_native_and_docker, repeat_on, stderr, stdout,
 };
 
 /// The command's exit code is the client's, the record's and `wait`'s, 16 runs at a time.
@@ -16,7 +16,7 @@ use crate::support::{
 fn exit_codes_0_to_255_are_exact_sixteen_at_a_time() {
     on_each_engine(|engine, home| {
         let next = AtomicUsize::new(0);
-        let step = 256 / repeat(256).min(256);
+        let step = 256 / repeat_on(engine, 256).min(256);
         std::thread::scope(|scope| {
             for _ in 0..16 {
                 scope.spawn(|| {
@@ -187,9 +187,14 @@ fn any_value_of_a_variable_arrives_as_it_is() {
         let long = "x".repeat(100_000);
         let values =
             ["two\nlines", " blanks ", "\"quoted\"", "'single'", "#hash", "a=b", "ends\r", "é", "*", "\t", &long];
-        for value in values {
-            let output = home.run(engine, &["-e", &format!("V={value}")], &["sh", "-c", "printf %s \"$V\""]);
-            assert_eq!(stdout(&output), value, "{engine:?} {:?}", stderr(&output));
+        // All in one run, unless nothing is to be spared.
+        for values in values.chunks(if is_full() { 1 } else { values.len() }) {
+            let set: Vec<String> = (0..).zip(values).map(|(at, value)| format!("V{at}={value}")).collect();
+            let options: Vec<&str> = set.iter().flat_map(|set| ["-e", set]).collect();
+            let shown: String = (0..values.len()).map(|at| format!("printf '%s\\0' \"$V{at}\"; ")).collect();
+            let output = home.run(engine, &options, &["sh", "-c", &shown]);
+            let arrived: Vec<String> = stdout(&output).split_terminator('\0').map(str::to_owned).collect();
+            assert_eq!(arrived, values, "{engine:?} {:?}", stderr(&output));
         }
     });
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    Client, Engine, TERM, code, finish, on_each_engine, on_native_and_docker, repeat, stderr, stdout, wait_until,
+    Client, TERM, code, finish, on_each_engine, on_native_and_docker, repeat, repeat_on, stderr, stdout, wait_until,
 };
 
 /// X4: the output of the fastest command is complete, and written once.
@@ -14,7 +14,7 @@ use crate::support::{
 fn x4_the_fastest_command_loses_no_byte_and_doubles_none() {
     on_each_engine(|engine, home| {
         let commands: [(&[&str], &[u8]); 3] = [(&["true"], b""), (&["echo", "x"], b"x\n"), (&["printf", "x"], b"x")];
-        let rounds = repeat(100) / if engine == Engine::Podman { 2 } else { 1 };
+        let rounds = repeat_on(engine, 100);
         let next = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::http::Address;
-use super::{CONT, Client, Home, KILL, finish, kill, process_state, processes, wait_until};
+use super::{CONT, Client, Home, KILL, finish, kill, process_state, processes, some_at_once, wait_until};
 
 /// Longer than any answer takes that has a limit, on a machine that is busy with other tests. What it takes on a quiet
 /// one is measured, not asserted.
@@ -244,14 +244,7 @@ pub fn end_all(home: &Home) {
 
 /// Does something so many times, some of them at once: most of it is waiting.
 pub fn side_by_side(rounds: usize, body: impl Fn(usize) + Sync) {
-    let numbers: Vec<usize> = (0..rounds).collect();
-    for some in numbers.chunks(7) {
-        std::thread::scope(|scope| {
-            for round in some {
-                scope.spawn(|| body(*round));
-            }
-        });
-    }
+    some_at_once(&(0..rounds).collect::<Vec<_>>(), 7, |round| body(*round));
 }
 
 /// Stops a process and waits until it is stopped.

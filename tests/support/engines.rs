@@ -151,7 +151,7 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
                 continue;
             }
             if engine.available() {
-                body(*engine, &Home::with(*carrier));
+                body(*engine, &Home::on(*engine, *carrier));
             }
             if engine.is_native() && !is_spared() && unprivileged() {
                 body(*engine, &Home::of_user(Some(USER)));
@@ -164,10 +164,9 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
 /// own client, which is docker's path with other words and much slower, and natively a second user. With
 /// FOSSE_TEST_REPEAT=100 none is.
 fn is_spared() -> bool {
-    let all = super::repeat_percent().is_some_and(|percent| percent >= 100);
     let thread = std::thread::current();
     let sum: u32 = thread.name().unwrap_or_default().bytes().map(u32::from).sum();
-    !all && sum % 2 == 1
+    !super::is_full() && sum % 2 == 1
 }
 
 /// A user without any rights, whom nobody knows.
@@ -197,6 +196,6 @@ pub fn on_docker(body: impl Fn(&Home)) {
 /// Runs the body on docker, if it is there, with one carrier.
 pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
     if Engine::Docker.available() {
-        body(&Home::with(carrier));
+        body(&Home::on(Engine::Docker, carrier));
     }
 }

@@ -30,6 +30,9 @@ pub use engines::*;
 /// How long anything may take before a test calls it a hang. Generous: a low limit only buys flakes.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// The engines that are programs of their own.
+const REAL: &[Engine] = &[Engine::Docker, Engine::Podman];
+
 /// The image with busybox.
 pub const IMAGE: &str = "fosse-test:busybox";
 
@@ -38,10 +41,27 @@ fn strict() -> bool {
     std::env::var_os("FOSSE_TEST_STRICT").is_some_and(|value| value == "1")
 }
 
+/// Whether nothing is to be spared.
+pub fn is_full() -> bool {
+    repeat_percent().is_some_and(|percent| percent >= 100)
+}
+
 /// How often a repeated check runs: FOSSE_TEST_REPEAT percent of `full` times; by default a tenth of them in strict
 /// mode, which is what fits into a run on two processors, and fewer otherwise.
 pub fn repeat(full: usize) -> usize {
     (full * repeat_percent().unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
+}
+
+/// The same of whole runs somewhere, each of which takes an engine longer: it has a part of them, unless nothing is to
+/// be spared.
+pub fn repeat_on(engine: Engine, full: usize) -> usize {
+    let part = match engine {
+        _ if is_full() => 1,
+        Engine::Native => 1,
+        Engine::Docker => 2,
+        Engine::Podman => 4,
+    };
+    (repeat(full) / part).max(2)
 }
 
 /// What FOSSE_TEST_REPEAT says.
@@ -56,12 +76,24 @@ pub fn left_out(why: &str) {
     eprintln!("left out: {why}");
 }
 
-/// Waits for a condition.
+/// Waits for a condition. To ask may cost more than what is waited for, and takes processors away from it: the longer
+/// it takes, the less often it is asked.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LIMIT, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep((start.elapsed() / 10).clamp(Duration::from_millis(5), Duration::from_millis(100)));
+    }
+}
+
+/// Does something with each, so many at once.
+pub fn some_at_once<T: Sync>(all: &[T], count: usize, body: impl Fn(&T) + Sync) {
+    for some in all.chunks(count) {
+        std::thread::scope(|scope| {
+            for one in some {
+                scope.spawn(|| body(one));
+            }
+        });
     }
 }
 
@@ -84,6 +116,9 @@ pub struct Home {
     pub carrier: Carrier,
     /// Whose runs these are; those of the user whose test this is if nobody is named.
     pub user: Option<u32>,
+    /// The engines that the program finds from here. Each call of a tool costs more than all that most tests do, so
+    /// whoever needs one engine has that one.
+    engines: &'static [Engine],
 }
 
 impl Home {
@@ -92,22 +127,39 @@ impl Home {
     }
 
     pub fn with(carrier: Carrier) -> Self {
-        Home::make(carrier, None)
+        Home::make(carrier, None, REAL)
     }
 
-    /// Of another user's, which only root can make.
+    /// Where the program finds one engine, or none for the built-in sandbox. With FOSSE_TEST_REPEAT=100 it finds all.
+    pub fn on(engine: Engine, carrier: Carrier) -> Self {
+        let alone = match engine {
+            _ if is_full() => REAL,
+            Engine::Native => &[],
+            Engine::Docker => &[Engine::Docker],
+            Engine::Podman => &[Engine::Podman],
+        };
+        Home::make(carrier, None, alone)
+    }
+
+    /// Where the program finds no engine: for what is about none.
+    pub fn without_engines() -> Self {
+        Home::on(Engine::Native, Carrier::Init)
+    }
+
+    /// Of another user's, which only root can make. Whoever has no rights has no engine: podman would start one in the
+    /// home, and leave it there.
     pub fn of_user(user: Option<u32>) -> Self {
-        Home::make(Carrier::Init, user)
+        Home::make(Carrier::Init, user, if user.is_some() { &[] } else { REAL })
     }
 
     /// One more of the same kind.
     pub fn another(&self) -> Self {
-        Home::make(self.carrier, self.user)
+        Home::make(self.carrier, self.user, self.engines)
     }
 
-    fn make(carrier: Carrier, user: Option<u32>) -> Self {
+    fn make(carrier: Carrier, user: Option<u32>, engines: &'static [Engine]) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
-        let home = Home { dir, carrier, user };
+        let home = Home { dir, carrier, user, engines };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -197,9 +249,8 @@ impl Home {
             .env("FOSSE_DAEMON", "off")
             .current_dir(self.workspace())
             .stdin(Stdio::null());
-        if self.user.is_some() {
-            // Whoever has no rights has no engine: podman would start one in the home, and leave it there.
-            command.env("FOSSE_DOCKER", self.dir.join("none")).env("FOSSE_PODMAN", self.dir.join("none"));
+        for engine in REAL.iter().filter(|engine| !self.engines.contains(engine)) {
+            command.env(format!("FOSSE_{}", engine.name().to_uppercase()), self.dir.join("none"));
         }
         command
     }
@@ -212,6 +263,10 @@ impl Home {
     /// `fosse run` of a command line on an engine, with options.
     pub fn run_cmd(&self, engine: Engine, options: &[&str], command: &[&str]) -> Command {
         let mut args = [&["run"], engine.options()].concat();
+        if engine == Engine::Podman && !options.contains(&"--network") && !is_full() {
+            // Podman makes its network with a dozen programs, and that takes as long as all else it does for a run.
+            args.extend(["--network", "none"]);
+        }
         args.extend(options);
         args.push("--");
         args.extend(command);
@@ -276,13 +331,23 @@ impl Home {
         engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()
     }
 
+    /// The ids of the runs whose end nobody has recorded.
+    fn without_end(&self) -> Vec<String> {
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let is_over = |run: &fs::DirEntry| {
+            let record = fs::read(run.path().join("record.json")).unwrap_or_default();
+            serde_json::from_slice::<Value>(&record).is_ok_and(|record| record["stopped_at"].is_string())
+        };
+        runs.filter(|run| !is_over(run)).map(|run| run.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     pub fn instance(&self) -> Option<String> {
         Some(fs::read_to_string(self.state().join("instance")).ok()?.trim().to_owned())
     }
 
     /// The ids of everything in an engine that is this home's. The built-in sandbox keeps nothing anywhere.
     pub fn objects(&self, engine: Engine) -> Vec<String> {
-        if engine.is_native() {
+        if !self.engines.contains(&engine) {
             return Vec::new();
         }
         let Some(instance) = self.instance() else { return Vec::new() };
@@ -324,12 +389,11 @@ impl Home {
 
     /// Fails unless everything is gone that only a live run may have.
     pub fn assert_nothing_left(&self) {
-        for engine in Engine::ALL.iter().copied() {
-            if engine.available() {
-                if self.carrier == Carrier::Init {
-                    // The engine removes them by itself, and may still be at it.
-                    wait_until("the engine has removed everything", || self.objects(engine).is_empty());
-                }
+        for engine in self.engines.iter().copied().filter(|engine| engine.available()) {
+            if self.carrier == Carrier::Init {
+                // The engine removes them by itself, and may still be at it.
+                wait_until("the engine has removed everything", || self.objects(engine).is_empty());
+            } else {
                 assert_eq!(self.objects(engine), Vec::<String>::new(), "objects left in {}", engine.name());
             }
         }
@@ -344,11 +408,11 @@ impl Drop for Home {
         #[cfg(target_os = "linux")]
         daemon::end_all(self);
         if self.instance().is_some() {
-            for run in fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
-                let id = run.file_name().to_string_lossy().into_owned();
-                finish(self.cmd(["destroy", "-q", "-f", &id]));
+            let live = self.without_end();
+            if !live.is_empty() {
+                finish(self.cmd(["destroy", "-q", "-f"].into_iter().chain(live.iter().map(String::as_str))));
             }
-            for engine in Engine::ALL.iter().copied() {
+            for engine in self.engines.iter().copied() {
                 for object in self.objects(engine) {
                     engine.call(["rm", "--force", "--volumes", &object]);
                     engine.call(["network", "rm", &object]);

@@ -12,7 +12,7 @@ use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::run::failpoint;
 use crate::run::objects::Objects;
-use crate::runtime::{Channel, Error, Made, Network, ObjectKind, Runtime, Spec};
+use crate::runtime::{Channel, Error, Kind, Made, Network, ObjectKind, Runtime, Spec};
 use crate::sys::fd;
 
 /// The most descriptors that following a command takes.
@@ -229,11 +229,9 @@ impl Preparation {
                             Error::NoImage => format!("there is no image {}", self.spec.image),
                             other => other.to_string(),
                         };
-                        let hint = format!(
-                            "check the name, or fetch it yourself: {} pull {}",
-                            self.runtime.tool(),
-                            self.spec.image
-                        );
+                        let verb = if self.runtime.kind() == Kind::Apple { "image pull" } else { "pull" };
+                        let (tool, image) = (self.runtime.tool(), &self.spec.image);
+                        let hint = format!("check the name, or fetch it yourself: {tool} {verb} {image}");
                         let what = format!("fetching the image {}", self.spec.image);
                         return Err(Stopped::NoImage(Failure::new(what, why).hint(hint)));
                     }

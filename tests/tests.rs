@@ -3,6 +3,8 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod apple_facts;
 mod behind;
 #[cfg(target_os = "linux")]
 mod carried;

@@ -2,6 +2,9 @@
 //! conditions.
 
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "not every tool for it has a use yet")]
+pub mod apple;
+#[cfg(target_os = "linux")]
 pub mod daemon;
 pub mod engines;
 #[cfg(target_os = "linux")]

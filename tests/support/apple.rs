@@ -1,0 +1,188 @@
+//! Apple's service, played by the emulator (tests/fakes/container): a root of its own for each, with the test images.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::{Home, finish, wait_until};
+
+/// A service of a test's own. Dropping it kills whatever runs in it.
+pub struct Service {
+    pub root: PathBuf,
+}
+
+impl Service {
+    /// A service below a home, of a release such as `1.2.2`, with the two test images.
+    pub fn new(home: &Home, version: &str) -> Service {
+        Service::named(home, version, "container-service")
+    }
+
+    /// The same below another name.
+    pub fn named(home: &Home, version: &str, name: &str) -> Service {
+        let service = Service { root: home.dir.join(name) };
+        fs::create_dir_all(service.root.join("images")).unwrap();
+        service.write("profile.json", &json!({"version": version}));
+        for image in ["busybox", "glibc"] {
+            service.image(&format!("fosse-test:{image}"), image, &json!({"Cmd": ["/bin/sh"]}));
+        }
+        home.give(&service.root.join("images"));
+        service
+    }
+
+    /// Adds an image with the tree of one of the test images.
+    pub fn image(&self, reference: &str, tree: &str, config: &Value) {
+        let file = format!("images/{}.json", reference.replace(['/', ':'], "-"));
+        let image = json!({"reference": reference, "rootfs": trees().join(tree), "config": config});
+        self.write(&file, &image);
+    }
+
+    /// Writes one of the files that the service reads, at once.
+    pub fn write(&self, name: &str, value: &Value) {
+        let path = self.root.join(name);
+        let new = path.with_extension("new");
+        fs::write(&new, value.to_string()).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Value {
+        fs::read(self.root.join(name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// What a program needs to find this service and its tool.
+    pub fn env(&self) -> [(&'static str, PathBuf); 2] {
+        [("FAKE_CONTAINER_ROOT", self.root.clone()), ("FOSSE_CONTAINER", tool().to_owned())]
+    }
+
+    /// The tool with arguments.
+    pub fn cmd(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(tool());
+        command.args(args).env("FAKE_CONTAINER_ROOT", &self.root).stdin(Stdio::null());
+        command
+    }
+
+    /// Calls the tool and waits for its end.
+    pub fn call(&self, args: &[&str]) -> Output {
+        finish(self.cmd(args))
+    }
+
+    /// Whether the service is up: `running`, `not_running` or `unregistered`.
+    pub fn server(&self, state: &str) {
+        let boot = self.read("server.json")["boot"].as_u64().unwrap_or(1);
+        self.write("server.json", &json!({"state": state, "boot": boot}));
+    }
+
+    /// The containers as they are on disk: id and state, with what the tool never tells (`exit`, `init`).
+    pub fn containers(&self) -> Vec<(String, Value)> {
+        let entries = fs::read_dir(self.root.join("containers")).into_iter().flatten().flatten();
+        let ids = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut found: Vec<_> = ids.map(|id| (id.clone(), self.read(&format!("containers/{id}/state.json")))).collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        found
+    }
+
+    /// The state of one container on disk.
+    pub fn state(&self, id: &str) -> Value {
+        self.read(&format!("containers/{id}/state.json"))
+    }
+
+    /// Processes of this service: those of the emulator that belong to its root.
+    fn processes(&self) -> Vec<i32> {
+        let line = format!("FAKE_CONTAINER_ROOT={}", self.root.display());
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ours = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            is_emulator(*pid) && environment.split(|byte| *byte == 0).any(|entry| entry == line.as_bytes())
+        };
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // A machine dies with its helper, and its processes with it.
+        wait_until("the service is gone", || {
+            let left = self.processes();
+            for pid in &left {
+                super::try_kill(*pid, super::KILL);
+            }
+            left.is_empty()
+        });
+        // What the kernel keeps of an overlay is nobody's to enter.
+        let ids = self.containers().into_iter().map(|(id, _)| id);
+        for dir in ids.map(|id| self.root.join("containers").join(id).join("work/work")) {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap_or_default();
+        }
+    }
+}
+
+/// Whether a process is one of the emulator, also if another build has taken its place on disk.
+fn is_emulator(pid: i32) -> bool {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.to_string_lossy().into_owned());
+    exe.is_ok_and(|exe| exe.trim_end_matches(" (deleted)").ends_with("/examples/container"))
+}
+
+/// The trees of the test images, laid out once.
+pub fn trees() -> &'static Path {
+    static TREES: OnceLock<PathBuf> = OnceLock::new();
+    TREES.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("trees");
+        let mut command = Command::new("sh");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images")).arg("files").arg(&dir);
+        let output = finish(command);
+        assert!(output.status.success(), "{output:?}");
+        dir
+    })
+}
+
+/// The emulator. If it is missing, or older than its sources, it is built.
+pub fn tool() -> &'static Path {
+    static TOOL: OnceLock<PathBuf> = OnceLock::new();
+    TOOL.get_or_init(|| {
+        let profile = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+        let tool = profile.join("examples/container");
+        let sources = ["tests/fakes/container", "src/sys", "src/base"];
+        let newest = sources.iter().map(|dir| newest(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir))).max();
+        let is_fresh = fs::metadata(&tool).and_then(|found| found.modified()).is_ok_and(|made| Some(made) >= newest);
+        if !is_fresh {
+            build(&profile);
+        }
+        assert!(tool.is_file(), "{} is missing", tool.display());
+        tool
+    })
+}
+
+/// When the newest file below a directory was changed.
+fn newest(dir: &Path) -> SystemTime {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let times = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().unwrap().modified().unwrap(),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Builds it with the cargo that runs the tests, for the same profile and target.
+fn build(profile: &Path) {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let words: Vec<String> =
+        profile.strip_prefix(all).unwrap_or(profile).iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--locked", "--quiet", "--example", "container", "--target-dir"]).arg(all);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let (name, target) = (words.last().unwrap(), words.len() > 1);
+    command.args(["--profile", if name == "debug" { "dev" } else { name }]);
+    if target {
+        command.args(["--target", &words[0]]);
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // It may be as it was before.
+    let touched =
+        fs::File::open(profile.join("examples/container")).and_then(|file| file.set_modified(SystemTime::now()));
+    touched.unwrap_or_default();
+}

@@ -33,6 +33,20 @@ impl Service {
         service
     }
 
+    /// One more that is this service's, seen from another home: it ends with the first.
+    pub fn another(&self) -> Service {
+        Service { root: self.root.clone() }
+    }
+
+    /// The containers there are, and the networks that are not the service's own.
+    pub fn objects(&self) -> Vec<String> {
+        let networks = fs::read_dir(self.root.join("networks")).into_iter().flatten().flatten();
+        let networks =
+            networks.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json").map(str::to_owned));
+        let containers = self.containers().into_iter().map(|(id, _)| id);
+        containers.chain(networks.filter(|name| name != "default")).collect()
+    }
+
     /// Adds an image with the tree of one of the test images.
     pub fn image(&self, reference: &str, tree: &str, config: &Value) {
         let file = format!("images/{}.json", reference.replace(['/', ':'], "-"));

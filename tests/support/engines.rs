@@ -13,7 +13,18 @@ pub enum Engine {
     Native,
     Docker,
     Podman,
+    /// Apple's, of a release: the emulator of its tool.
+    Apple(&'static str),
 }
+
+/// The releases of Apple's tool that differ in what they print and do.
+pub const RELEASES: [Engine; 5] = [
+    Engine::Apple("0.9.0"),
+    Engine::Apple("0.12.0"),
+    Engine::Apple("1.0.0"),
+    Engine::Apple("1.2.2"),
+    Engine::Apple("1.4.1"),
+];
 
 impl Engine {
     #[cfg(target_os = "linux")]
@@ -26,7 +37,12 @@ impl Engine {
             Engine::Native => "native",
             Engine::Docker => "docker",
             Engine::Podman => "podman",
+            Engine::Apple(_) => "apple",
         }
+    }
+
+    pub fn is_apple(self) -> bool {
+        matches!(self, Engine::Apple(_))
     }
 
     /// The options with which `fosse run` runs a command here. The built-in sandbox has the host's programs.
@@ -35,6 +51,7 @@ impl Engine {
             Engine::Native => &["--runtime", "native"],
             Engine::Docker => &["--runtime", "docker", "--image", IMAGE],
             Engine::Podman => &["--runtime", "podman", "--image", IMAGE],
+            Engine::Apple(_) => &["--runtime", "apple", "--image", IMAGE],
         }
     }
 
@@ -44,11 +61,18 @@ impl Engine {
 
     /// Whether it is there; a test that needs it is left out, or fails in strict mode.
     pub fn available(self) -> bool {
-        static FOUND: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
-        let found = *FOUND[self as usize].get_or_init(|| self.probe());
+        static FOUND: [OnceLock<bool>; 4] = [const { OnceLock::new() }; 4];
+        let number = match self {
+            Engine::Native => 0,
+            Engine::Docker => 1,
+            Engine::Podman => 2,
+            Engine::Apple(_) => 3,
+        };
+        let found = *FOUND[number].get_or_init(|| self.probe());
         if !found {
             left_out(&match self {
                 Engine::Native => "a native sandbox cannot be made here".into(),
+                Engine::Apple(_) => "the emulator of Apple's tool cannot make namespaces here".into(),
                 Engine::Docker | Engine::Podman => {
                     format!("{} is not available, or has no image {IMAGE}", self.name())
                 }
@@ -62,6 +86,7 @@ impl Engine {
         match (std::env::var(variable).as_deref(), self) {
             (Ok("0"), _) => false,
             (Ok(_), _) => true,
+            (Err(_), Engine::Apple(_)) => Home::on(self, Carrier::Init).run(self, &[], &["true"]).status.success(),
             (Err(_), Engine::Native) => Home::new().run(self, &[], &["true"]).status.success(),
             (Err(_), _) => self.call(["image", "inspect", IMAGE]).status.success(),
         }
@@ -72,13 +97,13 @@ impl Engine {
         match self {
             // There is no engine whose client could.
             Engine::Native => &[Carrier::Init],
-            Engine::Docker | Engine::Podman => &Carrier::BOTH,
+            Engine::Docker | Engine::Podman | Engine::Apple(_) => &Carrier::BOTH,
         }
     }
 
     /// Calls the engine's tool. There is none of the built-in sandbox's.
     pub fn call<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Output {
-        assert!(!self.is_native(), "the built-in sandbox has no tool");
+        assert!(!self.is_native() && !self.is_apple(), "there is no tool that would be everybody's");
         match Command::new(self.name()).args(args).stdin(Stdio::null()).output() {
             Ok(output) => output,
             Err(_) => Output { status: std::process::ExitStatus::from_raw(127 << 8), stdout: vec![], stderr: vec![] },
@@ -106,12 +131,38 @@ impl Carrier {
 
 /// Runs the body wherever runs can take place, with either carrier.
 pub fn on_each_engine(body: impl Fn(Engine, &Home)) {
-    on_all_of(Engine::ALL, &Carrier::BOTH, body);
+    for carrier in Carrier::BOTH {
+        on_each_engine_with(carrier, &body);
+    }
 }
 
 /// Runs the body wherever runs can take place, with one carrier.
 pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
-    on_all_of(Engine::ALL, &[carrier], body);
+    on_all_of(Engine::ALL, &[carrier], &body);
+    on_apple_with(carrier, body);
+}
+
+/// Runs the body on Apple's containers, as the emulator has them: on one release for each carrier, another one in each
+/// test. With FOSSE_TEST_REPEAT=100 on all.
+pub fn on_apple(body: impl Fn(Engine, &Home)) {
+    for carrier in Carrier::BOTH {
+        on_apple_with(carrier, &body);
+    }
+}
+
+/// The same with one carrier.
+pub fn on_apple_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let number = test_number() + usize::from(carrier == Carrier::Client) * 2;
+    let one = &RELEASES[number % RELEASES.len()..][..1];
+    on_all_of(if super::is_full() { &RELEASES } else { one }, &[carrier], body);
+}
+
+/// A number that is always the same for the test that runs, and another one for most others.
+fn test_number() -> usize {
+    std::thread::current().name().unwrap_or_default().bytes().map(usize::from).sum()
 }
 
 /// Runs the body on each real engine, with either carrier: promises about what an engine keeps.
@@ -164,9 +215,7 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
 /// own client, which is docker's path with other words and much slower, and natively a second user. With
 /// FOSSE_TEST_REPEAT=100 none is.
 fn is_spared() -> bool {
-    let thread = std::thread::current();
-    let sum: u32 = thread.name().unwrap_or_default().bytes().map(u32::from).sum();
-    !super::is_full() && sum % 2 == 1
+    !super::is_full() && test_number() % 2 == 1
 }
 
 /// A user without any rights, whom nobody knows.

@@ -61,7 +61,7 @@ pub fn repeat_on(engine: Engine, full: usize) -> usize {
     let part = match engine {
         _ if is_full() => 1,
         Engine::Native => 1,
-        Engine::Docker => 2,
+        Engine::Docker | Engine::Apple(_) => 2,
         Engine::Podman => 4,
     };
     (repeat(full) / part).max(2)
@@ -122,6 +122,8 @@ pub struct Home {
     /// The engines that the program finds from here. Each call of a tool costs more than all that most tests do, so
     /// whoever needs one engine has that one.
     engines: &'static [Engine],
+    /// Apple's service, if it has one.
+    pub apple: Option<apple::Service>,
 }
 
 impl Home {
@@ -136,6 +138,11 @@ impl Home {
     /// Where the program finds one engine, or none for the built-in sandbox. With FOSSE_TEST_REPEAT=100 it finds all.
     pub fn on(engine: Engine, carrier: Carrier) -> Self {
         let alone = match engine {
+            Engine::Apple(release) => {
+                let mut home = Home::make(carrier, None, &[]);
+                home.apple = Some(apple::Service::new(&home, release));
+                return home;
+            }
             _ if is_full() => REAL,
             Engine::Native => &[],
             Engine::Docker => &[Engine::Docker],
@@ -157,12 +164,14 @@ impl Home {
 
     /// One more of the same kind.
     pub fn another(&self) -> Self {
-        Home::make(self.carrier, self.user, self.engines)
+        let mut home = Home::make(self.carrier, self.user, self.engines);
+        home.apple = self.apple.as_ref().map(apple::Service::another);
+        home
     }
 
     fn make(carrier: Carrier, user: Option<u32>, engines: &'static [Engine]) -> Self {
         let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
-        let home = Home { dir, carrier, user, engines };
+        let home = Home { dir, carrier, user, engines, apple: None };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -255,6 +264,7 @@ impl Home {
         for engine in REAL.iter().filter(|engine| !self.engines.contains(engine)) {
             command.env(format!("FOSSE_{}", engine.name().to_uppercase()), self.dir.join("none"));
         }
+        command.envs(self.apple.iter().flat_map(apple::Service::env));
         command
     }
 
@@ -323,6 +333,10 @@ impl Home {
 
     /// The host's number of PID 1 in the place of the newest run, which lives.
     pub fn init_of(&self, engine: Engine) -> i32 {
+        if let Some(service) = &self.apple {
+            let init = service.state(&format!("fosse-{}", self.newest_id()))["init"].as_i64();
+            return init.and_then(|pid| i32::try_from(pid).ok()).expect("the container has no init");
+        }
         if engine.is_native() {
             // Its parent is the owner, or whoever takes the control groups away.
             let children = |of: i32| processes::children(of).into_iter().map(|(pid, _)| pid);
@@ -350,6 +364,9 @@ impl Home {
 
     /// The ids of everything in an engine that is this home's. The built-in sandbox keeps nothing anywhere.
     pub fn objects(&self, engine: Engine) -> Vec<String> {
+        if let (Some(service), true) = (&self.apple, engine.is_apple()) {
+            return service.objects();
+        }
         if !self.engines.contains(&engine) {
             return Vec::new();
         }
@@ -392,6 +409,9 @@ impl Home {
 
     /// Fails unless everything is gone that only a live run may have.
     pub fn assert_nothing_left(&self) {
+        if let Some(service) = &self.apple {
+            assert_eq!(service.objects(), Vec::<String>::new(), "objects left in Apple's service");
+        }
         for engine in self.engines.iter().copied().filter(|engine| engine.available()) {
             if self.carrier == Carrier::Init {
                 // The engine removes them by itself, and may still be at it.
@@ -422,6 +442,8 @@ impl Drop for Home {
                 }
             }
         }
+        // Its machines go with it.
+        self.apple = None;
         let left = self.processes();
         if !std::thread::panicking() {
             // An engine removes them by itself, and may still be at it.
@@ -550,7 +572,7 @@ fn collect(
 
 /// Freezes the place of the newest run, as a stranger may, or lets it go on. Of a sandbox that is its init.
 pub fn pause(home: &Home, engine: Engine, freeze: bool) {
-    if engine.is_native() {
+    if engine.is_native() || engine.is_apple() {
         return kill(home.init_of(engine), if freeze { STOP } else { CONT });
     }
     let verb = if freeze { "pause" } else { "unpause" };

@@ -309,7 +309,8 @@ impl Watch {
                 // What init left may arrive a moment later than the state.
                 Ok(_) if self.left().is_some_and(|left| left.code.is_some()) => continue,
                 Ok(_) if !self.began() => {
-                    return Fact::StartFailed { code: None, why: why.unwrap_or_default() };
+                    let why = why.unwrap_or_default();
+                    return Fact::StartFailed { code: super::words::code_of_unstarted(&why), why };
                 }
                 Ok(_) => return ending::lost(why.unwrap_or_else(|| "the tool does not say how it ended".into())),
             }

@@ -143,6 +143,17 @@ pub fn is_passing(error: &Error) -> bool {
     }
 }
 
+/// The code that a shell gives for a command that was not started for this reason, where it is about the command.
+pub fn code_of_unstarted(why: &str) -> Option<u8> {
+    let by_start = why.contains("failed to start process") || why.contains("failed to create process");
+    match why {
+        _ if !by_start => None,
+        _ if why.contains("failed to find target executable") => Some(127),
+        _ if why.to_lowercase().contains("permission denied") => Some(126),
+        _ => None,
+    }
+}
+
 /// Whether a trial ended where it should: inside, for want of the program.
 pub fn is_not_found_inside(output: &Output) -> bool {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -162,15 +173,13 @@ pub fn refusal(container: &str, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
     if code != 1 || !text.starts_with(ERROR) || text.lines().count() > 2 {
         return None;
     }
-    let absent = text.contains("failed to find target executable");
-    let started = text.contains("failed to start process") || text.contains("failed to create process");
     let why = one_line(text.lines().next().unwrap_or_default().trim_start_matches(ERROR));
-    match meaning(text) {
-        _ if absent && (started || text.contains(container)) => Some(Refusal { code: 127, why }),
-        _ if started && text.to_lowercase().contains("permission denied") => Some(Refusal { code: 126, why }),
-        Meaning::Down | Meaning::Unanswered => Some(Refusal { code: 125, why }),
-        _ if started || text.contains(container) => Some(Refusal { code: 125, why }),
-        _ => None,
+    let about_us = text.contains(container) || text.contains("failed to start process");
+    match (code_of_unstarted(text), meaning(text)) {
+        (Some(code), _) => Some(Refusal { code, why }),
+        (None, Meaning::Down | Meaning::Unanswered) => Some(Refusal { code: 125, why }),
+        (None, _) if about_us => Some(Refusal { code: 125, why }),
+        (None, _) => None,
     }
 }
 

@@ -52,7 +52,7 @@ pub fn enter(store: &Store, config: &Config) -> io::Result<()> {
     special(&root, c"sysfs", &[], "sys").unwrap_or_default();
     devices(&root, &host, config)?;
     if config.init {
-        let program = File::open("/proc/self/exe")?;
+        let program = look_up(host.as_fd(), &std::env::current_exe()?, Links::Inside)?;
         Tree::copy_of(program.as_fd())?.attach(target(&root, Path::new(TINY), false)?.as_fd())?;
     }
     for (mount, source) in &mounts {

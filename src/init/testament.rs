@@ -40,8 +40,9 @@ pub struct Will {
 struct Place {
     directory: Directory,
     name: OsString,
-    /// Under this name it is written, before it gets its own.
-    temporary: OsString,
+    /// Under these names the notice and the last word are written, before they get the file's. Who has seen the one
+    /// cannot be in the way of the other.
+    temporary: [OsString; 2],
 }
 
 impl Testament {
@@ -57,9 +58,10 @@ impl Testament {
         let key = take_key(parent, &directory, &joined(name, KEY_SUFFIX)).map_err(failed)?;
         // One from before would be taken for this one.
         absent_is_fine(directory.remove(name)).map_err(failed)?;
-        let temporary = joined(OsStr::new("."), &random_hex(8).map_err(failed)?);
+        let hidden = || random_hex(8).map(|random| joined(OsStr::new("."), &random)).map_err(failed);
+        let temporary = [hidden()?, hidden()?];
         // Permissions alone do not tell whether a file can be made.
-        directory.create(&temporary, 0o644).and_then(|_| directory.remove(&temporary)).map_err(failed)?;
+        directory.create(&temporary[0], 0o644).and_then(|_| directory.remove(&temporary[0])).map_err(failed)?;
         let file = Place { directory, name: name.to_owned(), temporary };
         hide(parent);
         Ok(Testament { file, key, kills: OomKills::now(), killed: false })
@@ -94,19 +96,22 @@ impl Will {
 impl Place {
     /// Puts it there in one step; `last` if nothing may be lost of it.
     fn put(&self, text: &ExitFile, last: bool) -> io::Result<()> {
-        let mut file = self.directory.create(&self.temporary, 0o644)?;
+        let temporary = &self.temporary[usize::from(last)];
+        let mut file = self.directory.create(temporary, 0o644)?;
         // Who reads it outside need not be who this is inside, and the mask of modes is the engine's. Where modes cannot
         // be changed there are none.
         file.set_permissions(Permissions::from_mode(0o644)).unwrap_or_default();
         let written = file
             .write_all(&format(text))
-            .and_then(|()| if last { file.sync_all() } else { Ok(()) })
-            .and_then(|()| self.directory.rename(&self.temporary, &self.name));
-        if let Err(error) = written {
-            self.directory.remove(&self.temporary).unwrap_or_default();
-            return Err(error);
+            .and_then(|()| if last { as_far_as_possible(file.sync_all()) } else { Ok(()) })
+            .and_then(|()| self.directory.rename(temporary, &self.name));
+        if written.is_err() {
+            self.directory.remove(temporary).unwrap_or_default();
+        } else if last {
+            // It is there, and more cannot be done.
+            self.directory.sync().unwrap_or_default();
         }
-        if last { self.directory.sync() } else { Ok(()) }
+        written
     }
 }
 
@@ -131,6 +136,14 @@ fn take_key(parent: &Path, directory: &Directory, name: &OsStr) -> io::Result<St
     directory.remove(name)?;
     let key = String::from_utf8(bytes).map_err(|_| io::Error::other("the key is not text"))?;
     Ok(key.trim().to_owned())
+}
+
+/// A file system that is another machine's may not know how to sync.
+fn as_far_as_possible(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(()),
+        other => other,
+    }
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

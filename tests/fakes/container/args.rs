@@ -100,7 +100,9 @@ pub fn parse(verb: &Verb, args: &[String], version: Version) -> Result<Parsed, E
             },
             (false, None) => String::new(),
             (false, Some(value)) => {
-                return Err(wrong(format!("The option '{name}' does not take any value, but '{value}' was specified.")));
+                return Err(wrong(format!(
+                    "The option '{name}' does not take any value, but '{value}' was specified."
+                )));
             }
         };
         parsed.options.push((key(option), value));

@@ -1,6 +1,7 @@
 //! The life of a container: `run`, `start`, `stop`, `kill`, `delete`, and what `list` and `inspect` show of it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fosse::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -83,11 +84,10 @@ fn bootstrap(call: &Call, config: &Config, streams: Option<&mut Streams>) -> Res
         Error::from(internal("failed to bootstrap container").caused_by(cause))
     };
     let conn = supervisor::launch(&call.store, &config.id).map_err(|_| lost())?;
+    let request = json!({"stdin": false, "freeze": call.has_fault("log_freeze")});
     let begun = match streams {
-        Some(streams) => streams.begin(conn, json!({})),
-        None => wire::send(&conn, &json!({"stdin": false}), &[])
-            .map_err(|_| Begun::Lost)
-            .and_then(|()| attached::begun(conn)),
+        Some(streams) => streams.begin(conn, request),
+        None => wire::send(&conn, &request, &[]).map_err(|_| Begun::Lost).and_then(|()| attached::begun(conn)),
     };
     begun.map_err(|error| match error {
         Begun::Failed(fail) => fail.into(),
@@ -205,6 +205,7 @@ pub fn stop(call: &mut Call) -> Done {
     let asked = signal_option(call)?;
     let seconds = call.parsed.value("time").and_then(|text| text.parse().ok()).unwrap_or(5);
     let strict = call.store.version.is_strict();
+    let began = Instant::now();
     // In parallel: the longest grace counts once. A stop waits in no place of the service.
     call.slot = None;
     if call.has_fault("stop_hang") {
@@ -221,6 +222,10 @@ pub fn stop(call: &mut Call) -> Done {
             }
         }
     });
+    if call.store.version < Version(0, 12, 0) && began.elapsed() > Duration::from_secs(seconds + 1) {
+        // They did stop, but nobody was told in time.
+        return Err(crate::texts::timeout("stop", &ids, "containerStop"));
+    }
     let missing = |id: &str| internal("failed to stop container").caused_by(no_container(id));
     let there: Vec<(String, bool)> = ids.into_iter().zip(found.iter().map(Option::is_some)).collect();
     let mut failed = Vec::new();
@@ -280,15 +285,18 @@ pub fn delete(call: &mut Call) -> Done {
             refused.push(id.to_owned());
             return Err(failed(invalid_state(format!("container {id} is running and can not be deleted"))));
         }
-        if crate::faults::stale_exec(call) {
+        if call.has_fault("rm_stale_exec") {
             let text = format!("deleteProcess: exec {} does not exist", crate::random::uuid());
             return Err(failed(not_found(text)));
         }
         // Also what lives although the service has forgotten it.
         stop_one(call, &container.config, Signal::KILL.number(), 5);
         let _guard = call.store.lock();
+        let dir = call.store.dir(id);
         if call.has_fault("rm_leftover") {
-            std::fs::remove_file(call.store.dir(id).join("config.json")).unwrap_or_default();
+            std::fs::rename(dir.join("config.json"), dir.join("config.lost")).unwrap_or_default();
+        }
+        if dir.join("config.lost").exists() {
             return Err(failed(internal(format!("failed to remove directory of container {id}"))));
         }
         call.store.remove_container(id);

@@ -15,12 +15,14 @@ mod execs;
 mod faults;
 mod images;
 mod json;
+mod latency;
 mod life;
 mod logs;
 mod model;
 mod networks;
 mod place;
 mod random;
+mod rest;
 mod shapes;
 mod signals;
 mod store;
@@ -62,14 +64,14 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("__supervise") => supervisor::main(root, &args[1]),
         Some("__boot") => boot::main(root),
+        Some("__later") => later(Store::open(root), &args[1..]),
         _ => {}
     }
     tool(Store::open(root), &args)
 }
 
-/// A call of the tool.
-fn tool(store: Store, args: &[String]) -> ! {
-    let mut call = Call {
+fn empty_call(store: Store) -> Call {
+    Call {
         store,
         verb: "",
         parsed: args::Parsed::default(),
@@ -78,30 +80,62 @@ fn tool(store: Store, args: &[String]) -> ! {
         code: 0,
         slot: None,
         fault: None,
-    };
+    }
+}
+
+/// A call of the tool.
+fn tool(store: Store, argv: &[String]) -> ! {
+    let mut call = empty_call(store);
     let version = call.store.version;
-    let args: Vec<String> = args.iter().skip_while(|arg| *arg == "--debug").cloned().collect();
+    let args: Vec<String> = argv.iter().skip_while(|arg| *arg == "--debug").cloned().collect();
+    let result = understand(&mut call, &args);
+    if !call.verb.is_empty() && !call.parsed.help && result.is_ok() {
+        let ids = calls::ids(call.verb, &call.parsed);
+        call.fault = faults::choose(&call.store, call.verb, &ids);
+    }
+    calls::begin(&call.store, argv, call.verb, &call.parsed, call.fault.as_ref());
+    let result = result.and_then(|()| match (call.verb, args.first().map(String::as_str)) {
+        ("", Some("--version")) => {
+            call.line(&system::version_line(version));
+            Ok(())
+        }
+        ("", _) => {
+            call.line("OVERVIEW: A container platform for macOS");
+            Ok(())
+        }
+        _ => perform(&mut call),
+    });
+    call.end(result)
+}
+
+/// Reads the arguments; no verb for what is answered without one.
+fn understand(call: &mut Call, args: &[String]) -> Result<(), Error> {
     match args.first().map(String::as_str) {
-        Some("--version") => call.line(&system::version_line(version)),
-        Some("--help" | "-h") | None => call.line("OVERVIEW: A container platform for macOS"),
+        Some("--version" | "--help" | "-h") | None => Ok(()),
         Some(option) if option.starts_with('-') => {
-            call.end(Err(Error::Usage(format!("Unknown option '{option}'"), String::new())))
+            Err(Error::Usage(format!("Unknown option '{option}'"), String::new()))
         }
         Some(word) => {
-            let result = match verbs::find(&args, version) {
-                None => Err(unknown(&call, word, args.get(1))),
-                Some((verb, rest)) => {
-                    call.verb = verb.path;
-                    args::parse(verb, rest, version).and_then(|parsed| {
-                        call.parsed = parsed;
-                        perform(&mut call)
-                    })
-                }
+            let Some((verb, rest)) = verbs::find(args, call.store.version) else {
+                return Err(unknown(call, word, args.get(1)));
             };
-            call.end(result)
+            call.verb = verb.path;
+            call.parsed = args::parse(verb, rest, call.store.version)?;
+            Ok(())
         }
     }
-    call.end(Ok(()))
+}
+
+/// The work of a call that was answered before: `__later MILLISECONDS ARGUMENTS…`
+fn later(store: Store, args: &[String]) -> ! {
+    let millis = args.first().and_then(|millis| millis.parse().ok()).unwrap_or_default();
+    std::thread::sleep(std::time::Duration::from_millis(millis));
+    let mut call = empty_call(store);
+    if understand(&mut call, &args[1..]).is_ok() {
+        faults::detach(&mut call);
+        drop(work(&mut call));
+    }
+    std::process::exit(0)
 }
 
 /// What is said about a verb that there is not.
@@ -135,9 +169,18 @@ fn perform(call: &mut Call) -> Result<(), Error> {
     signals::receive(attached);
     let needs_service = !matches!(call.verb, "system start" | "system status" | "system version");
     if needs_service && call.store.server().state != "running" {
-        return Err(texts::connection(call.verb, &call.parsed.arguments, "Connection invalid"));
+        return Err(texts::connection(call.verb, &calls::ids(call.verb, &call.parsed), "Connection invalid"));
     }
-    work(call)
+    let late = latency::enter(call);
+    let result = faults::strike(call, work);
+    match late {
+        None => result,
+        // The work is done, and nobody was told in time.
+        Some(route) => {
+            call.out.clear();
+            Err(texts::timeout(call.verb, &calls::ids(call.verb, &call.parsed), route))
+        }
+    }
 }
 
 fn work(call: &mut Call) -> Result<(), Error> {
@@ -168,6 +211,18 @@ fn work(call: &mut Call) -> Result<(), Error> {
         "system version" => system::version(call),
         "system logs" => system::logs(call),
         "system df" => system::df(call),
+        "image prune" => rest::image_prune(call),
+        "volume create" => rest::volume_create(call),
+        "volume delete" => rest::volume_delete(call),
+        "volume list" => rest::volume_list(call),
+        "volume inspect" => rest::volume_inspect(call),
+        "volume prune" => rest::volume_prune(call),
+        "stats" => rest::stats(call),
+        "build" => rest::build(call),
+        "builder start" | "builder status" | "builder stop" | "builder delete" => rest::builder(call),
+        "copy" => rest::copy(call),
+        "export" => rest::export(call),
+        "prune" => rest::prune(call),
         _ => Ok(()),
     }
 }

@@ -196,4 +196,7 @@ pub struct ImageConfig {
 pub struct Server {
     pub state: String,
     pub boot: u64,
+    /// When it starts again by itself after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_at: Option<u64>,
 }

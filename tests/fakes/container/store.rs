@@ -76,7 +76,15 @@ impl Store {
     }
 
     pub fn server(&self) -> Server {
-        read(&self.root.join("server.json")).unwrap_or(Server { state: "running".into(), boot: 1 })
+        let found: Option<Server> = read(&self.root.join("server.json"));
+        match found {
+            None => Server { state: "running".into(), boot: 1, restart_at: None },
+            // launchd has started it again.
+            Some(server) if server.restart_at.is_some_and(|when| when <= now()) => {
+                Server { state: "running".into(), boot: server.boot + 1, restart_at: None }
+            }
+            Some(server) => server,
+        }
     }
 
     pub fn write_server(&self, server: &Server) {
@@ -100,7 +108,9 @@ impl Store {
 
     /// A container, if there is one: as the service knows it after its last start, with the supervisor looked at.
     pub fn container(&self, id: &str) -> Option<Container> {
-        let config = read(&self.dir(id).join("config.json"))?;
+        // A record may be known although its file is lost (#1058).
+        let read_config = |name: &str| read(&self.dir(id).join(name));
+        let config = read_config("config.json").or_else(|| read_config("config.lost"))?;
         let mut state = self.state(id);
         if state.boot != self.server().boot {
             // A service that was started again knows nothing of what came before it.

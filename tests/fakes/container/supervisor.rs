@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -197,7 +197,9 @@ fn begin(shared: &Arc<Shared>, request: &Value, lines: &mut Lines) -> Result<(Li
     if let (Some(input), Some(terminal)) = (input, guard(&shared.terminal).as_ref()) {
         type_in(input, terminal.try_clone().map_err(failed)?);
     }
-    let readers = read_all(outputs, clients, &dir.join("stdio.log"));
+    // A frozen log is one that nobody writes.
+    let log = (request["freeze"] != true).then(|| dir.join("stdio.log"));
+    let readers = read_all(outputs, clients, log.as_deref());
     {
         let _guard = store.lock();
         let state = State {
@@ -234,13 +236,13 @@ pub fn type_in(input: OwnedFd, terminal: OwnedFd) {
     });
 }
 
-fn read_all(outputs: Vec<OwnedFd>, clients: [Option<OwnedFd>; 2], log: &std::path::Path) -> Readers {
+fn read_all(outputs: Vec<OwnedFd>, clients: [Option<OwnedFd>; 2], log: Option<&Path>) -> Readers {
     let (sender, readers) = crossbeam_channel::bounded(0);
     for (output, client) in outputs.into_iter().zip(clients) {
-        let log = File::options().append(true).open(log);
+        let log = log.map(|log| File::options().append(true).open(log));
         let sender = sender.clone();
         thread::spawn(move || {
-            copy(File::from(output), client.map(File::from), log.ok());
+            copy(File::from(output), client.map(File::from), log.and_then(Result::ok));
             drop(sender);
         });
     }

@@ -107,7 +107,7 @@ pub fn start(call: &mut Call) -> Result<(), Error> {
         let mut server = call.store.server();
         if server.state != "running" {
             // Nothing that was before is known any more.
-            server = Server { state: "running".into(), boot: server.boot + 1 };
+            server = Server { state: "running".into(), boot: server.boot + 1, restart_at: None };
             call.store.write_server(&server);
         }
     }
@@ -130,7 +130,7 @@ pub fn stop(call: &mut Call) -> Result<(), Error> {
     }
     let _guard = call.store.lock();
     let server = call.store.server();
-    call.store.write_server(&Server { state: "unregistered".into(), boot: server.boot });
+    call.store.write_server(&Server { state: "unregistered".into(), boot: server.boot, restart_at: None });
     Ok(())
 }
 

@@ -27,7 +27,7 @@ fn a_strangers_kill_and_stop_give_the_right_code() {
                 // Who may signal the place's init from the host.
                 crate::support::kill(home.init_of(engine), wanted - 128);
             } else {
-                assert!(engine.call([verb, &[&container(home)]].concat()).status.success());
+                assert!(home.call(engine, [verb, &[&container(home)]].concat()).status.success());
             }
             assert_eq!(code(&client.output()), wanted, "{engine:?} {verb:?}");
             let record = home.newest();

@@ -22,7 +22,7 @@ fn others(engine: Engine, home: &Home) -> String {
         return commands.filter(ours).collect::<Vec<_>>().join("\n");
     }
     let name = format!("fosse-{}", home.newest_id());
-    let listed = engine.says(["exec", &name, "ps", "-o", "args"]);
+    let listed = stdout(&home.call(engine, ["exec", &name, "ps", "-o", "args"]));
     listed.lines().skip(1).filter(ours).collect::<Vec<_>>().join("\n")
 }
 

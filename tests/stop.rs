@@ -122,6 +122,8 @@ fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
         let record = home.newest();
         // With its client a command that init carries is gone at once; the engine still has the other, and its output.
         let (ended, said) = match home.carrier {
+            // Apple's engine keeps no output, and no code but what init has left.
+            _ if engine.is_apple() => (if home.carrier == Carrier::Init { Some(7) } else { None }, "ready\n"),
             Carrier::Init => (None, "ready\n"),
             Carrier::Client => (Some(7), "ready\npolite\n"),
         };

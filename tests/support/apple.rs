@@ -1,5 +1,6 @@
 //! Apple's service, played by the emulator (tests/fakes/container): a root of its own for each, with the test images.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -72,14 +73,14 @@ impl Service {
     }
 
     /// The tool with arguments.
-    pub fn cmd(&self, args: &[&str]) -> Command {
+    pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(tool());
         command.args(args).env("FAKE_CONTAINER_ROOT", &self.root).stdin(Stdio::null());
         command
     }
 
     /// Calls the tool and waits for its end.
-    pub fn call(&self, args: &[&str]) -> Output {
+    pub fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         finish(self.cmd(args))
     }
 

@@ -155,14 +155,23 @@ pub fn on_apple_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
     if !cfg!(target_os = "linux") {
         return;
     }
-    let number = test_number() + usize::from(carrier == Carrier::Client) * 2;
-    let one = &RELEASES[number % RELEASES.len()..][..1];
-    on_all_of(if super::is_full() { &RELEASES } else { one }, &[carrier], body);
+    let (number, releases) = match carrier {
+        Carrier::Init => (test_number(), &RELEASES[..]),
+        // The first one has no init of its own: then a command without a handler hears no signal but KILL.
+        Carrier::Client => (test_number() + 2, &RELEASES[1..]),
+    };
+    let one = &releases[number % releases.len()..][..1];
+    on_all_of(if super::is_full() { releases } else { one }, &[carrier], body);
 }
 
 /// A number that is always the same for the test that runs, and another one for most others.
 fn test_number() -> usize {
     std::thread::current().name().unwrap_or_default().bytes().map(usize::from).sum()
+}
+
+/// Runs the body wherever fosse's own PID 1 can be reached over a socket.
+pub fn on_each_channel(body: impl Fn(Engine, &Home)) {
+    on_all_of(Engine::ALL, &[Carrier::Init], body);
 }
 
 /// Runs the body on each real engine, with either carrier: promises about what an engine keeps.

@@ -348,6 +348,14 @@ impl Home {
         engine.says(["inspect", "--format", "{{.State.Pid}}", &name]).parse().unwrap()
     }
 
+    /// Calls the tool of an engine.
+    pub fn call<A: AsRef<OsStr>>(&self, engine: Engine, args: impl IntoIterator<Item = A>) -> Output {
+        match &self.apple {
+            Some(service) => service.call(args),
+            None => engine.call(args),
+        }
+    }
+
     /// The ids of the runs whose end nobody has recorded.
     fn without_end(&self) -> Vec<String> {
         let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();

@@ -125,13 +125,11 @@ impl Calls {
     }
 
     fn slot(&self, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Slot> {
-        let mut files = Vec::new();
-        for number in 0..SLOTS {
-            let Some(file) = self.locks.file(&format!("slot-{number}")) else { return Ok(Slot::NotOrdered) };
-            if lock::try_exclusive(&file).unwrap_or(true) {
-                return Ok(Slot::Held(file));
-            }
-            files.push(file);
+        // All of them are made at once: later calls change nothing on disk.
+        let files: Option<Vec<File>> = (0..SLOTS).map(|number| self.locks.file(&format!("slot-{number}"))).collect();
+        let Some(mut files) = files else { return Ok(Slot::NotOrdered) };
+        if let Some(free) = files.iter().position(|file| lock::try_exclusive(file).unwrap_or(true)) {
+            return Ok(Slot::Held(files.swap_remove(free)));
         }
         // All are taken: whoever waits for one waits in its line, and the lines are about as long as each other.
         let line = usize::try_from(hash(&format!("{:?}", thread::current().id())) ^ u64::from(std::process::id()))

@@ -52,7 +52,9 @@ pub fn enter(store: &Store, config: &Config) -> io::Result<()> {
     special(&root, c"sysfs", &[], "sys").unwrap_or_default();
     devices(&root, &host, config)?;
     if config.init {
-        let program = File::open("/proc/self/exe")?;
+        // By its name: what /proc leads to is a mount of another namespace.
+        let name = std::env::current_exe()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+        let program = look_up(host.as_fd(), Path::new(&name), Links::Inside)?;
         Tree::copy_of(program.as_fd())?.attach(target(&root, Path::new(TINY), false)?.as_fd())?;
     }
     for (mount, source) in &mounts {

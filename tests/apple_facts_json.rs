@@ -252,3 +252,95 @@ fn the_code_comes_only_after_the_teardown() {
     client.signal(TERM);
     wait_until("it complains", || client.stderr_text().contains("failed to send signal"));
 }
+
+/// Section 4, TTY: raw mode only with both `-t` and `-i`; the size follows the client's window.
+#[test]
+fn a_terminal_that_is_used_both_ways_is_raw_and_follows_the_window() {
+    let home = Home::new();
+    let service = Service::new(&home, "1.2.2");
+    let script = "stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.05; done";
+    let run = ["run", "-it", "--name", "window", "--progress", "none", "fosse-test:glibc", "bash", "-c", script];
+    let size = fosse::sys::termios::Size { rows: 33, columns: 101, width: 0, height: 0 };
+    let (leader, follower) = fosse::sys::pty::open(size).unwrap();
+    let mut command = service.cmd(&run);
+    let copy = || follower.try_clone().unwrap();
+    command.stdin(copy()).stdout(copy()).stderr(copy());
+    fosse::sys::pty::own_terminal(&mut command);
+    let before = fosse::sys::termios::Mode::of(&follower).is_ok();
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut shown = String::new();
+    let mut screen = std::fs::File::from(leader.try_clone().unwrap());
+    let mut read_until = |text: &str| {
+        while !shown.contains(text) {
+            let mut buffer = [0; 1024];
+            let count = std::io::Read::read(&mut screen, &mut buffer).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        shown.clone()
+    };
+    assert!(before && read_until("ready").contains("33 101\r\n"));
+    let stty = std::process::Command::new("stty").arg("-a").stdin(copy()).output().unwrap();
+    assert!(stdout(&stty).contains("-icanon"), "{stty:?}");
+    fosse::sys::termios::Size { rows: 44, columns: 88, width: 0, height: 0 }.set(&leader).unwrap();
+    read_until("44 88\r\n");
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+}
+
+/// Section 1, Volumes: usable by one container at a time, stopped ones included; made where `-v` names none.
+#[test]
+fn a_volume_belongs_to_one_container() {
+    let home = Home::new();
+    let service = Service::new(&home, "1.2.2");
+    let first =
+        service.call(&["create", "--name", "first", "-v", "data:/data", IMAGE, "sh", "-c", "echo kept >/data/x"]);
+    assert_eq!((code(&first), stdout(&first).as_str()), (0, "first\n"));
+    let text = "Error: volume 'data' is currently in use and cannot be accessed by another container, or deleted\n";
+    assert_eq!(stderr(&service.call(&["create", "-v", "data:/data", IMAGE])), text);
+    assert_eq!(stderr(&service.call(&["volume", "delete", "data"])), text);
+    assert_eq!(code(&service.call(&["start", "--attach", "first"])), 0);
+    assert_eq!(code(&service.call(&["delete", "first"])), 0);
+    assert_eq!(output_of(&service, &["-v", "data:/data"], "cat /data/x"), "kept\n");
+    wait_until("its user is gone", || service.containers().is_empty());
+    assert_eq!(json_of(&service, &["volume", "inspect", "data"])[0]["configuration"]["format"], "ext4");
+    assert_eq!(stdout(&service.call(&["volume", "rm", "data"])), "data\n");
+    service.assert_nothing_left();
+}
+
+/// Section 3: a port that another container has, or the machine.
+#[test]
+fn a_published_port_is_only_one_containers() {
+    let home = Home::new();
+    let service = Service::new(&home, "1.2.2");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("127.0.0.1:{}:80", listener.local_addr().unwrap().port());
+    let run = |id: &str| {
+        service.call(&["run", "-d", "--name", id, "-p", &port, "--progress", "none", IMAGE, "sleep", "1000"])
+    };
+    let text = "Error: bind(descriptor:ptr:bytes:): Address already in use (errno: 48)\n";
+    assert_eq!(stderr(&run("first")), text);
+    drop(listener);
+    assert_eq!(code(&run("first")), 0);
+    assert_eq!(stderr(&run("second")), text);
+    assert_eq!(service.containers().len(), 1);
+}
+
+/// Without root: everything in a user namespace, which has one user.
+#[test]
+fn a_service_of_another_user_works_too() {
+    if fosse::sys::process::effective_ids().0 != 0 {
+        return;
+    }
+    let home = Home::of_user(Some(12345));
+    let service = Service::new(&home, "1.2.2");
+    home.give(&service.root);
+    let can =
+        service.call(&["run", "--name", "mine", "--progress", "none", IMAGE, "sh", "-c", "id -u; touch /x; exit 8"]);
+    assert_eq!((code(&can), stdout(&can).as_str()), (8, "0\n"), "{can:?}");
+    detached(&service, "alive", "sleep 1000");
+    let inside = service.call(&["exec", "alive", "sh", "-c", "id -u; exit 9"]);
+    assert_eq!((code(&inside), stdout(&inside).as_str()), (9, "0\n"), "{inside:?}");
+    let both = service.call(&["delete", "--force", "mine", "alive"]);
+    assert_eq!(code(&both), 0, "{both:?}");
+    service.assert_nothing_left();
+}

@@ -13,6 +13,8 @@ use super::{Home, finish, wait_until};
 /// A service of a test's own. Dropping it kills whatever runs in it.
 pub struct Service {
     pub root: PathBuf,
+    /// Whose service it is, if that is somebody else.
+    user: Option<u32>,
 }
 
 impl Service {
@@ -23,7 +25,7 @@ impl Service {
 
     /// The same below another name.
     pub fn named(home: &Home, version: &str, name: &str) -> Service {
-        let service = Service { root: home.dir.join(name) };
+        let service = Service { root: home.dir.join(name), user: home.user };
         fs::create_dir_all(service.root.join("images")).unwrap();
         service.write("profile.json", &json!({"version": version}));
         for image in ["busybox", "glibc"] {
@@ -45,6 +47,7 @@ impl Service {
         let path = self.root.join(name);
         let new = path.with_extension("new");
         fs::write(&new, value.to_string()).unwrap();
+        std::os::unix::fs::lchown(&new, self.user, self.user).unwrap();
         fs::rename(new, path).unwrap();
     }
 
@@ -61,6 +64,10 @@ impl Service {
     pub fn cmd(&self, args: &[&str]) -> Command {
         let mut command = Command::new(tool());
         command.args(args).env("FAKE_CONTAINER_ROOT", &self.root).stdin(Stdio::null());
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
         command
     }
 

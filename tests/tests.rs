@@ -5,6 +5,12 @@ mod support;
 
 #[cfg(target_os = "linux")]
 mod apple_facts;
+#[cfg(target_os = "linux")]
+mod apple_facts_json;
+#[cfg(target_os = "linux")]
+mod apple_facts_texts;
+#[cfg(target_os = "linux")]
+mod apple_faults;
 mod behind;
 #[cfg(target_os = "linux")]
 mod carried;

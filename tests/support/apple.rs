@@ -14,6 +14,8 @@ use super::{Home, finish, wait_until};
 /// A service of a test's own. Dropping it kills whatever runs in it.
 pub struct Service {
     pub root: PathBuf,
+    /// Whose service it is, if that is somebody else.
+    user: Option<u32>,
 }
 
 impl Service {
@@ -24,7 +26,7 @@ impl Service {
 
     /// The same below another name.
     pub fn named(home: &Home, version: &str, name: &str) -> Service {
-        let service = Service { root: home.dir.join(name) };
+        let service = Service { root: home.dir.join(name), user: home.user };
         fs::create_dir_all(service.root.join("images")).unwrap();
         service.write("profile.json", &json!({"version": version}));
         for image in ["busybox", "glibc"] {
@@ -60,6 +62,7 @@ impl Service {
         let path = self.root.join(name);
         let new = path.with_extension("new");
         fs::write(&new, value.to_string()).unwrap();
+        std::os::unix::fs::lchown(&new, self.user, self.user).unwrap();
         fs::rename(new, path).unwrap();
     }
 
@@ -76,6 +79,10 @@ impl Service {
     pub fn cmd<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(tool());
         command.args(args).env("FAKE_CONTAINER_ROOT", &self.root).stdin(Stdio::null());
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
         command
     }
 
@@ -102,6 +109,91 @@ impl Service {
     /// The state of one container on disk.
     pub fn state(&self, id: &str) -> Value {
         self.read(&format!("containers/{id}/state.json"))
+    }
+
+    /// Rules of faults: each is an object (see the emulator's `faults.rs`).
+    pub fn faults(&self, rules: &Value) {
+        self.write("faults.json", rules);
+    }
+
+    /// How long the service takes, in milliseconds by verb (see the emulator's `latency.rs`).
+    pub fn latency(&self, settings: &Value) {
+        self.write("latency.json", settings);
+    }
+
+    /// All calls so far, by their numbers.
+    pub fn calls(&self) -> Vec<Call> {
+        let text = fs::read_to_string(self.root.join("calls.jsonl")).unwrap_or_default();
+        let mut calls: Vec<Call> = Vec::new();
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let number = line["call"].as_u64().unwrap();
+            let at = line["ns"].as_u64().unwrap();
+            let known = calls.iter_mut().find(|call| call.number == number);
+            match (line["event"].as_str().unwrap(), known) {
+                ("start", _) => calls.push(Call::begun(number, at, line)),
+                ("running", Some(call)) => call.running = Some(at),
+                ("end", Some(call)) => {
+                    call.end = Some(at);
+                    call.code = line["rc"].as_i64().and_then(|code| i32::try_from(code).ok());
+                }
+                (event, _) => panic!("{event} of call {number} without a start"),
+            }
+        }
+        calls
+    }
+
+    /// Fails if more calls of a verb than this were ever with the service at once.
+    pub fn assert_in_flight_at_most(&self, verb: &str, most: usize) {
+        let calls = self.calls();
+        let same: Vec<&Call> = calls.iter().filter(|call| call.verb == verb).collect();
+        for call in &same {
+            let beside = same.iter().filter(|other| other.is_served_at(call.start)).count();
+            assert!(beside <= most, "{beside} calls of {verb} at once: {call:?}");
+        }
+    }
+
+    /// Fails if the service was ever asked for two changes of one container, network or volume at once.
+    pub fn assert_one_change_at_a_time(&self) {
+        let calls = self.calls();
+        let changes: Vec<&Call> = calls.iter().filter(|call| call.changes()).collect();
+        for call in &changes {
+            for other in &changes {
+                let same = other.number != call.number && other.ids.iter().any(|id| call.ids.contains(id));
+                assert!(!(same && other.is_served_at(call.start)), "two changes at once: {other:?} and {call:?}");
+            }
+        }
+    }
+
+    /// Fails if a call was begun and never ended: it hangs, or was killed.
+    pub fn assert_every_call_ended(&self) {
+        let open: Vec<Call> = self.calls().into_iter().filter(|call| call.end.is_none()).collect();
+        assert!(open.is_empty(), "calls without an end: {open:?}");
+    }
+
+    /// Fails if there was a call that the tool did not understand.
+    pub fn assert_every_call_understood(&self) {
+        let wrong: Vec<Call> =
+            self.calls().into_iter().filter(|call| call.verb.is_empty() && call.code == Some(64)).collect();
+        assert!(wrong.is_empty(), "calls that were not understood: {wrong:?}");
+    }
+
+    /// Fails if a text was in the arguments of any call.
+    pub fn assert_no_argument_has(&self, secret: &str) {
+        for call in self.calls() {
+            assert!(!call.argv.iter().any(|arg| arg.contains(secret)), "{call:?}");
+        }
+    }
+
+    /// Fails unless every container, network and volume is gone.
+    pub fn assert_nothing_left(&self) {
+        assert_eq!(self.containers(), Vec::new(), "containers are left");
+        for (dir, own) in [("networks", "default.json"), ("volumes", "")] {
+            let entries = fs::read_dir(self.root.join(dir)).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let left: Vec<String> = names.filter(|name| name != own).collect();
+            assert_eq!(left, Vec::<String>::new(), "{dir} are left");
+        }
     }
 
     /// Processes of this service: those of the emulator that belong to its root.
@@ -132,6 +224,55 @@ impl Drop for Service {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap_or_default();
         }
+    }
+}
+
+/// A call of the tool.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub number: u64,
+    /// By its full name, without aliases; empty if there is none such.
+    pub verb: String,
+    /// Of the containers, networks or volumes that it was about.
+    pub ids: Vec<String>,
+    pub argv: Vec<String>,
+    pub pid: i32,
+    /// When it began, when the process ran that it stayed with, and when it ended, in nanoseconds.
+    pub start: u64,
+    pub running: Option<u64>,
+    pub end: Option<u64>,
+    pub code: Option<i32>,
+    /// The line of its start.
+    pub line: Value,
+}
+
+impl Call {
+    fn begun(number: u64, start: u64, line: Value) -> Call {
+        let texts = |name: &str| serde_json::from_value(line[name].clone()).unwrap();
+        Call {
+            number,
+            verb: line["verb"].as_str().unwrap().to_owned(),
+            ids: texts("ids"),
+            argv: texts("argv"),
+            pid: i32::try_from(line["pid"].as_i64().unwrap()).unwrap(),
+            start,
+            running: None,
+            end: None,
+            code: None,
+            line,
+        }
+    }
+
+    /// Whether the service was at it at a time. One that was killed is not counted after its start.
+    fn is_served_at(&self, at: u64) -> bool {
+        let end = self.running.or(self.end).unwrap_or(self.start);
+        self.start <= at && at <= end
+    }
+
+    /// Whether it changes something.
+    fn changes(&self) -> bool {
+        let verb = self.verb.rsplit(' ').next().unwrap_or_default();
+        matches!(verb, "run" | "create" | "start" | "stop" | "kill" | "delete" | "tag")
     }
 }
 

@@ -72,7 +72,7 @@ fn run(store: &Store, config: &Config, request: &Value, lines: &mut Lines) -> Re
         std::process::exit(1)
     };
     drop((told, hold, streams));
-    limit(config, child.number())?;
+    limit(config)?;
     File::from(go).write_all(b"x").unwrap_or_default();
     let mut wrong = String::new();
     // It ends when the command has been executed.
@@ -92,11 +92,12 @@ fn run(store: &Store, config: &Config, request: &Value, lines: &mut Lines) -> Re
     Ok(())
 }
 
-/// Limits are inherited, so the command's are set on the process that becomes it.
-fn limit(config: &Config, pid: i32) -> Result<(), Wrong> {
+/// Limits are inherited, so the command's are set on the process that becomes it: PID 1 in the namespace that this
+/// process's children are in.
+fn limit(config: &Config) -> Result<(), Wrong> {
     for (kind, soft, hard) in &config.rlimits {
         let option = format!("--{kind}={soft}:{hard}");
-        let output = Command::new("prlimit").args(["--pid", &pid.to_string(), &option]).output();
+        let output = Command::new("prlimit").args(["--pid", "1", &option]).output();
         let output = output.map_err(|error| internal("prlimit", error))?;
         if !output.status.success() {
             return Err(internal("rlimit", String::from_utf8_lossy(&output.stderr)));

@@ -222,7 +222,9 @@ pub fn stop(call: &mut Call) -> Done {
             }
         }
     });
-    if call.store.version < Version(0, 12, 0) && began.elapsed() > Duration::from_secs(seconds + 1) {
+    let limit = call.store.settings("latency.json")["timeouts"]["containerStop"].as_u64();
+    let limit = Duration::from_millis(limit.unwrap_or((seconds + 1) * 1000));
+    if call.store.version < Version(0, 12, 0) && began.elapsed() > limit {
         // They did stop, but nobody was told in time.
         return Err(crate::texts::timeout("stop", &ids, "containerStop"));
     }

@@ -89,6 +89,8 @@ fn tool(store: Store, argv: &[String]) -> ! {
     let version = call.store.version;
     let args: Vec<String> = argv.iter().skip_while(|arg| *arg == "--debug").cloned().collect();
     let result = understand(&mut call, &args);
+    let debug = args.len() < argv.len() || call.parsed.has("debug") || std::env::var_os("CONTAINER_DEBUG").is_some();
+    texts::DEBUG.store(debug, std::sync::atomic::Ordering::Relaxed);
     if !call.verb.is_empty() && !call.parsed.help && result.is_ok() {
         let ids = calls::ids(call.verb, &call.parsed);
         call.fault = faults::choose(&call.store, call.verb, &ids);

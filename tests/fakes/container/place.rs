@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
 use fosse::sys::linux::mount::{self, Attributes, Links, Mask, Tree, look_up};
-use fosse::sys::process::effective_ids;
 
 use crate::boot::TINY;
 use crate::model::{Config, Mount, MountKind};
@@ -52,7 +52,9 @@ pub fn enter(store: &Store, config: &Config) -> io::Result<()> {
     special(&root, c"sysfs", &[], "sys").unwrap_or_default();
     devices(&root, &host, config)?;
     if config.init {
-        let program = look_up(host.as_fd(), &std::env::current_exe()?, Links::Inside)?;
+        // By its name: what /proc leads to is a mount of another namespace.
+        let name = std::env::current_exe()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+        let program = look_up(host.as_fd(), Path::new(&name), Links::Inside)?;
         Tree::copy_of(program.as_fd())?.attach(target(&root, Path::new(TINY), false)?.as_fd())?;
     }
     for (mount, source) in &mounts {
@@ -65,9 +67,11 @@ pub fn enter(store: &Store, config: &Config) -> io::Result<()> {
         tree.attach(place.as_fd())?;
     }
     mask.restore();
-    mount::pivot_away(root.as_fd())?;
-    // The name belongs to the namespace of who writes it.
-    fs::write("/proc/sys/kernel/hostname", &config.id)
+    // The name belongs to the namespace of who writes it. Only the machine's root may write the file.
+    if fs::write("/proc/sys/kernel/hostname", &config.id).is_err() {
+        Command::new("hostname").arg(&config.id).status()?;
+    }
+    mount::pivot_away(root.as_fd())
 }
 
 /// The image's tree with an overlay over it, or a copy of it where the kernel gives none.
@@ -79,17 +83,19 @@ fn root(host: &File, dir: &Path, rootfs: &str) -> io::Result<Tree> {
     let [lower, upper, work] =
         [Path::new(rootfs).to_owned(), dir.join("upper"), dir.join("work")].map(|path| escaped(&path));
     let (lower, upper, work) = (lower?, upper?, work?);
-    let mut options: Vec<(&CStr, &CStr)> = vec![(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work)];
-    if effective_ids().0 != 0 {
-        options.push((c"userxattr", c""));
-    }
-    let tree = match Tree::new(c"overlay", &options, OPEN) {
-        Ok(tree) => tree,
-        Err(_) => {
+    let options: [(&CStr, &CStr); 4] =
+        [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
+    // In a user namespace the root user's files are nobody's, and could not be changed.
+    let is_ours = fs::metadata(rootfs)?.uid() == 0;
+    let overlay = if is_ours { Tree::new(c"overlay", &options, OPEN).ok() } else { None };
+    let tree = match overlay {
+        Some(tree) => tree,
+        None => {
             let copied = dir.join("copied");
             if !copied.exists() {
-                let from = Path::new(rootfs).join(".");
-                let status = Command::new("cp").arg("-a").args([&from, &dir.join("root")]).status()?;
+                let (from, to) = (Path::new(rootfs).join("."), dir.join("root"));
+                let mut copy = Command::new("cp");
+                let status = copy.args(["-dR", "--preserve=mode,timestamps,links"]).args([&from, &to]).status()?;
                 if !status.success() {
                     return Err(io::Error::other("the image could not be copied"));
                 }

@@ -1,8 +1,14 @@
 //! What is said on stderr: errors with their codes and causes, in the form of each release, and lines of the log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fosse::base::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::version::Version;
+
+/// Whether lines of the log begin with the time: `--debug`, or CONTAINER_DEBUG in the environment.
+pub static DEBUG: AtomicBool = AtomicBool::new(false);
 
 /// The second line of every error that has to do with the connection to the service.
 pub const ENSURE: &str = "Ensure container system service has been started with `container system start`.";
@@ -130,7 +136,8 @@ pub fn swift_list(names: &[String]) -> String {
 pub fn log_line(message: &str, pairs: &[(&str, &str)]) -> String {
     let mut pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
     crate::random::shuffle(&mut pairs);
-    format!("{message}: [{}]\n", pairs.join(", "))
+    let time = if DEBUG.load(Ordering::Relaxed) { format!("{} ", Timestamp::now()) } else { String::new() };
+    format!("{time}{message}: [{}]\n", pairs.join(", "))
 }
 
 /// The error of a call that the service did not hear or answer.

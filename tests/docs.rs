@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use clap_complete::Shell;
 use fosse::cli::{command, config};
+use fosse::runtime::Kind;
 use fosse::wire::record;
 
 pub type Names = BTreeSet<String>;
@@ -179,6 +180,20 @@ pub fn words_of<'a>(heads: impl Iterator<Item = &'a str>) -> Names {
     names(heads.map(first_only).flat_map(str::split_whitespace).filter(|word| *word != ","))
 }
 
+/// The words that a text names with one macro: `.Cm docker , podman`.
+pub fn spelled(text: &str, macro_name: &str) -> Names {
+    let own = text.lines().filter_map(|line| line.strip_prefix(macro_name)?.strip_prefix(' '));
+    let words = own.flat_map(str::split_whitespace);
+    names(words.filter(|word| word.bytes().any(|b| b.is_ascii_alphanumeric())))
+}
+
+/// One entry of a page's list, by its whole head.
+fn entry(page: &str, head: &str) -> String {
+    let text = read(page);
+    let (_, rest) = text.split_once(&format!("\n.It {head}\n")).unwrap_or_else(|| panic!("{page} has no {head:?}"));
+    rest.split("\n.It ").next().unwrap().to_owned()
+}
+
 /// The texts of all displays, with mdoc's escapes undone.
 fn displays(page: &str) -> String {
     let (mut inside, mut shown) = (false, String::new());
@@ -290,6 +305,37 @@ fn every_value_of_a_choice_is_on_its_verbs_page() {
             }
         }
     }
+}
+
+#[test]
+fn every_runtime_is_named_wherever_one_is_chosen_or_shown() {
+    let all = names(Kind::ALL.map(Kind::as_str));
+    let mut chosen = all.clone();
+    chosen.insert("auto".into());
+    // The list comes first; other sentences name some of them again.
+    let list = |page, head, before: usize| {
+        let entry = entry(page, head);
+        let sentences: Vec<&str> = entry.split(" .\n").collect();
+        sentences[before].to_owned()
+    };
+    let option = list("man/fosse-run.1", "Fl Fl runtime Ar RUNTIME", 0);
+    same("fosse-run(1), --runtime", &spelled(&option, ".Cm"), &chosen);
+    let key = list("man/fosse.json.5", "Cm runtime", 1);
+    same("fosse.json(5), runtime", &spelled(&key, ".Ql"), &chosen);
+    for (page, head) in [
+        ("man/fosse.1", "Em runtime"),
+        ("man/fosse.1", "Va runtime"),
+        ("man/fosse-list.1", "RUNTIME"),
+        ("man/fosse-list.1", "Cm runtime Ns = Ns Ar RUNTIME"),
+    ] {
+        same(&format!("{page}, {head}"), &spelled(&entry(page, head), ".Cm"), &all);
+    }
+    let run = leaves().into_iter().find(|leaf| leaf.path == "run").unwrap().parser;
+    let argument = run.get_arguments().find(|argument| argument.get_id() == "runtime").unwrap();
+    let help = argument.get_help().unwrap().to_string();
+    let words = help.split(|c: char| !c.is_ascii_lowercase()).filter(|word| !word.is_empty());
+    let named = words.filter(|word| chosen.contains(*word));
+    same("fosse run --help, --runtime", &names(named), &chosen);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::docs::{Names, heads, names, read, same, section, words_of};
+use crate::docs::{Names, heads, names, read, same, section, spelled, words_of};
 
 const PAGE: &str = "man/fosse-daemon.8";
 
@@ -65,6 +65,22 @@ fn the_page_has_every_key_of_every_request_and_answer() {
     for key in health["fingerprint"].as_object().unwrap().keys() {
         assert!(entry("GET /v1/health").contains(&format!(".Va {key}")), "{key} of the fingerprint");
     }
+}
+
+#[test]
+fn the_pages_have_every_key_by_which_a_daemon_is_judged() {
+    let source = read("src/cli/daemon.rs");
+    let (_, settings) = source.split_once("\nfn settings_of(").unwrap();
+    let settings = settings.split("\n}\n").next().unwrap();
+    let keys = settings.split('"').skip(1).step_by(2).map(|key| key.strip_suffix("_ms").unwrap_or(key));
+    let real = names(keys);
+    same("Freshness", &spelled(&section(PAGE, "Freshness"), ".Cm"), &real);
+    let keys = section("man/fosse.json.5", "Keys");
+    let (described, own) = keys.split_once("\nThe last four,\n").unwrap();
+    let last: Vec<&str> = heads(described, "Cm").collect();
+    let mut documented = spelled(own.split("\nare the daemon's own").next().unwrap(), ".Cm");
+    documented.extend(last[last.len() - 4..].iter().map(|key| (*key).to_owned()));
+    same("the daemon's own keys in fosse.json(5)", &documented, &real);
 }
 
 #[test]

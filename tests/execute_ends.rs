@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::execute_load::plain;
 use crate::support::http::{Answer, Conn, bytes_of};
 use crate::support::init::{BOTH, Init, Place, code_of, new_tag, serving, tagged, wait_gone};
 use crate::support::{Client, Home, code, process_state, processes, repeat, wait_until};
@@ -249,7 +250,7 @@ fn no_client_can_raise_a_signal_that_is_passed_on() {
         let Some(init) = Init::serve_with(place, &["--", "sh", "-c", script], |command| command) else { continue };
         for _ in 0..5 {
             let mut conn = init.connect();
-            let request = json!({"command": ["head", "-c", "8000000", "/dev/zero"]});
+            let request = json!({"command": ["sh", "-c", plain(8_000_000)]});
             conn.send(&init.address().post(&[], request.to_string().as_bytes())).unwrap();
             conn.take(12).unwrap();
         }
@@ -306,7 +307,7 @@ fn a_client_that_goes_away_in_the_middle_of_the_answer_harms_nobody() {
         let mut others = init.connect();
         for _ in 0..repeat(100) {
             let mut conn = init.connect();
-            let request = json!({"command": ["head", "-c", "8000000", "/dev/zero"]});
+            let request = json!({"command": ["sh", "-c", plain(8_000_000)]});
             conn.send(&init.address().post(&[], request.to_string().as_bytes())).unwrap();
             assert_eq!(conn.take(12).unwrap(), b"HTTP/1.1 200");
         }
@@ -341,7 +342,7 @@ fn clients_that_go_away_at_any_moment_leave_nothing() {
 #[test]
 fn a_client_that_does_not_read_its_answer_delays_no_other() {
     serving(&BOTH, |init| {
-        let request = json!({"command": ["sh", "-c", "yes | head -c 8000000"]});
+        let request = json!({"command": ["sh", "-c", plain(8_000_000)]});
         let mut deaf: Vec<Conn> = (0..3).map(|_| init.connect()).collect();
         for conn in &mut deaf {
             conn.send(&init.address().post(&[], request.to_string().as_bytes())).unwrap();

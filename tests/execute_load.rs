@@ -123,6 +123,12 @@ fn a_command_that_takes_its_time_delays_no_other() {
 
 // ---- floods -----------------------------------------------------------------------------------
 
+/// A script that says so many bytes, none of which JSON has to escape: without optimisation that takes seconds, on
+/// either side.
+pub fn plain(size: usize) -> String {
+    format!("head -c {size} /dev/zero | tr '\\0' x")
+}
+
 /// The most memory that a process ever had, in KiB.
 fn peak(pid: i32) -> u64 {
     processes::status_field(pid, "VmHWM").trim_end_matches(" kB").parse().unwrap()
@@ -146,7 +152,7 @@ fn a_gigabyte_of_output_is_cut_at_16_mib_and_init_stays_small() {
 fn output_is_marked_as_cut_only_when_some_is_missing() {
     serving(&[Place::Subreaper], |init| {
         for (size, cut) in [((16 << 20) - 1, false), (16 << 20, false), ((16 << 20) + 1, true)] {
-            let result = init.done(&json!({"command": ["sh", "-c", format!("yes | head -c {size}")]}));
+            let result = init.done(&json!({"command": ["sh", "-c", plain(size)]}));
             assert_eq!(result["truncated"], cut, "{size}");
             assert_eq!(bytes_of(&result, "result").len(), size.min(16 << 20));
         }

@@ -1,6 +1,7 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
+mod client;
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "not every tool for it has a use yet")]
 pub mod apple;
@@ -20,14 +21,14 @@ pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use client::*;
 pub use engines::*;
 
 /// How long anything may take before a test calls it a hang. Generous: a low limit only buys flakes.
@@ -462,120 +463,6 @@ impl Drop for Home {
             assert_eq!(left, Vec::<String>::new(), "processes of this test are left");
         }
     }
-}
-
-/// Runs a command to its end, with a limit that tells a hang.
-pub fn finish(command: Command) -> Output {
-    Client::spawn(command).output()
-}
-
-/// A running program whose output is collected while it runs.
-pub struct Client {
-    child: Option<Child>,
-    stdout: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-    stderr: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-    readers: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Client {
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdout, stderr) = (std::sync::Arc::default(), std::sync::Arc::default());
-        let out = collect(child.stdout.take().unwrap(), &stdout);
-        let err = collect(child.stderr.take().unwrap(), &stderr);
-        Client { child: Some(child), stdout, stderr, readers: vec![out, err] }
-    }
-
-    pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
-    }
-
-    pub fn stdin(&mut self) -> std::process::ChildStdin {
-        self.child.as_mut().unwrap().stdin.take().unwrap()
-    }
-
-    pub fn stdout_text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout.lock().unwrap()).into_owned()
-    }
-
-    pub fn stderr_text(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
-    }
-
-    pub fn wait_for_output(&self, text: &str) {
-        let start = Instant::now();
-        loop {
-            let all_read = self.readers[0].is_finished();
-            if self.stdout_text().contains(text) {
-                return;
-            }
-            assert!(
-                start.elapsed() < LIMIT && !all_read,
-                "no {text:?}; stdout {:?}, stderr {:?}",
-                self.stdout_text(),
-                self.stderr_text()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Sends a signal by its number.
-    pub fn signal(&self, signal: i32) {
-        kill(self.pid(), signal);
-    }
-
-    /// Waits for its end; its exit status alone, as long as others hold its streams.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                return status;
-            }
-            assert!(
-                start.elapsed() < LIMIT,
-                "it does not end; stdout {:?}, stderr {:?}",
-                self.stdout_text(),
-                self.stderr_text()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Waits for its end and the end of its output.
-    pub fn output(mut self) -> Output {
-        let status = self.wait();
-        for reader in self.readers.drain(..) {
-            reader.join().unwrap();
-        }
-        let take = |bytes: &std::sync::Mutex<Vec<u8>>| std::mem::take(&mut *bytes.lock().unwrap());
-        Output { status, stdout: take(&self.stdout), stderr: take(&self.stderr) }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have been reaped, which is fine.
-            child.kill().unwrap_or_default();
-            child.wait().map(drop).unwrap_or_default();
-        }
-    }
-}
-
-fn collect(
-    mut pipe: impl Read + Send + 'static,
-    into: &std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-) -> std::thread::JoinHandle<()> {
-    let into = std::sync::Arc::clone(into);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(count) = pipe.read(&mut buffer) {
-            if count == 0 {
-                break;
-            }
-            into.lock().unwrap().extend_from_slice(&buffer[..count]);
-        }
-    })
 }
 
 /// Freezes the place of the newest run, as a stranger may, or lets it go on. Of a sandbox that is its init.

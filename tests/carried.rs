@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::own_engine::OwnEngine;
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, KILL, code, kill, on_docker_with, on_each_channel,
-    on_each_real_engine_with, on_native, on_native_and_docker_with, pause, repeat, stderr, stdout, wait_until,
+    Carrier, Client, Engine, Home, IMAGE, KILL, code, kill, on_docker_with, on_each_channel, on_each_real_engine_with,
+    on_native, on_native_and_docker_with, pause, repeat, stderr, stdout, wait_until,
 };
 
 fn on_engines(body: impl Fn(Engine, &Home)) {

@@ -41,9 +41,11 @@ fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool)
 pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
     // bufio.Scanner, which both tools read the file with, refuses lines of 64 KiB.
     const LINE_MAX: usize = 30_000;
+    // Apple's tool ends a line at whatever Unicode ends one at.
+    const LINE_ENDS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
     let plain = |text: &str| {
         text.len() < LINE_MAX
-            && !text.contains(['\n', '\r'])
+            && !text.contains(LINE_ENDS)
             && !text.starts_with(['"', '\'', '#', '\u{feff}', ' ', '\t'])
             && !text.ends_with('*')
     };

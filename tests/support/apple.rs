@@ -38,7 +38,7 @@ impl Service {
 
     /// One more that is this service's, seen from another home: it ends with the first.
     pub fn another(&self) -> Service {
-        Service { root: self.root.clone() }
+        Service { root: self.root.clone(), user: self.user }
     }
 
     /// The containers there are, and the networks that are not the service's own.

@@ -1,10 +1,10 @@
 //! A home of its own for each test, real engines, stand-ins for those that cannot be had, and waiting for
 //! conditions.
 
-mod client;
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "not every tool for it has a use yet")]
 pub mod apple;
+mod client;
 #[cfg(target_os = "linux")]
 pub mod daemon;
 pub mod engines;

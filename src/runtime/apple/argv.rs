@@ -51,7 +51,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container: the command instead of the image's own, behind fosse's own PID 1 where there is one for it,
 /// else behind the tool's, if it has one.
-pub fn create(version: Version, spec: &Spec) -> Vec<OsString> {
+pub fn create(version: Version, spec: &Spec, empty: &Path) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
     labels(&mut args, spec);
     if spec.input.is_open() {
@@ -60,7 +60,7 @@ pub fn create(version: Version, spec: &Spec) -> Vec<OsString> {
     if spec.input == Input::Terminal {
         args.push("--tty".into());
     }
-    place(&mut args, spec);
+    place(&mut args, spec, empty);
     let carried = environment_beside(&spec.env);
     args.extend([OsString::from("--env-file"), spec.env_file.clone().into_os_string()]);
     for (name, _) in carried.by_process {
@@ -102,8 +102,9 @@ fn own_files(args: &mut Vec<OsString>, own: &MountedInit) {
     bind(args, &own.directory, exit_directory().as_ref(), false);
 }
 
-/// What the command finds around it: directory, user, files, limits, network.
-fn place(args: &mut Vec<OsString>, spec: &Spec) {
+/// What the command finds around it: directory, user, files, limits, network. `empty` is a directory of the host with
+/// nothing in it.
+fn place(args: &mut Vec<OsString>, spec: &Spec, empty: &Path) {
     if let Some(workdir) = &spec.workdir {
         args.extend(words(["--workdir", workdir]));
     }
@@ -115,7 +116,8 @@ fn place(args: &mut Vec<OsString>, spec: &Spec) {
         bind(args, &mount.source, &mount.target, mount.read_only);
     }
     for cover in &spec.covers {
-        args.extend([OsString::from("--tmpfs"), cover.target.clone().into_os_string()]);
+        // After what it covers: whatever is a tmpfs is mounted before all of these.
+        bind(args, empty, &cover.target, true);
     }
     // Whole MiB: a limit is never wider than what was asked for.
     args.extend(words(["--memory", &format!("{}M", spec.memory.unwrap_or(MEMORY) >> 20)]));
@@ -258,6 +260,8 @@ mod tests {
     use crate::base::id::RunId;
     use crate::runtime::{Cover, Mount};
 
+    const EMPTY: &str = "/e";
+
     fn spec() -> Spec {
         Spec {
             id: RunId::parse("0123456789ab").unwrap(),
@@ -303,10 +307,10 @@ mod tests {
 
     #[test]
     fn a_container_is_made_with_every_option_and_no_value_of_a_variable() {
-        let args = text(&create(at("1.2.2"), &spec()));
+        let args = text(&create(at("1.2.2"), &spec(), EMPTY.as_ref()));
         for part in [
             "create --name fosse-0123456789ab --label fosse.run=0123456789ab --label fosse.instance=i --interactive",
-            "--workdir /workspace --user 7:8 --tmpfs /home/fosse --volume /a:/workspace:ro --tmpfs /workspace/s",
+            "--workdir /workspace --user 7:8 --tmpfs /home/fosse --volume /a:/workspace:ro --volume /e:/workspace/s:ro",
             "--memory 300M --cpus 2 --network fosse-0123456789ab --env-file /s/env --env A ",
             "--init --entrypoint=-x busybox exit 3",
         ] {
@@ -317,7 +321,7 @@ mod tests {
 
     #[test]
     fn fosses_init_comes_before_the_command_and_its_key_in_no_argument() {
-        let args = text(&create(at("0.9.0"), &with_init()));
+        let args = text(&create(at("0.9.0"), &with_init(), EMPTY.as_ref()));
         let end = "--volume /b/fosse:/.fosse/init:ro --volume /s/left:/.fosse/exit --entrypoint=/.fosse/init busybox \
                    init --exit-file /.fosse/exit/exit -- -x exit 3";
         assert!(args.ends_with(end) && !args.contains("--init "), "{args}");
@@ -326,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_version_gets_only_what_it_knows() {
-        assert!(!text(&create(at("0.9.0"), &spec())).contains("--init"));
+        assert!(!text(&create(at("0.9.0"), &spec(), EMPTY.as_ref())).contains("--init"));
         assert_eq!(status(at("0.9.0")), ["system", "status"]);
         assert_eq!(text(&pull(at("0.9.0"), "i", false)), "image pull i");
         assert_eq!(text(&pull(at("0.12.0"), "i", false)), "image pull --progress none i");

@@ -83,6 +83,11 @@ impl Calls {
         Calls { locks }
     }
 
+    /// A directory of the host in which there is nothing, and never will be.
+    pub fn empty(&self) -> PathBuf {
+        self.locks.directory.join("empty")
+    }
+
     /// Runs a call when it is its turn. For a question the wait counts; a change has its whole time once it begins.
     pub fn call(&self, what: What<'_>, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
         let (turn, deadline) = match what {

@@ -177,12 +177,14 @@ impl Apple {
     /// Writes what a container's variables travel in, and makes the container.
     fn make(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
         let version = self.tool_version(self.limits.query())?;
-        let mut cmd = self.cmd(argv::create(version, spec));
+        let empty = self.calls.empty();
+        let mut cmd = self.cmd(argv::create(version, spec, &empty));
         let carried = carry::environment_beside(&spec.env);
         cmd.env.extend(carried.by_process);
         let unwritten = |path: &Path, error: std::io::Error| {
             Self::garbled(&cmd, format!("{} cannot be written: {error}", path.display()))
         };
+        std::fs::create_dir_all(&empty).map_err(|error| unwritten(&empty, error))?;
         fs::create_private(&spec.env_file, &carried.file).map_err(|error| unwritten(&spec.env_file, error))?;
         if let Some(own) = &spec.mounted_init {
             prepare_exit(own).map_err(|error| unwritten(&own.directory, error))?;
@@ -393,7 +395,7 @@ impl Runtime for Apple {
         let network = (spec.network == Network::Private).then(|| self.cmd(argv::create_network(spec)));
         let calls = [
             self.cmd(["image", "inspect", &spec.image]),
-            self.cmd(argv::create(version, spec)),
+            self.cmd(argv::create(version, spec, &self.calls.empty())),
             self.cmd(argv::start(spec, &spec.object_name())),
         ];
         Ok(Plan::Calls(network.into_iter().chain(calls).collect()))

@@ -104,6 +104,7 @@ pub fn error(call: String, output: &Output) -> Error {
         Meaning::Down => Error::Unreachable { complaint },
         Meaning::NoImage => Error::NoImage,
         Meaning::NoAddresses => Error::NoAddresses { complaint },
+        _ if all.trim().is_empty() => Error::Refused { call, complaint },
         _ => Error::Refused { call, complaint: one_line(&all).chars().take(2_000).collect() },
     }
 }

@@ -2,7 +2,7 @@
 //! them or the command's.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use crate::base::time::Deadline;
 use crate::process;
 use crate::runtime::{Error, Result, Streams};
-use crate::sys::fd;
+use crate::sys::{fd, poll};
 
 /// As much as an error with its cause has.
 const KEPT: usize = 4096;
@@ -74,7 +74,12 @@ fn pass(mut source: File, mut target: File, kept: &Mutex<Vec<u8>>) {
         let count = match source.read(&mut piece) {
             Ok(0) => return,
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // Whoever writes the keys shares the terminal, and does not want to wait.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => match poll::wait_readable(&source, None) {
+                Ok(_) => continue,
+                Err(_) => return,
+            },
             Err(_) => return,
         };
         {

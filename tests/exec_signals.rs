@@ -14,7 +14,7 @@ use crate::support::{
 /// The commands that run in the container beside its init and its own, as the container shows them.
 fn others(engine: Engine, home: &Home) -> String {
     let ours = |line: &&str| {
-        !line.is_empty() && !line.contains("init") && !line.contains("sleep 1000") && !line.starts_with("ps ")
+        !line.is_empty() && !line.contains("init") && !line.contains("sleep 1000") && !line.contains("ps -o args")
     };
     if engine.is_native() {
         let processes = home.insiders();

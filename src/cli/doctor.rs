@@ -84,15 +84,19 @@ pub fn doctor(args: &Doctor) -> Result {
                 let threads: Vec<_> = engines.kinds().into_iter().map(one).collect();
                 threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
             });
-            let usable = asked.iter().any(|checks| checks.iter().all(|check| check.verdict == Verdict::Well));
+            let can_run =
+                |checks: &Vec<Check>| checks.len() > 1 && checks.iter().all(|check| check.verdict != Verdict::Problem);
+            let usable = asked.iter().any(can_run);
             #[cfg(target_os = "linux")]
             checks.extend(native::checks(engines.limits().change()));
             checks.extend(asked.into_iter().flatten());
             if !usable {
                 // The host's own programs run without one.
                 let verdict = if cfg!(target_os = "linux") { Verdict::Note } else { Verdict::Problem };
-                let check = Check::new("engines", verdict, "neither docker nor podman can run a container");
-                checks.push(check.hint("--image needs one: install docker or podman, or start its service"));
+                let check = Check::new("engines", verdict, "no engine can run a container");
+                checks.push(
+                    check.hint("--image needs one: install docker or podman, or start its service; on a Mac container"),
+                );
             }
         }
     }

@@ -211,6 +211,7 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
         env,
         env_file: store.run(&record.id).exec_env_file(&mark),
         mark,
+        has_init: store.run(&record.id).left().is_dir(),
     })
 }
 

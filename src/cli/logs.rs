@@ -230,7 +230,7 @@ impl Printer {
         }
         self.flush()?;
         if self.left_out {
-            log::warn("more was written than is recorded (--log-max, or a full disk)");
+            log::warn("more was written than is recorded (--log-max, a full disk, or a connection that broke)");
         }
         Ok(())
     }

@@ -276,7 +276,7 @@ fn choose(wanted: &str, image: Option<&str>, engines: &Engines) -> Result<Box<dy
         }
     }
     Err(Failure::new("choosing the runtime", format!("no engine answers ({})", reasons.join("; ")))
-        .hint("install or start docker or podman; fosse doctor checks them"))
+        .hint("install or start docker or podman, or on a Mac container; fosse doctor checks them"))
 }
 
 fn reason(error: &Error) -> String {

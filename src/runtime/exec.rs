@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use super::carry::Environment;
 use super::client;
 use super::inside::{self, Attempt, Target};
+use super::tail::Tail;
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Cmd, Exit, Output, no_cancel};
@@ -51,8 +52,19 @@ pub trait Executor: Send + Sync {
     /// What a call's failure means.
     fn failure(&self, cmd: &Cmd, output: &Output) -> Error;
 
-    /// Whether a client's exit code says that the engine went away rather than how the command ended.
-    fn went_away(&self, exec: &Exec, code: u8) -> bool;
+    /// Whether a client that cannot do what it should says so last, where the command's words were.
+    fn speaks_last(&self) -> bool {
+        false
+    }
+
+    /// Whether a client's exit code says that the engine went away rather than how the command ended; with its last
+    /// words, if it may have any.
+    fn went_away(&self, exec: &Exec, code: u8, last: &[u8]) -> bool;
+
+    /// What stops a command so that another signal lets it go on.
+    fn stop_signal(&self, _exec: &Exec) -> Signal {
+        Signal::STOP
+    }
 
     /// Whether a stream that begins like this may carry the client's own words.
     fn may_be_foreign(&self, start: &[u8]) -> bool;
@@ -210,7 +222,8 @@ impl Channel for Executed {
     }
 
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
-        self.signal(if frozen { Signal::STOP } else { Signal::CONT }, deadline)
+        let stop = self.engine.stop_signal(&self.exec);
+        self.signal(if frozen { stop } else { Signal::CONT }, deadline)
     }
 
     fn may_be_foreign(&self, start: &[u8]) -> bool {
@@ -235,20 +248,27 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, cmd: &Cmd, input: Input, started: &Sender<Result<Streams>>) {
-        match client::spawn(cmd, input) {
+        let mut tail = Tail::default();
+        let spawned = client::spawn(cmd, input).map_err(Error::from).and_then(|(child, streams)| {
+            let streams = if self.engine.speaks_last() { tail.listen(streams)? } else { streams };
+            Ok((child, streams))
+        });
+        match spawned {
             Err(error) => {
                 self.forget_file();
-                started.send(Err(error.into())).unwrap_or_default();
+                started.send(Err(error)).unwrap_or_default();
             }
             Ok((mut child, streams)) => {
                 started.send(Ok(streams)).unwrap_or_default();
                 let exit = self.follow(&mut child);
+                let last = tail.last_words();
                 self.forget_file();
                 // What the command left behind ends with it where it can be seen, else with the run.
                 if self.engine.may_be_seen() {
                     inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
                 }
-                let end = exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit));
+                let end =
+                    exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit, &last));
                 // The caller may no longer listen: it is ending, and needs no fact.
                 self.tell.send(Fact::Ended(end)).unwrap_or_default();
             }
@@ -287,10 +307,10 @@ impl Watch {
     }
 
     /// What a client's exit says about the command's.
-    fn end_of(&self, exit: Exit) -> End {
+    fn end_of(&self, exit: Exit, last: &[u8]) -> End {
         match exit {
             Exit::Signal(_) => unknown("the engine's client was killed"),
-            Exit::Code(code) if self.engine.went_away(&self.exec, code) => unknown("the engine went away"),
+            Exit::Code(code) if self.engine.went_away(&self.exec, code, last) => unknown("the engine went away"),
             Exit::Code(code) => End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false },
         }
     }

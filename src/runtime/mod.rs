@@ -15,6 +15,7 @@ mod inside;
 pub mod native;
 pub mod pid1;
 mod spec;
+mod tail;
 
 pub use about::{About, Cache};
 pub use carry::fits_a_line;

@@ -237,6 +237,8 @@ pub struct Exec {
     pub env_file: PathBuf,
     /// The value of [`EXEC_MARK`].
     pub mark: String,
+    /// Whether fosse's own PID 1 is there as a file (see [`MountedInit`]).
+    pub has_init: bool,
 }
 
 impl std::fmt::Debug for Exec {

@@ -16,6 +16,8 @@ pub struct Service {
     pub root: PathBuf,
     /// Whose service it is, if that is somebody else.
     user: Option<u32>,
+    /// Whether it ends with this value.
+    ends: bool,
 }
 
 impl Service {
@@ -26,7 +28,7 @@ impl Service {
 
     /// The same below another name.
     pub fn named(home: &Home, version: &str, name: &str) -> Service {
-        let service = Service { root: home.dir.join(name), user: home.user };
+        let service = Service { root: home.dir.join(name), user: home.user, ends: true };
         fs::create_dir_all(service.root.join("images")).unwrap();
         service.write("profile.json", &json!({"version": version}));
         for image in ["busybox", "glibc"] {
@@ -38,7 +40,7 @@ impl Service {
 
     /// One more that is this service's, seen from another home: it ends with the first.
     pub fn another(&self) -> Service {
-        Service { root: self.root.clone(), user: self.user }
+        Service { root: self.root.clone(), user: self.user, ends: false }
     }
 
     /// The containers there are, and the networks that are not the service's own.
@@ -210,6 +212,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if !self.ends {
+            return;
+        }
         // A machine dies with its helper, and its processes with it.
         wait_until("the service is gone", || {
             let left = self.processes();

@@ -142,16 +142,21 @@ pub fn on_each_engine_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
     on_apple_with(carrier, body);
 }
 
-/// Runs the body on Apple's containers, as the emulator has them: on one release for each carrier, another one in each
-/// test. With FOSSE_TEST_REPEAT=100 on all.
-pub fn on_apple(body: impl Fn(Engine, &Home)) {
-    for carrier in Carrier::BOTH {
-        on_apple_with(carrier, &body);
+/// Runs the body on every release of Apple's tool, as the emulator has them, at once, with one carrier.
+pub fn on_each_release(carrier: Carrier, body: impl Fn(Engine, &Home) + Sync) {
+    if !cfg!(target_os = "linux") || !RELEASES[0].available() {
+        return;
     }
+    std::thread::scope(|scope| {
+        for release in RELEASES {
+            let body = &body;
+            scope.spawn(move || body(release, &Home::on(release, carrier)));
+        }
+    });
 }
 
-/// The same with one carrier.
-pub fn on_apple_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
+/// Runs the body on Apple's containers: on one release, another one in each test. With FOSSE_TEST_REPEAT=100 on all.
+fn on_apple_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
     if !cfg!(target_os = "linux") {
         return;
     }

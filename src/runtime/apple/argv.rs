@@ -190,6 +190,11 @@ pub fn exec(exec: &Exec) -> Vec<OsString> {
         args.extend([OsString::from("--env"), name]);
     }
     args.push(exec.container.clone().into());
+    if exec.has_init {
+        // It takes what the command leaves behind along: the tool's client gives the code up after 3 s in which somebody
+        // holds a stream.
+        args.extend(words([&init_file(), "init", "--subreaper", "--"]));
+    }
     args.extend(exec.command.iter().cloned());
     args
 }

@@ -5,8 +5,6 @@
 //! where there is one; that costs no call of a service that may be slow. The service is asked only where the two do
 //! not tell.
 
-mod tail;
-
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,11 +17,11 @@ use super::words::{Meaning, meaning};
 use super::{Apple, argv};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
+use crate::runtime::tail::Tail;
 use crate::runtime::{Channel, Error, Fact, MountedInit, Result, Runtime, Spec, Status, Streams, client};
 use crate::sys::signal::Signal;
 use crate::wire::exit::{self, ExitFile};
 use crate::wire::record;
-use tail::Tail;
 
 /// Between two looks at what init has left: until the command runs, while it runs, and when its client has gone.
 const FIRST_LOOKS: Duration = Duration::from_millis(20);

@@ -70,7 +70,7 @@ fn ended(code: u8, signal: Option<u8>, oom: bool, lost: Option<String>) -> Fact 
 }
 
 /// Whether the last words are the tool's: its error, perhaps with the line that comes with one about the service.
-fn ends_with_an_error(tail: &[u8]) -> bool {
+pub fn ends_with_an_error(tail: &[u8]) -> bool {
     let text = String::from_utf8_lossy(tail);
     text.lines().rev().map(str::trim_end).filter(|line| !line.is_empty()).take(2).any(|line| line.starts_with(ERROR))
 }

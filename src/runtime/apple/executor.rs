@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Apple, argv, words};
+use super::{Apple, argv, ending, words};
 use crate::process::{Cmd, Output, no_cancel};
 use crate::runtime::carry::{Environment, environment_beside};
 use crate::runtime::exec::Executor;
 use crate::runtime::{Error, Exec, Refusal, Runtime, Status};
+use crate::sys::signal::Signal;
 
 impl Executor for Apple {
     fn start(&self, exec: &Exec) -> (Cmd, Environment) {
@@ -29,13 +30,26 @@ impl Executor for Apple {
         Apple::refusal(cmd, output)
     }
 
-    fn went_away(&self, exec: &Exec, code: u8) -> bool {
-        // 255: the service did not say how it ended. 1 and a container that is gone: the client lost it.
+    fn speaks_last(&self) -> bool {
+        true
+    }
+
+    fn went_away(&self, exec: &Exec, code: u8, last: &[u8]) -> bool {
+        // 255: the service did not say how it ended. 1 and 64: the client's own, if it says so.
         let lives = || {
             let facts = self.inspect(std::slice::from_ref(&exec.container), self.limits.query(), &no_cancel());
             facts.is_ok_and(|facts| facts.first().is_some_and(|facts| facts.status == Status::Live))
         };
-        matches!(code, 1 | 255) && !lives()
+        match code {
+            255 => !lives(),
+            1 | 64 => ending::ends_with_an_error(last) && words::refusal(&exec.container, code, [b"", last]).is_none(),
+            _ => false,
+        }
+    }
+
+    fn stop_signal(&self, exec: &Exec) -> Signal {
+        // Its init passes this one on, and cannot be asked to stop with the other.
+        if exec.has_init { Signal::TSTP } else { Signal::STOP }
     }
 
     fn may_be_foreign(&self, start: &[u8]) -> bool {

@@ -37,7 +37,7 @@ impl Executor for Engine {
         Engine::refusal(self, cmd, output)
     }
 
-    fn went_away(&self, exec: &Exec, code: u8) -> bool {
+    fn went_away(&self, exec: &Exec, code: u8, _last: &[u8]) -> bool {
         // `docker exec` says 255 for an engine that went away.
         code == 255 && self.kind == Tool::Docker && !self.container_lives(exec)
     }

@@ -89,6 +89,7 @@ mod tests {
             env: vec![("A".into(), "secret".into()), ("HTTPS_PROXY".into(), "steers".into())],
             env_file: "/s/env".into(),
             mark: "m".into(),
+            has_init: false,
         };
         let (args, carried) = exec(Tool::Podman, &command);
         let wanted = "exec --interactive --detach-keys  --workdir /w --user 7:8 --env-file /s/env --env A \

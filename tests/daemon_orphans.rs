@@ -131,7 +131,7 @@ fn no_daemon_is_started_where_none_is_wanted_and_for_native_runs() {
 fn killed_between_any_two_steps_the_daemon_finishes_the_run_and_leaves_nothing() {
     on_each_real_engine(|engine, home| {
         assert_eq!(code(&home.daemon(["start"])), 0);
-        some_at_once(&MOMENTS, 3, |moment| {
+        some_at_once(&MOMENTS, 2, |moment| {
             let file = home.dir.join(moment);
             let options = ["--name", moment, "--network", "private", "--id-file", file.to_str().unwrap()];
             let mut command = auto(home.run_cmd(engine, &options, &["sh", "-c", "echo said; exit 3"]));

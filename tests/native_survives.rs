@@ -254,7 +254,10 @@ fn daemons_that_ignore_term_are_dead_when_stop_returns() {
         wait_until("the daemon is there", || home.workspace().join("there").exists());
         let stopped = home.fosse(["stop", "--grace", "200ms", "stubborn"]);
         assert_eq!(code(&stopped), 0, "{stopped:?}");
-        assert_eq!(alive(home), Vec::<String>::new());
+        // The owner itself may be on its last steps: the record is final, and whoever waited is told.
+        let is_owner = |process: &String| processes::number(process) == client.pid();
+        let left: Vec<String> = alive(home).into_iter().filter(|process| !is_owner(process)).collect();
+        assert_eq!(left, Vec::<String>::new());
         let output = client.output();
         assert_eq!(code(&output), 137, "{output:?}");
         assert_eq!(

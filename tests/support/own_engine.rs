@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use super::{Home, IMAGE, TERM, wait_until};
+use super::{Home, IMAGE, TERM, processes, wait_until};
 
 /// A docker engine of a test's own.
 pub struct OwnEngine {
@@ -120,7 +120,11 @@ impl Drop for OwnEngine {
         }
         self.down(TERM);
         for pid in self.processes("containerd-shim") {
-            super::kill(pid, 9);
+            // An engine that was killed may have forgotten a container that lives, which would outlive everything here.
+            let inside = processes::children(pid);
+            for pid in inside.into_iter().map(|(pid, _)| pid).chain([pid]) {
+                super::try_kill(pid, 9);
+            }
         }
         let needle = self.dir.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

@@ -57,7 +57,9 @@ fn a_command_that_cannot_be_executed_gives_126_or_127() {
         for (command, wanted) in
             [("no-such", 127), ("/no/such", 127), ("./no-such", 127), ("/etc/passwd", 126), ("/tmp", 126)]
         {
-            assert_refused(&exec(home, &[], &[command]), wanted, command);
+            // Apple's tool says of all of them that it does not find them.
+            let by_tool = engine.is_apple() && home.carrier == Carrier::Client;
+            assert_refused(&exec(home, &[], &[command]), if by_tool { 127 } else { wanted }, command);
         }
         assert_refused(&exec(home, &["--workdir", "/no/such"], &["true"]), 125, "/no/such");
     });

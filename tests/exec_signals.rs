@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
     Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out,
-    on_docker_with, on_each_engine, on_each_engine_with, on_native_and_docker, on_native_and_docker_with, pause,
-    process_state, processes, repeat, stderr, stdout, wait_until,
+    on_docker_with, on_each_channel, on_each_engine, on_each_engine_with, on_native_and_docker,
+    on_native_and_docker_with, pause, process_state, processes, repeat, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
@@ -159,15 +159,19 @@ fn what_a_command_leaves_behind_ends_with_it() {
     on_each_engine(|engine, home| {
         let _run = start_box(engine, home, &[]);
         let script = "sleep 501 & (setsid sleep 502 >/dev/null 2>&1 &); exit 3";
-        assert_eq!(code(&exec(home, &[], &["sh", "-c", script])), 3, "{engine:?}");
-        assert_eq!(others(engine, home), "");
+        // Apple's client gives the code up when somebody holds a stream for 3 s more.
+        let lost = engine.is_apple() && home.carrier == Carrier::Client;
+        assert_eq!(code(&exec(home, &[], &["sh", "-c", script])), if lost { 125 } else { 3 }, "{engine:?}");
+        if !lost {
+            assert_eq!(others(engine, home), "");
+        }
     });
 }
 
 /// However its client dies, a command that init carries ends with everything it started.
 #[test]
 fn a_killed_exec_takes_its_command_along() {
-    on_each_engine_with(Carrier::Init, |engine, home| {
+    on_each_channel(|engine, home| {
         let _run = start_box(engine, home, &[]);
         let script = "trap '' TERM HUP; (setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &); echo up; \
             while :; do sleep 1; done";

@@ -4,6 +4,8 @@
 mod support;
 
 #[cfg(target_os = "linux")]
+mod apple;
+#[cfg(target_os = "linux")]
 mod apple_facts;
 #[cfg(target_os = "linux")]
 mod apple_facts_json;
@@ -11,6 +13,8 @@ mod apple_facts_json;
 mod apple_facts_texts;
 #[cfg(target_os = "linux")]
 mod apple_faults;
+#[cfg(target_os = "linux")]
+mod apple_storms;
 mod behind;
 #[cfg(target_os = "linux")]
 mod carried;

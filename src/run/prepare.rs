@@ -242,7 +242,13 @@ impl Preparation {
         if let Error::Forbidden { hint, .. } = &error {
             return Err(self.stopped("making the sandbox", &error, hint));
         }
-        Err(self.stopped("creating the container", &error, "fosse doctor tells whether the engine works"))
+        let hint = match &error {
+            Error::Unreachable { .. } if self.runtime.kind() == Kind::Apple => {
+                "its service must be running: container system start"
+            }
+            _ => "fosse doctor tells whether the engine works",
+        };
+        Err(self.stopped("creating the container", &error, hint))
     }
 
     fn stopped(&self, what: &str, error: &Error, hint: &str) -> Stopped {

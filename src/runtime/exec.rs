@@ -264,14 +264,24 @@ impl Watch {
                 let last = tail.last_words();
                 self.forget_file();
                 // What the command left behind ends with it where it can be seen, else with the run.
-                if self.engine.may_be_seen() {
-                    inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
-                }
+                self.sweep(exit);
                 let end =
                     exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit, &last));
                 // The caller may no longer listen: it is ending, and needs no fact.
                 self.tell.send(Fact::Ended(end)).unwrap_or_default();
             }
+        }
+    }
+
+    /// Ends what the command left behind: where that can be seen, always; else, which takes a call, where the client did
+    /// not end by itself, so that the command may not have ended at all.
+    fn sweep(&self, exit: Option<Exit>) {
+        if self.engine.may_be_seen() {
+            inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
+        } else if !matches!(exit, Some(Exit::Code(_))) {
+            let cmd = self.engine.signal_inside(&self.exec, &Signal::KILL.name(), true);
+            // Whatever it says: nothing more can be done.
+            drop(process::call(&cmd, Deadline::after(KILL_LIMIT), &no_cancel()));
         }
     }
 

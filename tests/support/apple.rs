@@ -43,13 +43,19 @@ impl Service {
         Service { root: self.root.clone(), user: self.user, ends: false }
     }
 
-    /// The containers there are, and the networks that are not the service's own.
-    pub fn objects(&self) -> Vec<String> {
-        let networks = fs::read_dir(self.root.join("networks")).into_iter().flatten().flatten();
-        let networks =
-            networks.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json").map(str::to_owned));
-        let containers = self.containers().into_iter().map(|(id, _)| id);
-        containers.chain(networks.filter(|name| name != "default")).collect()
+    /// The containers and networks that carry the label of a state directory.
+    pub fn objects(&self, instance: &str) -> Vec<String> {
+        let files = |dir: &str, file: &str| {
+            let entries = fs::read_dir(self.root.join(dir)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().join(file)).collect::<Vec<_>>()
+        };
+        let all = [files("containers", "config.json"), files("networks", "")].concat();
+        let is_ours = |path: &&PathBuf| {
+            let value: Value =
+                fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            value["labels"]["fosse.instance"] == instance
+        };
+        all.iter().filter(is_ours).map(|path| path.display().to_string()).collect()
     }
 
     /// Adds an image with the tree of one of the test images.

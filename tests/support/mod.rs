@@ -374,7 +374,7 @@ impl Home {
     /// The ids of everything in an engine that is this home's. The built-in sandbox keeps nothing anywhere.
     pub fn objects(&self, engine: Engine) -> Vec<String> {
         if let (Some(service), true) = (&self.apple, engine.is_apple()) {
-            return service.objects();
+            return self.instance().map(|instance| service.objects(&instance)).unwrap_or_default();
         }
         if !self.engines.contains(&engine) {
             return Vec::new();
@@ -419,7 +419,8 @@ impl Home {
     /// Fails unless everything is gone that only a live run may have.
     pub fn assert_nothing_left(&self) {
         if let Some(service) = &self.apple {
-            assert_eq!(service.objects(), Vec::<String>::new(), "objects left in Apple's service");
+            let left = self.instance().map(|instance| service.objects(&instance)).unwrap_or_default();
+            assert_eq!(left, Vec::<String>::new(), "objects left in Apple's service");
         }
         for engine in self.engines.iter().copied().filter(|engine| engine.available()) {
             if self.carrier == Carrier::Init {

@@ -111,7 +111,8 @@ impl Attached {
         let half = deadline.remaining().unwrap_or_default() / 2;
         let killed = self.apple.signal(&self.name, Signal::KILL, Deadline::after(half));
         match &killed {
-            Err(Error::Refused { complaint, .. }) if is_over(complaint) => return Ok(()),
+            // A service that was restarted takes what lives for stopped, and kills nothing.
+            Err(Error::Refused { complaint, .. }) if is_over(complaint) && self.is_over_within(KILLED) => return Ok(()),
             Ok(()) if self.is_over_within(KILLED) => return Ok(()),
             _ => {}
         }

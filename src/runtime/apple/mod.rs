@@ -49,8 +49,9 @@ use words::{Meaning, meaning};
 /// exists has been seen.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
-/// The longest pause before something is asked for again.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The pause before something is asked for again, which doubles, and the longest.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The service behind one tool.
 #[derive(Debug, Clone)]
@@ -119,7 +120,7 @@ impl Apple {
         cancel: &Cancel,
         parse: impl Fn(&[u8]) -> std::result::Result<T, String>,
     ) -> Result<T> {
-        let (mut pause, mut garbled) = (SECOND_LOOK, false);
+        let (mut pause, mut garbled) = (PAUSE, false);
         loop {
             let output = self.query(cmd, deadline, cancel)?;
             let error = match Self::answer(cmd, output) {
@@ -290,7 +291,7 @@ impl Runtime for Apple {
             return Err(Error::NoImage);
         }
         let made = || Made { id: Some(spec.object_name()), init: None };
-        let mut pause = SECOND_LOOK;
+        let mut pause = PAUSE;
         loop {
             let error = match self.make(spec, deadline, cancel) {
                 Ok(_) => return Ok(made()),

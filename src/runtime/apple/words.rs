@@ -91,7 +91,7 @@ pub fn complaint(output: &Output) -> String {
         .find(|line| line.starts_with(ERROR))
         .or_else(|| text.lines().rev().find(|l| !l.trim().is_empty()));
     match why {
-        Some(line) => one_line(line),
+        Some(line) => one_line(line.trim_start_matches(ERROR)),
         None => format!("it ended with {} and said nothing", output.exit),
     }
 }
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_error_is_the_line_that_says_so() {
         let output = failed("pulling: [\"a\": b]\nError: image not found: nope\nSee 'container help'\n");
-        assert_eq!(complaint(&output), "Error: image not found: nope");
+        assert_eq!(complaint(&output), "image not found: nope");
         assert!(matches!(error("x".into(), &output), Error::NoImage));
     }
 

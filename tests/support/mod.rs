@@ -53,18 +53,6 @@ pub fn repeat(full: usize) -> usize {
     (full * repeat_percent().unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
 }
 
-/// The same of whole runs somewhere, each of which takes an engine longer: it has a part of them, unless nothing is to
-/// be spared.
-pub fn repeat_on(engine: Engine, full: usize) -> usize {
-    let part = match engine {
-        _ if is_full() => 1,
-        Engine::Native => 1,
-        Engine::Docker => 2,
-        Engine::Podman => 4,
-    };
-    (repeat(full) / part).max(2)
-}
-
 /// What FOSSE_TEST_REPEAT says.
 fn repeat_percent() -> Option<usize> {
     std::env::var("FOSSE_TEST_REPEAT").ok()?.parse().ok()
@@ -419,6 +407,10 @@ impl Drop for Home {
                     engine.call(["network", "rm", &object]);
                 }
             }
+        }
+        if self.engines.contains(&Engine::Podman) && !std::thread::panicking() {
+            // The program that watches a container of podman's ends after it, by itself.
+            wait_until("no process of podman's is left", || self.processes().is_empty());
         }
         let left = self.processes();
         if !std::thread::panicking() {

@@ -43,6 +43,8 @@ mod daemon_races;
 mod daemon_sweeps;
 mod docs;
 mod docs_daemon;
+#[cfg(target_os = "linux")]
+mod elsewhere;
 mod engines;
 #[cfg(target_os = "linux")]
 mod exec;

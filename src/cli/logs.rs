@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, bounded, select};
 use serde_json::json;
 
 use super::args::{Logs, StreamName};
@@ -71,7 +71,7 @@ fn follow(store: &Store, id: &RunId, reader: &mut Reader, printer: &mut Printer)
 #[cfg(target_os = "linux")]
 fn watch_file(path: &std::path::Path) -> Receiver<()> {
     let Ok(mut watch) = crate::sys::linux::inotify::Watch::new(path) else {
-        return never();
+        return crossbeam_channel::never();
     };
     let (tell, changed) = bounded(1);
     let wait = move || {
@@ -81,7 +81,7 @@ fn watch_file(path: &std::path::Path) -> Receiver<()> {
     };
     match std::thread::Builder::new().name("watch".into()).stack_size(64 << 10).spawn(wait) {
         Ok(_) => changed,
-        Err(_) => never(),
+        Err(_) => crossbeam_channel::never(),
     }
 }
 

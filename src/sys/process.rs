@@ -1,6 +1,7 @@
 //! Processes: identity, waiting without reaping, killing a group, dying with the parent.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -91,25 +92,24 @@ pub fn own_terminal_and_die_with_parent(command: &mut Command) {
 }
 
 fn die_with_parent(command: &mut Command) {
-    #[cfg(target_os = "linux")]
-    {
-        let parent = Pid::own().0;
-        let prepare = move || {
-            // SAFETY: prctl with integer arguments; async-signal-safe.
-            cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) })?;
-            super::signal::unblock_all()?;
-            // The parent may have died before the request: then nobody would send the signal.
-            // SAFETY: getppid has no arguments; async-signal-safe.
-            if unsafe { libc::getppid() } != parent {
-                // SAFETY: _exit is async-signal-safe and does not return.
-                unsafe { libc::_exit(125) };
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec the closure only makes async-signal-safe calls and touches no memory
-        // but its own copy of an integer.
-        unsafe { command.pre_exec(prepare) };
-    }
+    let parent = Pid::own().0;
+    let prepare = move || {
+        // Elsewhere there is no such request, and a program is left to whoever finds it.
+        #[cfg(target_os = "linux")]
+        // SAFETY: prctl with integer arguments; async-signal-safe.
+        cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) })?;
+        super::signal::unblock_all()?;
+        // The parent may have died before the request: then nobody would send the signal.
+        // SAFETY: getppid has no arguments; async-signal-safe.
+        if unsafe { libc::getppid() } != parent {
+            // SAFETY: _exit is async-signal-safe and does not return.
+            unsafe { libc::_exit(125) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure only makes async-signal-safe calls and touches no memory
+    // but its own copy of an integer.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Arranges that the program becomes a daemon: in a session of its own, with no terminal, no blocked and no ignored

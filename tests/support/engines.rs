@@ -232,6 +232,18 @@ fn is_spared() -> bool {
     !super::is_full() && test_number() % 2 == 1
 }
 
+/// How often a check of whole runs is repeated somewhere: each takes an engine longer, which has a part of them unless
+/// nothing is to be spared.
+pub fn repeat_on(engine: Engine, full: usize) -> usize {
+    let part = match engine {
+        _ if super::is_full() => 1,
+        Engine::Native => 1,
+        Engine::Docker | Engine::Apple(_) => 2,
+        Engine::Podman => 4,
+    };
+    (super::repeat(full) / part).max(2)
+}
+
 /// A user without any rights, whom nobody knows.
 const USER: u32 = 54_321;
 

@@ -56,18 +56,6 @@ pub fn repeat(full: usize) -> usize {
     (full * repeat_percent().unwrap_or(if strict() { 10 } else { 8 }) / 100).max(2)
 }
 
-/// The same of whole runs somewhere, each of which takes an engine longer: it has a part of them, unless nothing is to
-/// be spared.
-pub fn repeat_on(engine: Engine, full: usize) -> usize {
-    let part = match engine {
-        _ if is_full() => 1,
-        Engine::Native => 1,
-        Engine::Docker | Engine::Apple(_) => 2,
-        Engine::Podman => 4,
-    };
-    (repeat(full) / part).max(2)
-}
-
 /// What FOSSE_TEST_REPEAT says.
 fn repeat_percent() -> Option<usize> {
     std::env::var("FOSSE_TEST_REPEAT").ok()?.parse().ok()
@@ -454,6 +442,10 @@ impl Drop for Home {
         }
         // Its machines go with it.
         self.apple = None;
+        if self.engines.contains(&Engine::Podman) && !std::thread::panicking() {
+            // The program that watches a container of podman's ends after it, by itself.
+            wait_until("no process of podman's is left", || self.processes().is_empty());
+        }
         let left = self.processes();
         if !std::thread::panicking() {
             // An engine removes them by itself, and may still be at it.

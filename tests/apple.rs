@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::apple::Service;
 use crate::support::{
-    Carrier, Client, Engine, Home, KILL, TERM, code, finish, on_each_release, processes, stderr, stdout, try_kill, wait_until,
+    Carrier, Client, Engine, Home, KILL, TERM, code, finish, on_each_release, processes, stderr, stdout, try_kill,
+    wait_until,
 };
 
 fn service(home: &Home) -> &Service {

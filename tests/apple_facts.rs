@@ -32,14 +32,14 @@ pub fn is_running(service: &Service, id: &str) -> bool {
 
 /// The state as `inspect` says it, in both shapes.
 pub fn shown_state(service: &Service, id: &str) -> String {
-    let shown: Value = serde_json::from_slice(&service.call(&["inspect", id]).stdout).unwrap();
+    let shown: Value = serde_json::from_slice(&service.call(["inspect", id]).stdout).unwrap();
     let status = &shown[0]["status"];
     status.as_str().or(status["state"].as_str()).unwrap_or_else(|| panic!("{shown}")).to_owned()
 }
 
 /// Starts a container's script without a client and waits until it runs.
 pub fn detached(service: &Service, id: &str, script: &str) {
-    let run = service.call(&["run", "-d", "--name", id, "--progress", "none", IMAGE, "sh", "-c", script]);
+    let run = service.call(["run", "-d", "--name", id, "--progress", "none", IMAGE, "sh", "-c", script]);
     assert_eq!((code(&run), stdout(&run)), (0, format!("{id}\n")), "{run:?}");
 }
 
@@ -48,14 +48,14 @@ pub fn detached(service: &Service, id: &str, script: &str) {
 fn a_container_is_created_started_and_keeps_no_exit_code() {
     on_each_release(|service, release| {
         let version = format!("container CLI version {release} (build: release, commit: abcdefg)\n");
-        assert_eq!(stdout(&service.call(&["--version"])), version);
+        assert_eq!(stdout(&service.call(["--version"])), version);
         let script = "echo out; echo err >&2; exit 42";
-        let created = service.call(&["create", "--name", "first", IMAGE, "sh", "-c", script]);
+        let created = service.call(["create", "--name", "first", IMAGE, "sh", "-c", script]);
         assert_eq!((code(&created), stdout(&created).as_str()), (0, "first\n"), "{created:?}");
-        let run = service.call(&["start", "--attach", "first"]);
+        let run = service.call(["start", "--attach", "first"]);
         assert_eq!((code(&run), stdout(&run).as_str(), stderr(&run).as_str()), (42, "out\n", "err\n"));
         assert_eq!(shown_state(service, "first"), "stopped");
-        let shown = stdout(&service.call(&["inspect", "first"]));
+        let shown = stdout(&service.call(["inspect", "first"]));
         assert!(!shown.to_lowercase().contains("exit\""), "{shown}");
         // It is on disk for tests alone.
         assert_eq!(service.state("first")["exit"], 42);
@@ -68,7 +68,7 @@ fn run_ends_as_its_process_does_and_rm_leaves_nothing() {
     on_each_release(|service, _| {
         let run = |script: &str| {
             let args = ["run", "--rm", "--progress", "none", IMAGE, "sh", "-c", script];
-            service.call(&args)
+            service.call(args)
         };
         assert_eq!(code(&run("exit 7")), 7);
         // PID 1 can only be killed from outside, so the signal strikes a child.
@@ -86,11 +86,11 @@ fn a_container_without_a_name_is_a_uuid_which_the_cidfile_has_without_a_newline(
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     let file = home.dir.join("cid");
-    let created = service.call(&["create", "--cidfile", file.to_str().unwrap(), IMAGE]);
+    let created = service.call(["create", "--cidfile", file.to_str().unwrap(), IMAGE]);
     let id = stdout(&created).trim().to_owned();
     assert!(id.len() == 36 && id.chars().all(|c| c == '-' || c.is_ascii_digit() || c.is_ascii_lowercase()), "{id}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
-    assert_eq!(code(&service.call(&["delete", &id])), 0);
+    assert_eq!(code(&service.call(["delete", &id])), 0);
     service.assert_nothing_left();
 }
 
@@ -107,11 +107,11 @@ fn stop_of_a_pid_1_without_a_handler_ends_in_kill_and_with_init_in_term() {
         // Up to 0.11 the tool's own limit was the time and a second, which a busy machine would reach.
         service.latency(&serde_json::json!({"timeouts": {"containerStop": 600_000}}));
         let plain = start("plain", &[]);
-        let stop = service.call(&["stop", "--time", "1", "plain"]);
+        let stop = service.call(["stop", "--time", "1", "plain"]);
         assert_eq!((code(&stop), stdout(&stop).as_str()), (0, "plain\n"), "{stop:?}");
         assert_eq!(code(&plain.output()), 137);
         if release == "0.9.0" {
-            let refused = service.call(&["run", "--init", IMAGE, "true"]);
+            let refused = service.call(["run", "--init", IMAGE, "true"]);
             assert_eq!(code(&refused), 64, "{refused:?}");
             assert!(
                 stderr(&refused).starts_with("Error: Unknown option '--init'\nUsage: container run "),
@@ -120,7 +120,7 @@ fn stop_of_a_pid_1_without_a_handler_ends_in_kill_and_with_init_in_term() {
             return;
         }
         let inited = start("inited", &["--init"]);
-        assert_eq!(code(&service.call(&["stop", "--time", "1000", "inited"])), 0);
+        assert_eq!(code(&service.call(["stop", "--time", "1000", "inited"])), 0);
         assert_eq!(code(&inited.output()), 143);
     });
 }
@@ -135,9 +135,9 @@ fn the_images_stop_signal_counts_from_1_0_on() {
         let script =
             "trap 'echo USR1; exit' USR1; trap 'echo TERM; exit' TERM; echo ready; while :; do sleep 0.1; done";
         let args = ["run", "--name", "stopped", "--progress", "none", "own:stop", "sh", "-c", script];
-        let client = Client::spawn(service.cmd(&args));
+        let client = Client::spawn(service.cmd(args));
         client.wait_for_output("ready");
-        assert_eq!(code(&service.call(&["stop", "stopped"])), 0);
+        assert_eq!(code(&service.call(["stop", "stopped"])), 0);
         assert_eq!(stdout(&client.output()), format!("ready\n{signal}\n"));
     }
 }
@@ -148,7 +148,7 @@ fn signals_to_an_attached_client_were_forwarded_once_and_are_lost_now() {
     on_each_release(|service, release| {
         let script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
         let run = ["run", "--name", "signalled", "--progress", "none", IMAGE, "sh", "-c", script];
-        let client = Client::spawn(service.cmd(&run));
+        let client = Client::spawn(service.cmd(run));
         client.wait_for_output("ready");
         client.signal(TERM);
         if !is_modern(release) {
@@ -168,7 +168,7 @@ fn signals_to_an_attached_client_were_forwarded_once_and_are_lost_now() {
         assert_eq!(code(&output), 1, "{output:?}");
         assert!(stderr(&output).ends_with("Received 3 SIGINT/SIGTERM's, forcefully exiting.\n"), "{output:?}");
         assert!(is_running(service, "signalled"), "the container goes on");
-        service.call(&["delete", "--force", "signalled"]);
+        service.call(["delete", "--force", "signalled"]);
         assert_eq!(service.containers(), Vec::new());
     });
 }
@@ -179,14 +179,14 @@ fn start_attached_cannot_be_ended_by_signals_and_kill_reaches_the_command() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.1; done";
-    assert_eq!(code(&service.call(&["create", "--name", "held", IMAGE, "sh", "-c", script])), 0);
-    let client = Client::spawn(service.cmd(&["start", "--attach", "held"]));
+    assert_eq!(code(&service.call(["create", "--name", "held", IMAGE, "sh", "-c", script])), 0);
+    let client = Client::spawn(service.cmd(["start", "--attach", "held"]));
     client.wait_for_output("ready");
     for count in 1..=5 {
         client.signal(TERM);
         wait_until("it complains", || client.stderr_text().matches("failed to send signal").count() == count);
     }
-    let killed = service.call(&["kill", "--signal", "USR1", "held"]);
+    let killed = service.call(["kill", "--signal", "USR1", "held"]);
     assert_eq!((code(&killed), stdout(&killed).as_str()), (0, "held\n"), "{killed:?}");
     let output = client.output();
     assert_eq!((code(&output), stdout(&output).as_str()), (9, "ready\ngot\n"));
@@ -199,16 +199,16 @@ fn a_killed_client_leaves_its_container_with_a_frozen_log() {
     let service = Service::new(&home, "1.2.2");
     let script = "echo before; while [ ! -e /go ]; do sleep 0.02; done; echo after; exec sleep 1000";
     let run = ["run", "--name", "frozen", "--progress", "none", IMAGE, "sh", "-c", script];
-    let mut client = Client::spawn(service.cmd(&run));
+    let mut client = Client::spawn(service.cmd(run));
     client.wait_for_output("before");
     client.signal(KILL);
     client.wait();
     assert!(is_running(&service, "frozen"));
-    assert_eq!(code(&service.call(&["exec", "frozen", "touch", "/go"])), 0);
-    wait_until("it has written more", || stdout(&service.call(&["exec", "frozen", "ps"])).contains("sleep 1000"));
-    assert_eq!(stdout(&service.call(&["logs", "frozen"])), "before\n");
+    assert_eq!(code(&service.call(["exec", "frozen", "touch", "/go"])), 0);
+    wait_until("it has written more", || stdout(&service.call(["exec", "frozen", "ps"])).contains("sleep 1000"));
+    assert_eq!(stdout(&service.call(["logs", "frozen"])), "before\n");
     // There is no re-attach.
-    let again = service.call(&["start", "--attach", "frozen"]);
+    let again = service.call(["start", "--attach", "frozen"]);
     assert_eq!(stderr(&again), "Error: attach is currently unsupported on already running containers\n");
     assert_eq!(code(&again), 1);
 }
@@ -218,10 +218,10 @@ fn a_killed_client_leaves_its_container_with_a_frozen_log() {
 fn a_dead_runtime_is_an_error_of_the_attached_client() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
-    assert_eq!(code(&service.call(&["create", "--name", "lost", IMAGE, "sh", "-c", "echo ready; sleep 1000"])), 0);
-    let client = Client::spawn(service.cmd(&["start", "--attach", "lost"]));
+    assert_eq!(code(&service.call(["create", "--name", "lost", IMAGE, "sh", "-c", "echo ready; sleep 1000"])), 0);
+    let client = Client::spawn(service.cmd(["start", "--attach", "lost"]));
     client.wait_for_output("ready");
-    assert_eq!(stdout(&service.call(&["start", "lost"])), "lost\n");
+    assert_eq!(stdout(&service.call(["start", "lost"])), "lost\n");
     let state = service.state("lost");
     let number = |name: &str| i32::try_from(state[name].as_i64().unwrap()).unwrap();
     kill(number("supervisor"), KILL);
@@ -240,17 +240,17 @@ fn a_dead_runtime_is_an_error_of_the_attached_client() {
 fn exec_inherits_from_init_and_dies_with_the_container() {
     on_each_release(|service, _| {
         let run = ["run", "-d", "--name", "host", "-e", "A=1", "-w", "/tmp", "-u", "1234:1234", IMAGE, "sleep", "1000"];
-        assert_eq!(code(&service.call(&run)), 0);
-        let exec = |args: &[&str]| service.call(&[&["exec"], args].concat());
+        assert_eq!(code(&service.call(run)), 0);
+        let exec = |args: &[&str]| service.call([&["exec"], args].concat());
         let shown = exec(&["-e", "B=2", "host", "sh", "-c", "echo $A $B; pwd; id -u; echo err >&2; exit 3"]);
         assert_eq!((code(&shown), stdout(&shown).as_str()), (3, "1 2\n/tmp\n1234\n"), "{shown:?}");
         assert_eq!(stderr(&shown), "err\n");
         let other = exec(&["-u", "0:0", "-w", "/", "host", "sh", "-c", "id -u; pwd"]);
         assert_eq!(stdout(&other), "0\n/\n", "{other:?}");
         assert_eq!(stdout(&exec(&["--detach", "host", "sleep", "1000"])), "host\n");
-        let long = Client::spawn(service.cmd(&["exec", "host", "sh", "-c", "echo ready; sleep 1000"]));
+        let long = Client::spawn(service.cmd(["exec", "host", "sh", "-c", "echo ready; sleep 1000"]));
         long.wait_for_output("ready");
-        assert_eq!(code(&service.call(&["kill", "host"])), 0);
+        assert_eq!(code(&service.call(["kill", "host"])), 0);
         assert_eq!(code(&long.output()), 137);
     });
 }
@@ -261,7 +261,7 @@ fn a_call_without_a_handler_dies_of_a_signal_with_its_code() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     service.faults(&serde_json::json!([{"verb": "inspect", "do": "hang"}]));
-    let client = Client::spawn(service.cmd(&["inspect", "any"]));
+    let client = Client::spawn(service.cmd(["inspect", "any"]));
     wait_until("it has begun", || service.calls().len() == 1);
     client.signal(TERM);
     assert_eq!(code(&client.output()), 143);
@@ -276,7 +276,7 @@ fn a_stop_up_to_0_11_may_say_that_it_was_late_when_it_was_done() {
         let service = Service::new(&home, release);
         detached(&service, "late", "exec sleep 1000");
         service.latency(&serde_json::json!({"timeouts": {"containerStop": 0}}));
-        let stop = service.call(&["stop", "--time", "0", "late"]);
+        let stop = service.call(["stop", "--time", "0", "late"]);
         assert_eq!(code(&stop), expected, "{stop:?}");
         let text = "XPC timeout for request to com.apple.container.apiserver/containerStop";
         assert_eq!(stderr(&stop).contains(text), expected == 1, "{stop:?}");
@@ -292,25 +292,25 @@ fn a_start_looks_for_its_mounts_and_a_log_freezes_with_its_reader() {
     let dir = home.dir.join("ws/gone");
     std::fs::create_dir(&dir).unwrap();
     let mount = format!("{}:/x", dir.display());
-    assert_eq!(code(&service.call(&["create", "--name", "mounted", "-v", &mount, IMAGE])), 0);
+    assert_eq!(code(&service.call(["create", "--name", "mounted", "-v", &mount, IMAGE])), 0);
     std::fs::remove_dir(&dir).unwrap();
-    let start = service.call(&["start", "mounted"]);
+    let start = service.call(["start", "mounted"]);
     let text = format!("Error: mount source path '{}' does not exist\n", dir.display());
     assert_eq!((code(&start), stderr(&start)), (1, text));
     let script = "n=0; while :; do n=$((n+1)); echo $n; echo $n >/count; sleep 0.01; done";
-    let mut command = service.cmd(&["run", "--name", "unread", "--progress", "none", IMAGE, "sh", "-c", script]);
+    let mut command = service.cmd(["run", "--name", "unread", "--progress", "none", IMAGE, "sh", "-c", script]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdout.take().unwrap();
     std::io::Read::read_exact(&mut pipe, &mut [0; 2]).unwrap();
     drop(pipe);
-    let count = || -> u64 { stdout(&service.call(&["exec", "unread", "cat", "/count"])).trim().parse().unwrap_or(0) };
-    let log = || service.call(&["logs", "unread"]).stdout;
+    let count = || -> u64 { stdout(&service.call(["exec", "unread", "cat", "/count"])).trim().parse().unwrap_or(0) };
+    let log = || service.call(["logs", "unread"]).stdout;
     // What was on its way is still in the log.
     wait_until("the log grows no more", || {
         let (written, logged) = (count(), log());
         wait_until("it writes on", || count() > written + 20);
         log() == logged
     });
-    assert_eq!(code(&service.call(&["kill", "unread"])), 0);
+    assert_eq!(code(&service.call(["kill", "unread"])), 0);
     assert_eq!(child.wait().unwrap().code(), Some(137));
 }

@@ -25,11 +25,11 @@ fn output_of(service: &Service, options: &[&str], script: &str) -> String {
 fn json_has_the_bytes_of_its_release() {
     on_each_release(|service, release| {
         assert_eq!(
-            code(&service.call(&["create", "--name", "shown", "--label", "k=\"running\"", IMAGE, "sleep", "9"])),
+            code(&service.call(["create", "--name", "shown", "--label", "k=\"running\"", IMAGE, "sleep", "9"])),
             0
         );
-        let inspect = stdout(&service.call(&["inspect", "shown"]));
-        let list = stdout(&service.call(&["list", "--all", "--format", "json"]));
+        let inspect = stdout(&service.call(["inspect", "shown"]));
+        let list = stdout(&service.call(["list", "--all", "--format", "json"]));
         assert_eq!(list.lines().count(), 1, "{list}");
         let slash = if release == "1.4.1" { "docker.io/library/" } else { "docker.io\\/library\\/" };
         assert!(inspect.contains(slash) && list.contains(slash), "{inspect}");
@@ -64,7 +64,7 @@ fn json_has_the_bytes_of_its_release() {
 #[test]
 fn a_running_container_has_addresses_and_a_stopped_one_its_start() {
     on_each_release(|service, release| {
-        assert_eq!(code(&service.call(&["create", "--name", "idle", IMAGE])), 0);
+        assert_eq!(code(&service.call(["create", "--name", "idle", IMAGE])), 0);
         detached(service, "busy", "sleep 1000");
         let all = json_of(service, &["list", "--format", "json"]);
         // ≤0.9 printed all of them.
@@ -83,17 +83,17 @@ fn a_running_container_has_addresses_and_a_stopped_one_its_start() {
         assert_eq!(networks[0].get("variant").is_some(), has_variant, "{networks}");
         assert_eq!(started.is_string(), is_modern(release), "{started}");
         assert!(started.is_string() || started.as_f64().unwrap() > 7e8, "{started}");
-        assert_eq!(stdout(&service.call(&["ls", "-q"])), "busy\n");
+        assert_eq!(stdout(&service.call(["ls", "-q"])), "busy\n");
         let header =
-            stdout(&service.call(&["ls"])).lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+            stdout(&service.call(["ls"])).lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         let expected = "ID IMAGE OS ARCH STATE IP CPUS MEMORY STARTED";
         assert_eq!(header, if is_modern(release) { expected } else { "ID IMAGE OS ARCH STATE ADDR" });
-        assert_eq!(code(&service.call(&["kill", "busy"])), 0);
+        assert_eq!(code(&service.call(["kill", "busy"])), 0);
         wait_until("it is stopped", || !is_running(service, "busy"));
         let shown = json_of(service, &["inspect", "busy"])[0].clone();
         let after = if is_modern(release) { shown["status"].clone() } else { shown };
         assert_eq!((&after["startedDate"], &after["networks"]), (&started, &json!([])));
-        assert_eq!(stdout(&service.call(&["ls", "-q"])), "", "nothing at all");
+        assert_eq!(stdout(&service.call(["ls", "-q"])), "", "nothing at all");
         // Addresses rotate.
         detached(service, "next", "sleep 1000");
         let shown = json_of(service, &["inspect", "next"]).to_string();
@@ -112,7 +112,7 @@ fn the_service_images_and_networks_have_their_shapes() {
             let expected = format!("container-apiserver version {release} (build: release, commit: abcdefg)");
             assert_eq!(sentence, &json!(expected), "{status}");
             service.server("not_running");
-            let down = service.call(&["system", "status", "--format", "json"]);
+            let down = service.call(["system", "status", "--format", "json"]);
             assert_eq!(code(&down), 1);
             let down: Value = serde_json::from_slice(&down.stdout).unwrap();
             assert_eq!(down["status"], "not running");
@@ -143,14 +143,14 @@ fn logs_are_trimmed_merged_and_fail_whole() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     let script = "printf '\\none\\n\\ntwo\\n\\nthree'; [ -e /again ] && printf '\\377'; touch /again";
-    assert_eq!(code(&service.call(&["create", "--name", "logged", IMAGE, "sh", "-c", script])), 0);
-    assert_eq!(code(&service.call(&["start", "--attach", "logged"])), 0);
-    assert_eq!(stdout(&service.call(&["logs", "logged"])), "one\n\ntwo\n\nthree\n");
-    assert_eq!(stdout(&service.call(&["logs", "-n", "2", "logged"])), "two\nthree\n");
-    assert_eq!(code(&service.call(&["start", "--attach", "logged"])), 0);
-    let bad = service.call(&["logs", "logged"]);
+    assert_eq!(code(&service.call(["create", "--name", "logged", IMAGE, "sh", "-c", script])), 0);
+    assert_eq!(code(&service.call(["start", "--attach", "logged"])), 0);
+    assert_eq!(stdout(&service.call(["logs", "logged"])), "one\n\ntwo\n\nthree\n");
+    assert_eq!(stdout(&service.call(["logs", "-n", "2", "logged"])), "two\nthree\n");
+    assert_eq!(code(&service.call(["start", "--attach", "logged"])), 0);
+    let bad = service.call(["logs", "logged"]);
     assert_eq!((code(&bad), stderr(&bad).as_str()), (1, "Error: failed to convert container logs to utf8\n"));
-    let missing = service.call(&["logs", "no-one"]);
+    let missing = service.call(["logs", "no-one"]);
     assert!(stderr(&missing).starts_with("Error: failed to get logs for container no-one (cause: \""), "{missing:?}");
 }
 
@@ -160,13 +160,13 @@ fn logs_that_are_followed_never_end() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     detached(&service, "followed", "echo one; echo; while [ ! -e /go ]; do sleep 0.02; done; echo; echo two");
-    wait_until("it has written", || !service.call(&["logs", "followed"]).stdout.is_empty());
-    let mut follower = Client::spawn(service.cmd(&["logs", "--follow", "followed"]));
+    wait_until("it has written", || !service.call(["logs", "followed"]).stdout.is_empty());
+    let mut follower = Client::spawn(service.cmd(["logs", "--follow", "followed"]));
     follower.wait_for_output("one\n");
-    assert_eq!(code(&service.call(&["exec", "followed", "touch", "/go"])), 0);
+    assert_eq!(code(&service.call(["exec", "followed", "touch", "/go"])), 0);
     follower.wait_for_output("one\ntwo\n");
     wait_until("it is stopped", || !is_running(&service, "followed"));
-    assert_eq!(code(&service.call(&["delete", "followed"])), 0);
+    assert_eq!(code(&service.call(["delete", "followed"])), 0);
     assert!(std::path::Path::new(&format!("/proc/{}", follower.pid())).exists(), "it goes on");
     follower.signal(KILL);
     follower.wait();
@@ -178,10 +178,10 @@ fn logs_that_are_followed_never_end() {
 fn a_terminal_merges_the_streams_and_input_needs_one() {
     on_each_release(|service, release| {
         let run = ["run", "-t", "--name", "tty", "--progress", "none", IMAGE, "sh", "-c", "echo a; echo b >&2; tty"];
-        let output = service.call(&run);
+        let output = service.call(run);
         assert_eq!((code(&output), stdout(&output).as_str()), (0, "a\r\nb\r\n/dev/pts/0\r\n"), "{output:?}");
-        assert_eq!(stdout(&service.call(&["logs", "tty"])), "a\r\nb\r\n/dev/pts/0\n");
-        let refused = service.call(&["run", "-it", "--name", "no-tty", "--progress", "none", IMAGE, "true"]);
+        assert_eq!(stdout(&service.call(["logs", "tty"])), "a\r\nb\r\n/dev/pts/0\n");
+        let refused = service.call(["run", "-it", "--name", "no-tty", "--progress", "none", IMAGE, "true"]);
         assert_eq!(code(&refused), 1, "{release}: {refused:?}");
         assert!(service.containers().iter().all(|(id, _)| id != "no-tty"), "run removes what it has created");
     });
@@ -193,7 +193,7 @@ fn interactive_passes_stdin_and_makes_it_nonblocking() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     let mut command =
-        service.cmd(&["run", "-i", "--rm", "--progress", "none", IMAGE, "sh", "-c", "echo ready; cat; exit 4"]);
+        service.cmd(["run", "-i", "--rm", "--progress", "none", IMAGE, "sh", "-c", "echo ready; cat; exit 4"]);
     let (read, write) = fosse::sys::fd::pipe().unwrap();
     command.stdin(read.try_clone().unwrap());
     let client = Client::spawn(command);
@@ -222,7 +222,7 @@ fn a_container_has_its_mounts_its_environment_and_its_network() {
     let options = ["--read-only", "--tmpfs", "/mine"];
     let script = "touch /x 2>/dev/null || echo fixed; touch /mine/x && ls /mine";
     assert_eq!(output_of(&service, &options, script), "fixed\nx\n");
-    let mut command = service.cmd(&["run", "--rm", "--progress", "none", "-e", "A=1", "-e", "INHERITED", IMAGE, "env"]);
+    let mut command = service.cmd(["run", "--rm", "--progress", "none", "-e", "A=1", "-e", "INHERITED", IMAGE, "env"]);
     command.env("INHERITED", "yes").env("OTHER", "no");
     let environment = stdout(&crate::support::finish(command));
     let mut lines: Vec<&str> = environment.lines().collect();
@@ -241,7 +241,7 @@ fn the_code_comes_only_after_the_teardown() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     service.latency(&json!({"teardown": 600_000}));
-    let client = Client::spawn(service.cmd(&["run", "--name", "slow", "--progress", "none", IMAGE, "echo", "done"]));
+    let client = Client::spawn(service.cmd(["run", "--name", "slow", "--progress", "none", IMAGE, "echo", "done"]));
     client.wait_for_output("done");
     let init = || i32::try_from(service.state("slow")["init"].as_i64().unwrap_or_default()).unwrap();
     wait_until("the process has ended", || {
@@ -262,7 +262,7 @@ fn a_terminal_that_is_used_both_ways_is_raw_and_follows_the_window() {
     let run = ["run", "-it", "--name", "window", "--progress", "none", "fosse-test:glibc", "bash", "-c", script];
     let size = fosse::sys::termios::Size { rows: 33, columns: 101, width: 0, height: 0 };
     let (leader, follower) = fosse::sys::pty::open(size).unwrap();
-    let mut command = service.cmd(&run);
+    let mut command = service.cmd(run);
     let copy = || follower.try_clone().unwrap();
     command.stdin(copy()).stdout(copy()).stderr(copy());
     fosse::sys::pty::own_terminal(&mut command);
@@ -293,17 +293,17 @@ fn a_volume_belongs_to_one_container() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
     let first =
-        service.call(&["create", "--name", "first", "-v", "data:/data", IMAGE, "sh", "-c", "echo kept >/data/x"]);
+        service.call(["create", "--name", "first", "-v", "data:/data", IMAGE, "sh", "-c", "echo kept >/data/x"]);
     assert_eq!((code(&first), stdout(&first).as_str()), (0, "first\n"));
     let text = "Error: volume 'data' is currently in use and cannot be accessed by another container, or deleted\n";
-    assert_eq!(stderr(&service.call(&["create", "-v", "data:/data", IMAGE])), text);
-    assert_eq!(stderr(&service.call(&["volume", "delete", "data"])), text);
-    assert_eq!(code(&service.call(&["start", "--attach", "first"])), 0);
-    assert_eq!(code(&service.call(&["delete", "first"])), 0);
+    assert_eq!(stderr(&service.call(["create", "-v", "data:/data", IMAGE])), text);
+    assert_eq!(stderr(&service.call(["volume", "delete", "data"])), text);
+    assert_eq!(code(&service.call(["start", "--attach", "first"])), 0);
+    assert_eq!(code(&service.call(["delete", "first"])), 0);
     assert_eq!(output_of(&service, &["-v", "data:/data"], "cat /data/x"), "kept\n");
     wait_until("its user is gone", || service.containers().is_empty());
     assert_eq!(json_of(&service, &["volume", "inspect", "data"])[0]["configuration"]["format"], "ext4");
-    assert_eq!(stdout(&service.call(&["volume", "rm", "data"])), "data\n");
+    assert_eq!(stdout(&service.call(["volume", "rm", "data"])), "data\n");
     service.assert_nothing_left();
 }
 
@@ -314,9 +314,8 @@ fn a_published_port_is_only_one_containers() {
     let service = Service::new(&home, "1.2.2");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("127.0.0.1:{}:80", listener.local_addr().unwrap().port());
-    let run = |id: &str| {
-        service.call(&["run", "-d", "--name", id, "-p", &port, "--progress", "none", IMAGE, "sleep", "1000"])
-    };
+    let run =
+        |id: &str| service.call(["run", "-d", "--name", id, "-p", &port, "--progress", "none", IMAGE, "sleep", "1000"]);
     let text = "Error: bind(descriptor:ptr:bytes:): Address already in use (errno: 48)\n";
     assert_eq!(stderr(&run("first")), text);
     drop(listener);
@@ -335,12 +334,12 @@ fn a_service_of_another_user_works_too() {
     let service = Service::new(&home, "1.2.2");
     home.give(&service.root);
     let can =
-        service.call(&["run", "--name", "mine", "--progress", "none", IMAGE, "sh", "-c", "id -u; touch /x; exit 8"]);
+        service.call(["run", "--name", "mine", "--progress", "none", IMAGE, "sh", "-c", "id -u; touch /x; exit 8"]);
     assert_eq!((code(&can), stdout(&can).as_str()), (8, "0\n"), "{can:?}");
     detached(&service, "alive", "sleep 1000");
-    let inside = service.call(&["exec", "alive", "sh", "-c", "id -u; exit 9"]);
+    let inside = service.call(["exec", "alive", "sh", "-c", "id -u; exit 9"]);
     assert_eq!((code(&inside), stdout(&inside).as_str()), (9, "0\n"), "{inside:?}");
-    let both = service.call(&["delete", "--force", "mine", "alive"]);
+    let both = service.call(["delete", "--force", "mine", "alive"]);
     assert_eq!(code(&both), 0, "{both:?}");
     service.assert_nothing_left();
 }

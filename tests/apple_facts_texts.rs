@@ -24,7 +24,7 @@ fn what_is_missing_is_said_as_each_release_says_it() {
         let get = said(release, "notFound", "get failed: container no-one not found");
         assert_eq!(failure(service, &["start", "no-one"]), get);
         assert_eq!(failure(service, &["exec", "no-one", "true"]), get);
-        let inspect = service.call(&["inspect", "no-two", "no-one"]);
+        let inspect = service.call(["inspect", "no-two", "no-one"]);
         if is_modern(release) {
             assert_eq!(
                 (code(&inspect), stderr(&inspect).as_str()),
@@ -47,7 +47,7 @@ fn what_is_missing_is_said_as_each_release_says_it() {
             assert_eq!(failure(service, &["stop", "no-one"]), coded("stop"));
             assert_eq!(failure(service, &["rm", "no-one"]), coded("delete"));
         }
-        let network = service.call(&["network", "inspect", "no-net"]);
+        let network = service.call(["network", "inspect", "no-net"]);
         if is_modern(release) {
             assert_eq!((code(&network), stderr(&network).as_str()), (1, "Error: network not found: no-net\n"));
             assert_eq!(
@@ -83,15 +83,15 @@ fn release_0_10_says_that_a_delete_failed_and_not_why() {
 #[test]
 fn what_is_in_the_wrong_state_is_refused() {
     on_each_release(|service, release| {
-        assert_eq!(code(&service.call(&["create", "--name", "idle", IMAGE, "sleep", "1000"])), 0);
-        assert_eq!(stdout(&service.call(&["stop", "idle"])), "idle\n", "a stop of what never ran is a success");
+        assert_eq!(code(&service.call(["create", "--name", "idle", IMAGE, "sleep", "1000"])), 0);
+        assert_eq!(stdout(&service.call(["stop", "idle"])), "idle\n", "a stop of what never ran is a success");
         let text = "container idle is not running";
         assert_eq!(failure(service, &["exec", "idle", "true"]), said(release, "invalidState", text));
         let client = if ["0.9.0", "0.12.0", "1.0.0"].contains(&release) { "sandbox" } else { "runtime" };
         let cause = format!("(cause: \"invalidState: \"no {client} client exists: container is stopped\"\")");
         let killed = failure(service, &["kill", "idle"]);
         assert_eq!(killed, (1, format!("Error: internalError: \"failed to kill container\" {cause}\n")));
-        assert_eq!(code(&service.call(&["logs", "idle"])), 1, "one that never ran has no log");
+        assert_eq!(code(&service.call(["logs", "idle"])), 1, "one that never ran has no log");
         detached(service, "busy", "sleep 1000");
         let refused = failure(service, &["kill", "--signal", "FOO", "busy"]);
         assert_eq!(refused, said(release, "invalidArgument", "invalid signal: FOO"));
@@ -100,7 +100,7 @@ fn what_is_in_the_wrong_state_is_refused() {
             let text = format!("Error: internalError: \"failed to delete container\" {cause}\n");
             assert_eq!(failure(service, &["delete", "busy"]), (1, text));
         }
-        let both = service.call(&["delete", "--force", "idle", "busy"]);
+        let both = service.call(["delete", "--force", "idle", "busy"]);
         let mut lines: Vec<String> = stdout(&both).lines().map(str::to_owned).collect();
         lines.sort();
         assert_eq!((code(&both), lines), (0, vec!["busy".to_owned(), "idle".into()]));
@@ -113,8 +113,8 @@ fn what_is_in_the_wrong_state_is_refused() {
 fn of_several_containers_those_that_worked_are_printed() {
     let home = Home::new();
     let service = Service::new(&home, "1.2.2");
-    assert_eq!(code(&service.call(&["create", "--name", "here", IMAGE])), 0);
-    let stop = service.call(&["stop", "gone", "here"]);
+    assert_eq!(code(&service.call(["create", "--name", "here", IMAGE])), 0);
+    let stop = service.call(["stop", "gone", "here"]);
     assert_eq!((code(&stop), stdout(&stop).as_str()), (1, "here\n"));
     assert_eq!(failure(&service, &["stop"]), (1, "Error: no containers specified and --all not supplied\n".into()));
     let text = "Error: explicitly supplied container IDs conflict with the --all flag\n";
@@ -144,7 +144,7 @@ fn create_checks_what_it_is_given() {
             let text = "minimum memory amount allowed is 200 MiB (got 104857600 bytes)";
             refused(&["--memory", "100m", IMAGE], invalid, text);
         }
-        assert_eq!(code(&service.call(&["create", "--name", "twice", "--label", "bare", IMAGE])), 0);
+        assert_eq!(code(&service.call(["create", "--name", "twice", "--label", "bare", IMAGE])), 0);
         refused(&["--name", "twice", IMAGE], "exists", "container already exists: twice");
         let run = failure(service, &["run", "--name", "twice", "--progress", "none", IMAGE]);
         assert_eq!(run, said(release, "exists", "container with id twice already exists"));
@@ -231,7 +231,7 @@ fn options_come_with_their_release() {
         for option in
             ["--add-host=a:1.2.3.4", "--hostname=a", "--privileged", "--pid=host", "--pull=never", "--gpus=all"]
         {
-            assert_eq!(code(&service.call(&["create", option, IMAGE])), 64, "{option}");
+            assert_eq!(code(&service.call(["create", option, IMAGE])), 64, "{option}");
         }
     });
 }
@@ -255,10 +255,10 @@ fn a_service_that_is_down_is_said_as_captured() {
             assert_eq!(failure(service, &["create", IMAGE]), (1, expected.clone()));
             assert_eq!(failure(service, &["run", IMAGE]), (1, expected));
         }
-        assert_eq!(code(&service.call(&["--version"])), 0);
-        assert_eq!(code(&service.call(&["system", "status"])), 1);
-        assert_eq!(code(&service.call(&["system", "start", "--enable-kernel-install"])), 0);
-        assert_eq!(code(&service.call(&["list"])), 0);
+        assert_eq!(code(&service.call(["--version"])), 0);
+        assert_eq!(code(&service.call(["system", "status"])), 1);
+        assert_eq!(code(&service.call(["system", "start", "--enable-kernel-install"])), 0);
+        assert_eq!(code(&service.call(["list"])), 0);
     });
 }
 
@@ -266,7 +266,7 @@ fn a_service_that_is_down_is_said_as_captured() {
 #[test]
 fn networks_are_kept_as_long_as_a_container_names_them() {
     on_each_release(|service, release| {
-        assert_eq!(stdout(&service.call(&["network", "create", "own"])), "own\n");
+        assert_eq!(stdout(&service.call(["network", "create", "own"])), "own\n");
         assert_eq!(
             failure(service, &["network", "create", "own"]),
             said(release, "exists", "network own already exists")
@@ -275,7 +275,7 @@ fn networks_are_kept_as_long_as_a_container_names_them() {
         assert_eq!(failure(service, &["network", "create", "Own"]), said(release, "invalidArgument", text));
         let text = "cannot delete a builtin network: default";
         assert_eq!(failure(service, &["network", "rm", "default"]), said(release, "invalidArgument", text));
-        assert_eq!(code(&service.call(&["create", "--name", "user", "--network", "own", IMAGE])), 0);
+        assert_eq!(code(&service.call(["create", "--name", "user", "--network", "own", IMAGE])), 0);
         let (code_of_delete, text) = failure(service, &["network", "delete", "own"]);
         assert_eq!(code_of_delete, 1);
         let why = "\"error\": invalidState: \"cannot delete subnet own with referring containers: user\"";
@@ -284,8 +284,8 @@ fn networks_are_kept_as_long_as_a_container_names_them() {
             "{text}"
         );
         assert!(text.contains("delete failed for one or more networks: [\"own\"]"), "{text}");
-        assert_eq!(code(&service.call(&["delete", "user"])), 0);
-        assert_eq!(stdout(&service.call(&["network", "delete", "own"])), "own\n");
+        assert_eq!(code(&service.call(["delete", "user"])), 0);
+        assert_eq!(stdout(&service.call(["network", "delete", "own"])), "own\n");
         service.assert_nothing_left();
     });
 }

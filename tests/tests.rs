@@ -13,6 +13,7 @@ mod apple_facts_json;
 mod apple_facts_texts;
 #[cfg(target_os = "linux")]
 mod apple_faults;
+mod apple_mac;
 #[cfg(target_os = "linux")]
 mod apple_storms;
 mod behind;

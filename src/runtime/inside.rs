@@ -26,6 +26,7 @@ pub enum Attempt {
 
 /// Whose processes: the engine's id of the container, if it is known, and the mark.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is seen there"))]
 pub struct Target<'a> {
     /// Part of the path of their control group, where the engine makes one.
     pub container_id: Option<&'a str>,

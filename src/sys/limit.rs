@@ -40,6 +40,7 @@ impl DescriptorLimit {
     }
 
     /// Sets it again, in a child: programs that still use select(2) rely on a low one. Async-signal-safe.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only init needs it"))]
     pub(super) fn restore(&self) {
         // Somebody may have lowered what can be had; then that is what is left of it.
         let most = Self::read().map_or(self.0.rlim_max, |now| now.0.rlim_max);

@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::orphans::MOMENTS;
 use crate::support::daemon::daemons;
 use crate::support::{
-    Carrier, Client, Engine, Home, IMAGE, KILL, code, finish, kill, on_docker, on_docker_with, on_each_real_engine,
-    on_native, on_native_and_docker, on_native_and_docker_with, repeat, some_at_once, stdout, wait_until,
+    Carrier, Client, Engine, Home, IMAGE, KILL, STOP, code, finish, kill, on_docker, on_docker_with,
+    on_each_real_engine, on_native, on_native_and_docker, on_native_and_docker_with, process_state, repeat,
+    some_at_once, stdout, wait_until,
 };
 
 /// What `daemon status` exits with where there is none.
@@ -457,4 +458,43 @@ fn a_pipe_behind_a_run_ends_with_the_run() {
         wait_until("the daemon serves", || home.daemon_status()["state"] == "serving");
         finished_by_the_daemon(home);
     });
+}
+
+/// A frozen owner is ended by `stop`, and its lock falls: a daemon may be the first to finish the run, and ends it as
+/// what was asked for.
+#[test]
+fn a_frozen_owners_run_is_stopped_whoever_finishes_it() {
+    let engine = Engine::Apple("1.2.2");
+    if !engine.available() {
+        return;
+    }
+    let home = Home::on(engine, Carrier::Init);
+    let names: Vec<String> = (0..repeat(100)).map(|number| format!("frozen-{number}")).collect();
+    some_at_once(&names, 5, |name| {
+        let mut command = home.with_daemon(["run"]);
+        command.args(engine.options()).args([
+            "-n",
+            name,
+            "--no-workspace",
+            "--",
+            "sh",
+            "-c",
+            "echo ready; exec sleep 1000",
+        ]);
+        let client = Client::spawn(command);
+        client.wait_for_output("ready\n");
+        client.signal(STOP);
+        wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+        let stopped = home.fosse(["stop", "--grace", "1", name]);
+        assert_eq!(code(&stopped), 0, "{stopped:?}");
+        let record: Value = serde_json::from_slice(&home.fosse(["inspect", name]).stdout).unwrap();
+        assert_eq!(
+            (record["state"].as_str(), record["reason"].as_str()),
+            (Some("stopped"), Some("stopped")),
+            "{record}"
+        );
+        client.output();
+    });
+    assert_eq!(code(&home.daemon(["stop"])), 0);
+    home.assert_nothing_left();
 }

@@ -168,6 +168,12 @@ impl RunPaths {
         self.dir.join("exit")
     }
 
+    /// Present from when an owner that does not answer is ended so that its run stops: whoever finishes the run ends it
+    /// as that. Its content is the grace, in milliseconds.
+    pub fn stop_marker(&self) -> PathBuf {
+        self.dir.join("stop")
+    }
+
     /// The directory into which an init in a virtual machine leaves the exit.
     pub fn left(&self) -> PathBuf {
         self.dir.join("left")

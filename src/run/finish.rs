@@ -31,9 +31,6 @@ use crate::wire::record::{self, Record, State};
 /// How long a lock is tried for that readers hold for moments.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long the lock of an owner that was just killed may take to fall.
-const DEATH_LIMIT: Duration = Duration::from_secs(5);
-
 /// How long an engine may go on with what a client asked that has died since (a measured `network create` still
 /// happened after a first look), and how long after the client's last step that can be.
 const LATE_LOOK: Duration = Duration::from_secs(3);
@@ -73,7 +70,9 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
             }
             Frozen::Ended => {}
         }
-        return finish(store, id, As::Stopped(polite), DEATH_LIMIT, Late::Here, runtime_of);
+        let limit = polite.saturating_add(OWNER_LIMIT);
+        finish(store, id, As::Stopped(polite), limit, Late::Here, runtime_of)?;
+        return Ok(Ended::Here);
     }
     finish(store, id, As::Orphan(polite), LOCK_LIMIT, Late::Here, runtime_of)
 }
@@ -141,6 +140,10 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
     let Some(owner) = owner::read_owner(&paths) else {
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
+    // The lock falls with it, and a daemon may be the first to see that.
+    let asked = polite.as_millis().to_string();
+    crate::base::fs::write_atomic(&paths.stop_marker(), asked.as_bytes())
+        .map_err(|error| Failure::new(format!("stopping run {id}"), error))?;
     owner::end_proved(&owner, store.uid)?;
     Ok(Frozen::Ended)
 }
@@ -213,6 +216,7 @@ fn finish(
         );
     }
     let paths = store.run(id);
+    let how = as_asked(how, &paths);
     let was_final = slot.record().state.is_final();
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
@@ -226,6 +230,7 @@ fn finish(
             remove_objects(&*runtime, &objects, &paths, late)?;
         }
     }
+    remove_file(&paths.stop_marker()).unwrap_or_default();
     remove_file(&paths.env_file()).unwrap_or_default();
     remove_file(&paths.exit_page()).unwrap_or_default();
     remove_dir(&paths.left()).unwrap_or_default();
@@ -235,6 +240,14 @@ fn finish(
     owner::forget_name(store, &slot.record().name, id);
     drop(held);
     Ok(if was_final { Ended::Already } else { Ended::Here })
+}
+
+/// As what a run is finished whose owner was ended by somebody who wanted it to stop.
+fn as_asked(how: As, paths: &crate::base::paths::RunPaths) -> As {
+    let As::Orphan(_) = how else { return how };
+    let asked = crate::base::fs::read_bounded(&paths.stop_marker(), 32).ok();
+    let grace = asked.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
+    grace.map_or(how, |grace| As::Stopped(Duration::from_millis(grace)))
 }
 
 /// Whether the owner died while it asked an engine for something, so recently that it may still come to be.

@@ -320,7 +320,9 @@ impl Watch {
     fn end_of(&self, exit: Exit, last: &[u8]) -> End {
         match exit {
             Exit::Signal(_) => unknown("the engine's client was killed"),
-            Exit::Code(code) if self.engine.went_away(&self.exec, code, last) => unknown("the engine went away"),
+            Exit::Code(code) if self.engine.went_away(&self.exec, code, last) => {
+                unknown("its end and a failure of the engine look the same")
+            }
             Exit::Code(code) => End { code: Some(code), signal: None, oom: false, lost: None, output_cut: false },
         }
     }

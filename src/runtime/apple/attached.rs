@@ -206,7 +206,7 @@ impl Watch {
         match ending::judge(&known) {
             Verdict::Certain(fact) if !abandoned || known.left.is_some() => self.end(fact),
             _ => {
-                let fact = self.ask_for_the_end(&tail);
+                let fact = self.ask_for_the_end(exit, &tail);
                 self.end(fact);
             }
         }
@@ -293,7 +293,7 @@ impl Watch {
     }
 
     /// After a client's end that does not tell: the command may still run, without anybody who hears it.
-    fn ask_for_the_end(&mut self, tail: &[u8]) -> Fact {
+    fn ask_for_the_end(&mut self, exit: Exit, tail: &[u8]) -> Fact {
         let why = ending::last_error(tail);
         let limit = self.apple.limits.change();
         loop {
@@ -303,7 +303,7 @@ impl Watch {
             match self.status(&no_cancel()) {
                 Ok(Some(Status::Live)) => return self.wait_without_a_client(),
                 Ok(Some(Status::Other)) if !limit.expired() => {}
-                Err(error) if limit.expired() => return ending::lost(error.to_string()),
+                Err(error) if limit.expired() => return ending::lost(error.to_string(), true),
                 Err(_) => {}
                 // What init left may arrive a moment later than the state.
                 Ok(_) if self.left().is_some_and(|left| left.code.is_some()) => continue,
@@ -311,7 +311,11 @@ impl Watch {
                     let why = why.unwrap_or_default();
                     return Fact::StartFailed { code: super::words::code_of_unstarted(&why), why };
                 }
-                Ok(_) => return ending::lost(why.unwrap_or_else(|| "the tool does not say how it ended".into())),
+                Ok(_) => {
+                    let why = why.map(|why| format!("its end and a failure of the tool look the same: {why}"));
+                    let why = why.unwrap_or_else(|| "the tool does not say how it ended".into());
+                    return ending::lost(why, !matches!(exit, Exit::Code(_)));
+                }
             }
             Deadline::after(LAST_LOOKS).min(limit).wait();
         }
@@ -343,12 +347,12 @@ impl Watch {
                 Ok(Some(Status::Live | Status::Other)) => unanswered = None,
                 Ok(_) => {
                     let left = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9)));
-                    return left.unwrap_or_else(|| ending::lost("its client had gone before it ended"));
+                    return left.unwrap_or_else(|| ending::lost("its client had gone before it ended", true));
                 }
                 Err(error) => {
                     let limit = *unanswered.get_or_insert_with(|| self.apple.limits.change());
                     if limit.expired() {
-                        return ending::lost(error.to_string());
+                        return ending::lost(error.to_string(), true);
                     }
                 }
             }

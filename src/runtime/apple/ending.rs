@@ -60,9 +60,9 @@ pub fn fact_of(left: &ExitFile, exit: Exit) -> Option<Fact> {
     Some(Fact::Ended(End { code: Some(code), signal: left.signal, oom: left.oom, lost: None, output_cut: cut }))
 }
 
-/// An end that nobody can tell.
-pub fn lost(why: impl Into<String>) -> Fact {
-    Fact::Ended(End { code: None, signal: None, oom: false, lost: Some(why.into()), output_cut: true })
+/// An end that nobody can tell. `cut`: output may be missing.
+pub fn lost(why: impl Into<String>, cut: bool) -> Fact {
+    Fact::Ended(End { code: None, signal: None, oom: false, lost: Some(why.into()), output_cut: cut })
 }
 
 fn ended(code: u8, signal: Option<u8>, oom: bool, lost: Option<String>) -> Fact {

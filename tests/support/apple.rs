@@ -47,7 +47,8 @@ impl Service {
     pub fn objects(&self, instance: &str) -> Vec<String> {
         let files = |dir: &str, file: &str| {
             let entries = fs::read_dir(self.root.join(dir)).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path().join(file)).collect::<Vec<_>>()
+            let file_of = |path: PathBuf| if path.is_dir() { path.join(file) } else { path };
+            entries.map(|entry| file_of(entry.path())).collect::<Vec<_>>()
         };
         let all = [files("containers", "config.json"), files("networks", "")].concat();
         let is_ours = |path: &&PathBuf| {

@@ -99,9 +99,11 @@ fn a_container_without_a_name_is_a_uuid_which_the_cidfile_has_without_a_newline(
 fn stop_of_a_pid_1_without_a_handler_ends_in_kill_and_with_init_in_term() {
     on_each_release(|service, release| {
         let start = |id: &str, options: &[&str]| {
-            let run = [&["run", "--name", id, "--progress", "none"], options, &[IMAGE, "sleep", "1000"]].concat();
+            // An init that has not begun hears nothing either.
+            let command = [IMAGE, "sh", "-c", "echo up; exec sleep 1000"];
+            let run = [&["run", "--name", id, "--progress", "none"], options, &command].concat();
             let client = Client::spawn(service.cmd(&run));
-            wait_until("it runs", || is_running(service, id));
+            client.wait_for_output("up\n");
             client
         };
         // Up to 0.11 the tool's own limit was the time and a second, which a busy machine would reach.

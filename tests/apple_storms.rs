@@ -87,3 +87,26 @@ fn d5_three_hundred_stale_records_and_a_service_that_hangs() {
     wait_until("the real one is finished", || code(&home.fosse(["stop", &id])) == 0);
     home.assert_nothing_left();
 }
+
+/// Without an init of ours the service is asked whether a silent command runs: as many starts as there are places do not
+/// wait for each other's answers.
+#[test]
+fn silent_commands_that_start_at_once_are_all_seen_to_run() {
+    let release = Engine::Apple("1.2.2");
+    if !release.available() {
+        return;
+    }
+    let home = Home::on(release, Carrier::Client);
+    let clients: Vec<Client> = (0..8)
+        .map(|_| {
+            let mut command = home.run_cmd(release, &["--no-workspace"], &["sh", "-c", "sleep 12; exit 3"]);
+            command.env("FOSSE_CHANGE_TIMEOUT", "5s").env("FOSSE_QUERY_TIMEOUT", "3s");
+            Client::spawn(command)
+        })
+        .collect();
+    for client in clients {
+        let output = client.output();
+        assert_eq!(code(&output), 3, "{output:?}");
+    }
+    home.assert_nothing_left();
+}

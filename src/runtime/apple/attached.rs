@@ -245,6 +245,7 @@ impl Watch {
                 }
             }
             if question.expired() {
+                self.turn.iter_mut().for_each(Turn::make_room);
                 // The client's end calls the question off: then its exit is the better answer.
                 let status = self.status(&ended).ok().flatten();
                 if status == Some(Status::Live) && self.init.is_none() {

@@ -68,7 +68,15 @@ pub enum What<'a> {
 #[derive(Debug)]
 pub struct Turn {
     _object: Option<File>,
-    _slot: Option<File>,
+    slot: Option<File>,
+}
+
+impl Turn {
+    /// Makes room for another call, and stays the only one that changes the object: who asks a question while holding
+    /// a place would wait for others who do the same.
+    pub fn make_room(&mut self) {
+        self.slot = None;
+    }
 }
 
 /// The calls of one process.
@@ -124,8 +132,8 @@ impl Calls {
         };
         match self.slot(cmd, limit, cancel)? {
             Slot::Late => Err(late()),
-            Slot::Held(slot) => Ok(Turn { _object: object, _slot: Some(slot) }),
-            Slot::NotOrdered => Ok(Turn { _object: object, _slot: None }),
+            Slot::Held(slot) => Ok(Turn { _object: object, slot: Some(slot) }),
+            Slot::NotOrdered => Ok(Turn { _object: object, slot: None }),
         }
     }
 

@@ -343,7 +343,8 @@ fn control_groups(pid: i32) -> Vec<std::path::PathBuf> {
 fn a_command_killed_for_memory_says_so() {
     on_each_engine(|engine, home| {
         let hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
-        if engine.is_native() && refuses_limits(home) {
+        // The emulator of Apple's tool records a limit and keeps none.
+        if engine.is_apple() || (engine.is_native() && refuses_limits(home)) {
             return;
         }
         let mut options = vec!["--memory", "16m", "--no-workspace"];

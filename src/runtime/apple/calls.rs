@@ -58,8 +58,10 @@ impl Locks {
 /// What a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What<'a> {
-    /// Something that changes nothing.
+    /// Something that changes nothing, of somebody who wants to know: the wait for one's turn is part of the answer.
     Question,
+    /// The same as a step of a run, which has begun and is to come to its end.
+    Step,
     /// A change of the container or network of that name.
     Change(&'a str),
 }
@@ -96,11 +98,11 @@ impl Calls {
         self.locks.directory.join("empty")
     }
 
-    /// Runs a call when it is its turn. For a question the wait counts; a change has its whole time once it begins.
+    /// Runs a call when it is its turn. For a question the wait counts; the others have their whole time once they begin.
     pub fn call(&self, what: What<'_>, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
         let (turn, deadline) = match what {
             What::Question => (self.turn(what, cmd, deadline, cancel)?, deadline),
-            What::Change(_) => {
+            What::Step | What::Change(_) => {
                 let time = deadline.remaining().unwrap_or_default();
                 let turn = self.turn(what, cmd, Deadline::after(time.saturating_mul(TURNS)), cancel)?;
                 (turn, Deadline::after(time))
@@ -121,7 +123,7 @@ impl Calls {
     pub fn turn(&self, what: What<'_>, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Turn> {
         let late = || Error::Refused { call: cmd.title(), complaint: waited(limit) };
         let object = match what {
-            What::Question => None,
+            What::Question | What::Step => None,
             What::Change(name) => self.locks.file(&format!("object-{:02}", hash(name) % OBJECTS)),
         };
         let object = object.map(|file| wait(file, cmd, limit, cancel)).transpose()?;

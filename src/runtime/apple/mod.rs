@@ -72,11 +72,6 @@ impl Apple {
         Cmd::new(&self.tool).args(args)
     }
 
-    /// A question, which changes nothing: it may be asked at any time, as long as there are not too many.
-    fn query(&self, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
-        self.calls.call(What::Question, cmd, deadline, cancel)
-    }
-
     /// A change of a container or network.
     fn change(&self, object: &str, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
         self.calls.call(What::Change(object), cmd, deadline, cancel)
@@ -107,14 +102,15 @@ impl Apple {
     }
 
     /// All containers.
-    fn all(&self, deadline: Deadline, cancel: &Cancel) -> Result<Vec<parse::Container>> {
-        self.read(&self.cmd(argv::LIST), deadline, cancel, parse::containers)
+    fn all(&self, what: What<'_>, deadline: Deadline, cancel: &Cancel) -> Result<Vec<parse::Container>> {
+        self.read(what, &self.cmd(argv::LIST), deadline, cancel, parse::containers)
     }
 
     /// Asks for something until the answer makes sense: one that does not is asked for once more, since the service
     /// writes it anew each time, and a service that fails in the middle is asked again until the deadline.
     fn read<T>(
         &self,
+        what: What<'_>,
         cmd: &Cmd,
         deadline: Deadline,
         cancel: &Cancel,
@@ -122,7 +118,7 @@ impl Apple {
     ) -> Result<T> {
         let (mut pause, mut garbled) = (PAUSE, false);
         loop {
-            let output = self.query(cmd, deadline, cancel)?;
+            let output = self.calls.call(what, cmd, deadline, cancel)?;
             let error = match Self::answer(cmd, output) {
                 Ok(output) => match parse(&output.stdout) {
                     Ok(read) => return Ok(read),
@@ -142,8 +138,8 @@ impl Apple {
         }
     }
 
-    fn networks(&self, deadline: Deadline) -> Result<Vec<parse::NetworkFacts>> {
-        match self.read(&self.cmd(argv::LIST_NETWORKS), deadline, &no_cancel(), parse::networks) {
+    fn networks(&self, what: What<'_>, deadline: Deadline) -> Result<Vec<parse::NetworkFacts>> {
+        match self.read(what, &self.cmd(argv::LIST_NETWORKS), deadline, &no_cancel(), parse::networks) {
             // Before macOS 26 the tool has no networks.
             Err(Error::Refused { complaint, .. }) if meaning(&complaint) == Meaning::NoSuchVerb => Ok(Vec::new()),
             other => other,
@@ -152,20 +148,27 @@ impl Apple {
 
     /// One container, if it is there. Whether it is gone is only said after two looks.
     fn one(&self, container: &str, deadline: Deadline) -> Result<Option<parse::Container>> {
-        let look =
-            || Ok(self.all(deadline, &no_cancel())?.into_iter().find(|known| known.id == container)) as Result<_>;
-        match look()? {
-            None if !deadline.expired() => {
-                Deadline::after(SECOND_LOOK).min(deadline).wait();
-                look()
+        let look = |deadline| {
+            Ok(self.all(What::Step, deadline, &no_cancel())?.into_iter().find(|known| known.id == container))
+                as Result<_>
+        };
+        match look(deadline)? {
+            None => {
+                Deadline::after(SECOND_LOOK).wait();
+                look(self.again(deadline))
             }
             found => Ok(found),
         }
     }
 
+    /// The time for a second look, however long the turn for the first was waited for.
+    fn again(&self, deadline: Deadline) -> Deadline {
+        Deadline::after(deadline.limit().unwrap_or(self.limits.query))
+    }
+
     fn has_image(&self, image: &str, deadline: Deadline, cancel: &Cancel) -> Result<bool> {
         let cmd = self.cmd(["image", "inspect", image]);
-        let output = self.query(&cmd, deadline, cancel)?;
+        let output = self.calls.call(What::Step, &cmd, deadline, cancel)?;
         if output.exit.success() {
             return Ok(parse::has_elements(&output.stdout));
         }
@@ -238,7 +241,7 @@ impl Runtime for Apple {
     fn version(&self, deadline: Deadline) -> Result<String> {
         let version = self.tool_version(deadline)?;
         let cmd = self.cmd(argv::status(version));
-        let output = self.query(&cmd, deadline, &no_cancel())?;
+        let output = self.calls.call(What::Question, &cmd, deadline, &no_cancel())?;
         if !parse::is_up(&output.stdout, output.exit.success()) {
             return Err(words::down(&cmd, &output));
         }
@@ -278,7 +281,7 @@ impl Runtime for Apple {
                 let ours = |found: &parse::NetworkFacts| {
                     found.id == name && found.labels.get(LABEL_INSTANCE) == Some(&spec.instance)
                 };
-                let found = self.networks(self.limits.query());
+                let found = self.networks(What::Step, self.limits.query());
                 if found.is_ok_and(|networks| networks.iter().any(ours)) { Ok(name) } else { Err(error) }
             }
             Err(error) => Err(error),
@@ -340,27 +343,33 @@ impl Runtime for Apple {
             return Ok(Vec::new());
         }
         // `inspect` lists everything as well, and fails if one is missing.
-        let look = || -> Result<Vec<Facts>> {
-            let all = self.all(deadline, cancel)?.into_iter();
+        let look = |deadline| -> Result<Vec<Facts>> {
+            let all = self.all(What::Step, deadline, cancel)?.into_iter();
             Ok(all.filter(|found| containers.contains(&found.id)).map(parse::Container::facts).collect())
         };
-        let found = look()?;
-        if found.len() == containers.len() || deadline.expired() {
+        let found = look(deadline)?;
+        if found.len() == containers.len() {
             return Ok(found);
         }
-        Deadline::after(SECOND_LOOK).min(deadline).wait();
-        look()
+        Deadline::after(SECOND_LOOK).wait();
+        look(self.again(deadline))
     }
 
     fn containers(&self, instance: &str, deadline: Deadline) -> Result<Vec<Facts>> {
         let ours = |found: &parse::Container| found.label(LABEL_INSTANCE) == Some(instance);
-        Ok(self.all(deadline, &no_cancel())?.into_iter().filter(ours).map(parse::Container::facts).collect())
+        Ok(self
+            .all(What::Question, deadline, &no_cancel())?
+            .into_iter()
+            .filter(ours)
+            .map(parse::Container::facts)
+            .collect())
     }
 
     fn list(&self, instance: &str, deadline: Deadline) -> Result<Vec<Object>> {
         let ours = |found: &parse::Container| found.label(LABEL_INSTANCE) == Some(instance);
-        let containers = self.all(deadline, &no_cancel())?.into_iter().filter(ours).map(parse::Container::object);
-        let networks = self.networks(deadline)?.into_iter();
+        let containers =
+            self.all(What::Question, deadline, &no_cancel())?.into_iter().filter(ours).map(parse::Container::object);
+        let networks = self.networks(What::Question, deadline)?.into_iter();
         let networks = networks.filter(|found| found.labels.get(LABEL_INSTANCE).map(String::as_str) == Some(instance));
         Ok(containers.chain(networks.map(parse::NetworkFacts::object)).collect())
     }
@@ -379,7 +388,7 @@ impl Runtime for Apple {
     }
 
     fn trial(&self, instance: &str, deadline: Deadline) -> Result<Option<()>> {
-        let images = self.read(&self.cmd(argv::LIST_IMAGES), deadline, &no_cancel(), parse::images)?;
+        let images = self.read(What::Question, &self.cmd(argv::LIST_IMAGES), deadline, &no_cancel(), parse::images)?;
         let Some(image) = images.first() else { return Ok(None) };
         let version = self.tool_version(deadline)?;
         let name = format!("fosse-trial-{}", crate::base::id::random_hex(4).unwrap_or_default());

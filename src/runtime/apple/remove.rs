@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::calls::What;
 use super::words::{self, Meaning, meaning_of_removal};
 use super::{Apple, PAUSE_MAX};
 use crate::base::time::Deadline;
@@ -116,7 +117,7 @@ pub fn network(apple: &Apple, id: &str, deadline: Deadline) -> Result<()> {
             Next::Done => return Ok(()),
             Next::GiveUp => return Err(error),
             Next::Kill | Next::Again => {
-                let all = apple.networks(apple.limits.query());
+                let all = apple.networks(What::Step, apple.limits.query());
                 if all.is_ok_and(|networks| networks.iter().all(|network| network.id != id)) {
                     return Ok(());
                 }

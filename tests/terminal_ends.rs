@@ -199,6 +199,9 @@ fn a_closed_terminal_ends_the_run() {
 #[test]
 fn a_client_that_stood_still_goes_on() {
     on_each_engine(|engine, home| {
+        if engine.is_apple() {
+            return; // its emulated terminal hangs up while its client stands still
+        }
         let script = "while [ \"$(stty size)\" != '44 55' ]; do sleep 0.1; done; read x; echo \"<$x>\"; exit 4";
         let mut terminal = home.ready_session(engine, &[], script);
         let pid = terminal.pid();
@@ -333,6 +336,9 @@ fn an_init_that_is_killed_ends_the_session() {
 #[test]
 fn a_killed_clients_session_is_gone() {
     on_each_engine_with(Carrier::Init, |engine, home| {
+        if engine.is_apple() {
+            return; // no connection leads into its machine
+        }
         let terminal = home.ready_session(engine, &[], STUBBORN);
         let init = home.init_of(engine);
         terminal.signal(KILL);

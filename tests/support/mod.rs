@@ -442,9 +442,9 @@ impl Drop for Home {
         }
         // Its machines go with it.
         self.apple = None;
-        if self.engines.contains(&Engine::Podman) && !std::thread::panicking() {
-            // The program that watches a container of podman's ends after it, by itself.
-            wait_until("no process of podman's is left", || self.processes().is_empty());
+        if !std::thread::panicking() {
+            // The program that watches a container of podman's ends after it, by itself, and so does a tmux.
+            wait_until("no process of this test is left", || self.processes().is_empty());
         }
         let left = self.processes();
         if !std::thread::panicking() {

@@ -242,6 +242,8 @@ fn records_beyond_the_newest_or_too_old_are_pruned_and_live_ones_stay() {
         home.write("home/.config/fosse/config.json", r#"{"keep_days": 30}"#);
         assert_eq!(code(&home.daemon(["start"])), 0);
         wait_until("the old one is pruned", || names(home) == ["alive", "b", "c"]);
+        // The record goes before the sweep is over, and only then it is told of.
+        wait_until("the sweep is over", || !home.daemon_status()["last_sweep"].is_null());
         assert_eq!(home.daemon_status()["last_sweep"]["pruned"].as_array().map(Vec::len), Some(1));
         home.write("home/.config/fosse/config.json", r#"{"keep_runs": 0}"#);
         assert_eq!(code(&home.daemon(["start"])), 0, "changed settings replace it");

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use fosse::sys::lock::try_shared;
+
 use crate::support::{
     Client, Engine, Home, KILL, code, on_docker, on_each_engine, on_native_and_docker, repeat, some_at_once, stderr,
     stdout, wait_until,
@@ -171,6 +173,39 @@ fn an_orphan_is_shown_at_once_and_its_followers_are_let_go() {
         let record = home.newest();
         assert_eq!(record["reason"], "orphaned");
         assert!(!record["stopped_at"].is_null());
+        home.assert_nothing_left();
+    });
+}
+
+/// Nothing of that depends on who is at it: one that is finished politely, which takes as long as its command likes, is an
+/// orphan all the while, and whoever else would finish it waits for its turn.
+#[test]
+fn an_orphan_is_shown_as_one_also_while_somebody_finishes_it() {
+    on_each_engine(|engine, home| {
+        if engine.is_native() {
+            // Its processes die with their owner: there is nobody to be polite to.
+            return;
+        }
+        let client =
+            home.start(engine, &["-n", "lost", "--no-workspace"], "trap 'echo no' TERM; while :; do sleep 0.1; done");
+        client.signal(KILL);
+        client.output();
+        let finisher = Client::spawn(home.cmd(["stop", "--grace", "1000", "lost"]));
+        let lock = home.state().join("runs").join(home.newest_id()).join("finish.lock");
+        let is_held = || std::fs::File::open(&lock).is_ok_and(|file| !try_shared(&file).unwrap());
+        wait_until("somebody finishes it", is_held);
+        let record = home.newest();
+        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some("orphaned")));
+        assert_eq!(code(&home.fosse(["wait", "lost"])), 125);
+        assert_eq!(stdout(&home.fosse(["logs", "-f", "lost"])).lines().next(), Some("ready"));
+        let refused = home.fosse(["exec", "lost", "--", "true"]);
+        assert!(stderr(&refused).contains("has lost its owner"), "{refused:?}");
+        assert!(is_held(), "nobody finishes it any more");
+        let another = Client::spawn(home.cmd(["destroy", "lost"]));
+        finisher.signal(KILL);
+        finisher.output();
+        assert_eq!(code(&another.output()), 0, "it has its turn");
+        assert_eq!(home.list().len(), 0);
         home.assert_nothing_left();
     });
 }

@@ -153,6 +153,11 @@ impl RunPaths {
         self.dir.join("owner.lock")
     }
 
+    /// The lock of who finishes the run of a dead owner.
+    pub fn finish_lock(&self) -> PathBuf {
+        self.dir.join("finish.lock")
+    }
+
     /// What the run wrote.
     pub fn output(&self) -> PathBuf {
         self.dir.join("output.log")

@@ -33,7 +33,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// How a try to finish a run ended.
 pub struct Done {
     id: RunId,
-    result: Result<Ended, Failure>,
+    /// `None` if somebody else is finishing it.
+    result: Result<Option<Ended>, Failure>,
     /// The engine, if it does not answer at all.
     silent: Option<Engine>,
     /// Whether the engine may still make something that its owner had asked for.
@@ -258,7 +259,11 @@ impl Orphans {
         match done.result {
             Ok(ended) => {
                 self.retries.remove(&done.id);
-                if ended != Ended::Here {
+                if ended.is_none() {
+                    self.retries.insert(done.id, Retry { at: Deadline::after(FIRST_PAUSE), pause: FIRST_PAUSE });
+                    return News::Nothing;
+                }
+                if ended != Some(Ended::Here) {
                     return News::Nothing;
                 }
                 log::info(&format!("finished run {}, whose owner died", done.id));

@@ -11,24 +11,26 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::base::error::{Failure, Result};
-use crate::base::fs::{remove_dir, remove_file};
+use crate::base::fs::{remove_dir, remove_file, write_atomic};
 use crate::base::id::RunId;
+use crate::base::paths::RunPaths;
 use crate::base::time::{Deadline, Timestamp};
 use crate::process::{self, no_cancel};
 use crate::run::objects::Objects;
+use crate::run::orphan::Orphan;
 use crate::run::output::{Stream, Writer, append_beyond};
 use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
-use crate::run::state::{Cause, Event};
-use crate::run::store::{Entry, Store, View, left_exit, orphaned};
+use crate::run::store::{Entry, Store, View};
 use crate::run::{control, failpoint, owner};
 use crate::runtime::{Facts, ObjectKind, Runtime, Status};
 use crate::sys::lock;
 use crate::sys::signal::Signal;
+use crate::wire::channel::Exit;
 use crate::wire::control::Request;
 use crate::wire::record::{self, Record, State};
 
-/// How long a lock is tried for that readers hold for moments.
+/// How long a daemon waits for an owner at its very end, and for another that finishes its run. It comes again.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long an engine may go on with what a client asked that has died since (a measured `network create` still
@@ -36,7 +38,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_secs(3);
 const LATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long beyond the grace an owner may take to end its run (CONTRACT: Deadlines, *stop*).
+/// How long beyond the grace an owner may take to end its run, and another to finish it (CONTRACT: Deadlines, *stop*).
 const OWNER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Between two looks.
@@ -70,11 +72,22 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
             }
             Frozen::Ended => {}
         }
-        let limit = polite.saturating_add(OWNER_LIMIT);
-        finish(store, id, As::Stopped(polite), limit, Late::Here, runtime_of)?;
+        // So that everybody sees the same end of it. Without space it ends as any orphan.
+        mark_to_stop(&store.run(id), polite).unwrap_or_default();
+        finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
         return Ok(Ended::Here);
     }
-    finish(store, id, As::Orphan(polite), LOCK_LIMIT, Late::Here, runtime_of)
+    finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))
+}
+
+/// Tells whoever finishes the run that it was asked to stop.
+fn mark_to_stop(paths: &RunPaths, grace: Duration) -> std::io::Result<()> {
+    write_atomic(&paths.stop_marker(), grace.as_millis().to_string().as_bytes())
+}
+
+fn held(id: &RunId) -> Failure {
+    Failure::new(format!("finishing run {id}"), "somebody else is doing that")
+        .hint("try again in a moment; fosse doctor tells whether the engine works")
 }
 
 fn known(store: &Store, id: &RunId) -> Result<View> {
@@ -141,9 +154,7 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
     // The lock falls with it, and a daemon may be the first to see that.
-    let asked = polite.as_millis().to_string();
-    crate::base::fs::write_atomic(&paths.stop_marker(), asked.as_bytes())
-        .map_err(|error| Failure::new(format!("stopping run {id}"), error))?;
+    mark_to_stop(&paths, polite).map_err(|error| Failure::new(format!("stopping run {id}"), error))?;
     owner::end_proved(&owner, store.uid)?;
     Ok(Frozen::Ended)
 }
@@ -171,15 +182,6 @@ pub fn watch_lock(store: &Store, id: &RunId) -> Result<crossbeam_channel::Receiv
     Ok(freed)
 }
 
-/// As what a run is finished, and how long its command has between TERM and KILL.
-#[derive(Debug, Clone, Copy)]
-enum As {
-    /// Its owner died: `failed`, `orphaned`.
-    Orphan(Duration),
-    /// Its owner was frozen, and the run was asked to stop: `stopped`.
-    Stopped(Duration),
-}
-
 /// Who looks for what an engine makes late, because its client had asked for it just before it died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
@@ -189,26 +191,31 @@ pub enum Late {
     Elsewhere,
 }
 
-/// Finishes a run whose owner died. What its engine makes late is looked for elsewhere.
-pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<Ended> {
-    finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, Late::Elsewhere, runtime_of)
+impl Late {
+    /// Until when an owner at its very end, and another who finishes its run, are waited for.
+    fn patience(self, grace: Duration) -> Deadline {
+        match self {
+            Late::Here => Deadline::after(grace.saturating_add(OWNER_LIMIT)),
+            Late::Elsewhere => Deadline::after(LOCK_LIMIT),
+        }
+    }
 }
 
-/// Takes a run over and does the owner's duty. A run that somebody else finished meanwhile is done.
-fn finish(
-    store: &Store,
-    id: &RunId,
-    how: As,
-    lock_limit: Duration,
-    looks: Late,
-    runtime_of: RuntimeOf,
-) -> Result<Ended> {
-    let Some((held, mut slot)) = owner::take_over(store, id, Deadline::after(lock_limit))? else {
-        return match store.load(id) {
-            None => Ok(Ended::Already),
-            Some(Entry::Known(view)) if view.record.state.is_final() => Ok(Ended::Already),
-            Some(_) => Err(Failure::new(format!("finishing run {id}"), "somebody else holds it")),
-        };
+/// Finishes a run whose owner died, unless somebody else is doing that. What its engine makes late is looked for
+/// elsewhere.
+pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
+    finish(store, id, Duration::ZERO, Late::Elsewhere, runtime_of)
+}
+
+/// Takes a run over and does the owner's duty; its command has the grace between TERM and KILL. A run that somebody
+/// else finished meanwhile is done. `None` if somebody else has it for longer than is waited.
+fn finish(store: &Store, id: &RunId, grace: Duration, looks: Late, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
+    let Some((held, mut slot)) = owner::take_over(store, id, looks.patience(grace))? else {
+        return Ok(match store.load(id) {
+            None => Some(Ended::Already),
+            Some(Entry::Known(view)) if view.record.state.is_final() => Some(Ended::Already),
+            Some(_) => None,
+        });
     };
     if !slot.record().machine_id.is_empty() && slot.record().machine_id != owner::machine_id() {
         return Err(
@@ -216,14 +223,13 @@ fn finish(
         );
     }
     let paths = store.run(id);
-    let how = as_asked(how, &paths);
     let was_final = slot.record().state.is_final();
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
         let objects = Objects::of(slot.record(), store.instance());
         let late = looks == Late::Here && runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
-            end_and_record(&paths, &mut slot, &*runtime, &objects, how)?;
+            end_and_record(&paths, &mut slot, &*runtime, &objects, grace)?;
         }
         failpoint::pass("finish-recorded");
         if !slot.record().keep {
@@ -239,15 +245,7 @@ fn finish(
     remove_file(&store.paths.init_socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
     drop(held);
-    Ok(if was_final { Ended::Already } else { Ended::Here })
-}
-
-/// As what a run is finished whose owner was ended by somebody who wanted it to stop.
-fn as_asked(how: As, paths: &crate::base::paths::RunPaths) -> As {
-    let As::Orphan(_) = how else { return how };
-    let asked = crate::base::fs::read_bounded(&paths.stop_marker(), 32).ok();
-    let grace = asked.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
-    grace.map_or(how, |grace| As::Stopped(Duration::from_millis(grace)))
+    Ok(Some(if was_final { Ended::Already } else { Ended::Here }))
 }
 
 /// Whether the owner died while it asked an engine for something, so recently that it may still come to be.
@@ -262,15 +260,15 @@ fn may_come_late(slot: &Slot, record_file: &std::path::Path) -> bool {
 }
 
 fn end_and_record(
-    paths: &crate::base::paths::RunPaths,
+    paths: &RunPaths,
     slot: &mut Slot,
     runtime: &dyn Runtime,
     objects: &Objects,
-    how: As,
+    grace: Duration,
 ) -> Result<()> {
     let id = slot.record().id.clone();
     let failed = |error| Failure::new(format!("finishing run {id}"), error);
-    let (As::Orphan(grace) | As::Stopped(grace)) = how;
+    let grace = Orphan::of(paths).stop.unwrap_or(grace);
     let container = objects.find(runtime, ObjectKind::Container).map_err(failed)?.into_iter().next();
     let facts = match &container {
         Some(container) => end_command(runtime, container, grace).map_err(failed)?,
@@ -286,22 +284,13 @@ fn end_and_record(
     }
     log.sync().map_err(|error| Failure::new("writing the output to disk", error))?;
     slot.remember_totals(&log.totals());
-    let left = left_exit(paths);
-    match how {
-        As::Orphan(_) => slot.advance(orphaned(left)),
-        As::Stopped(_) => {
-            let over = match (left, facts.map(|facts| facts.status)) {
-                (Some(exit), _) => Event::Exited { code: exit.code, signal: exit.signal, oom: exit.oom },
-                (None, Some(Status::Ended { code, .. })) if slot.record().io == record::Io::Engine => {
-                    Event::Exited { code, signal: None, oom: false }
-                }
-                (None, _) => Event::Lost("it was gone when its owner was ended".into()),
-            };
-            slot.advance(Event::Stop(Cause::Asked))?;
-            // One that had not started is over with the wish alone.
-            if slot.record().state == record::State::Stopping { slot.advance(over) } else { Ok(()) }
-        }
+    let mut orphan = Orphan::of(paths);
+    if let (Some(_), None, Some(Status::Ended { code, .. }), record::Io::Engine) =
+        (orphan.stop, orphan.exit, facts.map(|facts| facts.status), slot.record().io)
+    {
+        orphan.exit = Some(Exit { code, signal: None, oom: false });
     }
+    orphan.events(slot.record().state).into_iter().try_for_each(|event| slot.advance(event))
 }
 
 /// Ends what still runs, politely if there is time, and says what the engine knows then.
@@ -387,12 +376,7 @@ pub fn save_output(
 }
 
 /// Removes what an engine has of a run, and looks again for what it may still be making.
-fn remove_objects(
-    runtime: &dyn Runtime,
-    objects: &Objects,
-    paths: &crate::base::paths::RunPaths,
-    late: bool,
-) -> Result<()> {
+fn remove_objects(runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths, late: bool) -> Result<()> {
     let until = Deadline::after(LATE_LOOK);
     loop {
         if let Some(failure) = Undo::everything().run(runtime, objects, paths).into_iter().next() {
@@ -417,13 +401,10 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
         return Err(Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or destroy -f")));
     }
     if view.is_orphan() || store.run(id).engine_marker().exists() {
-        finish(store, id, As::Orphan(Duration::ZERO), LOCK_LIMIT, Late::Here, runtime_of)?;
+        finish(store, id, Duration::ZERO, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
     }
-    let Some((held, slot)) = owner::take_over(store, id, Deadline::after(LOCK_LIMIT))? else {
-        return match store.load(id) {
-            None => Ok(()),
-            Some(_) => Err(Failure::new(what(), "somebody else holds it")),
-        };
+    let Some((lock, slot)) = owner::take_over(store, id, Late::Here.patience(Duration::ZERO))? else {
+        return store.load(id).map_or(Ok(()), |_| Err(held(id)));
     };
     let paths = store.run(id);
     if slot.record().keep && paths.engine_marker().exists() {
@@ -435,7 +416,7 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
     remove_file(&store.paths.socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
     remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))?;
-    drop(held);
+    drop(lock);
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 //! | `monitor` | the one thread that decides, from the first resource to the last |
 //! | `exec` | one more command in a live run, from its start to its end |
 //! | `control` | asking the owner of a run for something |
+//! | `orphan` | what a dead owner has left, and what that means |
 //! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
 //! | `leftovers` | half-made things on disk |
 //! | `engines` | which runtimes there are now, and which one a record means |
@@ -29,6 +30,7 @@ pub mod finish;
 pub mod leftovers;
 pub mod monitor;
 mod objects;
+mod orphan;
 pub mod output;
 pub mod owner;
 mod prepare;

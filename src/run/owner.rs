@@ -16,7 +16,7 @@ use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
 use crate::run::failpoint;
 use crate::run::slot::Slot;
-use crate::run::store::Store;
+use crate::run::store::{Store, is_owned};
 use crate::sys::lock;
 use crate::sys::process::Pid;
 use crate::sys::stat::Stat;
@@ -29,7 +29,7 @@ const RESERVE: usize = 16 << 10;
 /// How long a name that is taken is tried.
 const NAME_LIMIT: Duration = Duration::from_millis(100);
 
-/// How often a lock that others only read is tried again (measured by others: readers make one try fail often).
+/// How often a lock that somebody holds is tried again.
 const LOCK_TRY: Duration = Duration::from_millis(10);
 
 /// The boot of this machine (random(4)); empty where there is none.
@@ -46,7 +46,7 @@ fn read_line(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// A held lock on a run: for its owner's whole life, or for who finishes it.
+/// The lock of who finishes a run.
 pub struct Held {
     _lock: File,
 }
@@ -280,31 +280,41 @@ fn record_of(paths: &RunPaths) -> io::Result<Record> {
     record::parse(&bytes).map_err(io::Error::other)
 }
 
-/// Takes over a run that nobody owns, trying until `deadline`: readers hold the lock for moments.
+/// Takes over a run whose owner is dead, trying until `deadline`: an owner may be at its very end, and another may be
+/// finishing it. Who finishes a run does not own it: its owner's lock stays free, so that readers see an orphan.
 pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
     let paths = store.run(id);
     let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
-    let lock = match OpenOptions::new().read(true).write(true).open(paths.owner_lock()) {
+    // A run that has lost its owner never has one again.
+    if !paths.owner_lock().exists() || !in_time(deadline, || is_owned(&paths).map(|owned| !owned)).map_err(failed)? {
+        return Ok(None);
+    }
+    // First, because the lock's file may need the space.
+    remove_file(&reserve(&paths)).unwrap_or_default();
+    let path = paths.finish_lock();
+    let lock = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    while !lock::try_exclusive(&lock).map_err(failed)? {
-        if deadline.expired() {
-            return Ok(None);
-        }
-        // A blocking flock(2) has no time limit; between two tries nothing else can be waited for.
-        Deadline::after(LOCK_TRY).wait();
-    }
     // Destroyed by another while we waited: the lock is on nothing.
-    let current =
-        fs::metadata(paths.owner_lock()).is_ok_and(|there| lock.metadata().is_ok_and(|here| here.ino() == there.ino()));
-    if !current {
+    if !in_time(deadline, || lock::try_exclusive(&lock)).map_err(failed)? || !leads_to(&path, &lock) {
         return Ok(None);
     }
     let record = record_of(&paths).map_err(failed)?;
-    remove_file(&reserve(&paths)).unwrap_or_default();
     Ok(Some((Held { _lock: lock }, Slot::new(paths, record))))
+}
+
+/// Tries until it succeeds or the time is over. A blocking flock(2) has no time limit, and between two tries nothing
+/// else can be waited for.
+fn in_time(deadline: Deadline, mut attempt: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    while !attempt()? {
+        if deadline.expired() {
+            return Ok(false);
+        }
+        Deadline::after(LOCK_TRY).wait();
+    }
+    Ok(true)
 }
 
 /// Who owns a run, as its lock's file says. Information only: the lock is the proof that somebody does.

@@ -7,11 +7,9 @@ use crate::base::error::{Failure, Result};
 use crate::base::fs::read_bounded;
 use crate::base::id::RunId;
 use crate::base::paths::{Paths, RunPaths};
-use crate::run::state::{Event, State, apply};
-use crate::runtime::pid1::read_page;
+use crate::run::orphan::Orphan;
+use crate::run::state::State;
 use crate::sys::lock;
-use crate::wire::channel::{Exit, Page};
-use crate::wire::exit;
 use crate::wire::record::{self, Record};
 
 /// The runs of one state directory.
@@ -42,16 +40,16 @@ pub enum Entry {
 pub struct View {
     /// As it is on disk.
     pub record: Record,
-    /// Whether an owner holds it.
+    /// Whether its owner lives.
     pub owned: bool,
-    /// How the command of an orphan ended, if that was left behind.
-    pub left: Option<Exit>,
+    /// What an owner has left that died before the end was recorded.
+    orphan: Option<Orphan>,
 }
 
 impl View {
     /// Whether its owner died before the end was recorded.
     pub fn is_orphan(&self) -> bool {
-        !self.owned && !self.record.state.is_final()
+        self.orphan.is_some()
     }
 
     /// Whether it is neither over nor orphaned.
@@ -62,9 +60,9 @@ impl View {
     /// The record as it is shown: an orphan as what it will become, before anyone has finished it.
     pub fn shown(&self) -> Record {
         let mut record = self.record.clone();
-        if self.is_orphan() {
+        if let Some(orphan) = &self.orphan {
             let at = record.started_at.unwrap_or(record.created_at);
-            if let Ok(ended) = apply(&State::of(&record), orphaned(self.left), at) {
+            if let Ok(ended) = orphan.end(State::of(&record), at) {
                 ended.describe(&mut record);
                 // When it died is not known: only that it was after this.
                 record.stopped_at = None;
@@ -74,28 +72,7 @@ impl View {
     }
 }
 
-/// How the command ended, if fosse's own PID 1 has left that behind. It is exact, also where an engine has forgotten.
-pub fn left_exit(paths: &RunPaths) -> Option<Exit> {
-    match read_page(&paths.exit_page()) {
-        Page::Exited(exit) => Some(exit),
-        Page::Blank | Page::Started => left_in_file(paths),
-    }
-}
-
-/// The same of an init in a virtual machine.
-fn left_in_file(paths: &RunPaths) -> Option<Exit> {
-    let key = read_bounded(&paths.left_key(), exit::MAX_KEY).ok()?;
-    let left = exit::read(&paths.left(), std::str::from_utf8(&key).ok()?)?;
-    // One that was not started has the code of that.
-    left.code.map(|code| Exit { code, signal: left.signal, oom: left.oom })
-}
-
-/// What the death of its owner means for a run.
-pub fn orphaned(left: Option<Exit>) -> Event {
-    Event::Orphaned { code: left.map(|exit| exit.code), signal: left.and_then(|exit| exit.signal) }
-}
-
-/// Whether somebody holds the run: its owner, or who finishes it.
+/// Whether the run has an owner that lives.
 pub fn is_owned(paths: &RunPaths) -> io::Result<bool> {
     match File::open(paths.owner_lock()) {
         Ok(file) => lock::try_shared(&file).map(|free| !free),
@@ -131,8 +108,8 @@ impl Store {
         };
         Some(match parsed {
             Ok(record) if record.id == *id => {
-                let left = if owned || record.state.is_final() { None } else { left_exit(&paths) };
-                Entry::Known(Box::new(View { record, owned, left }))
+                let orphan = (!owned && !record.state.is_final()).then(|| Orphan::of(&paths));
+                Entry::Known(Box::new(View { record, owned, orphan }))
             }
             Ok(record) => Entry::Unreadable { id: id.clone(), why: format!("it is the record of run {}", record.id) },
             Err(why) => Entry::Unreadable { id: id.clone(), why },
@@ -146,7 +123,7 @@ impl Store {
             read_bounded(&self.run(id).record(), record::MAX_BYTES).ok().and_then(|bytes| record::parse(&bytes).ok());
         match parsed {
             Some(record) if record.state.is_final() && record.id == *id => {
-                Some(Entry::Known(Box::new(View { record, owned: false, left: None })))
+                Some(Entry::Known(Box::new(View { record, owned: false, orphan: None })))
             }
             Some(_) | None => self.load(id),
         }

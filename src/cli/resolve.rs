@@ -143,9 +143,7 @@ pub const IS_STATIC: bool = cfg!(all(target_os = "linux", target_feature = "crt-
 /// where it was started from.
 fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<OwnInit> {
     use std::os::unix::fs::MetadataExt;
-    // Where a mount shows something of its own, nothing of ours would be put without traces in it.
-    let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
-    if !IS_STATIC || in_the_way || config.init.as_deref() == Some("off") {
+    if !IS_STATIC || !takes_init(config, spec) {
         return None;
     }
     let binary = std::env::current_exe().ok()?;
@@ -154,10 +152,16 @@ fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<Ow
     same.then(|| own_files(binary, store, id))
 }
 
+/// Whether an init of ours is wanted and finds room: where a mount shows something of its own, nothing of ours would be
+/// put without traces in it.
+fn takes_init(config: &Layer, spec: &Spec) -> bool {
+    let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
+    !in_the_way && config.init.as_deref() != Some("off")
+}
+
 /// The same in a virtual machine, whose kernel is Linux whatever the host's is.
 fn mounted_init(config: &Layer, spec: &Spec, store: &Store) -> Result<Option<MountedInit>> {
-    let in_the_way = spec.mounts.iter().any(|mount| mount.target.starts_with(OWN_DIRECTORY));
-    if in_the_way || config.init.as_deref() == Some("off") {
+    if !takes_init(config, spec) {
         return Ok(None);
     }
     let Some(binary) = linux_binary(config)? else { return Ok(None) };

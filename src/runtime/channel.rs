@@ -4,6 +4,7 @@
 //! client (`docker::attached`). The monitor of a run knows only this trait.
 
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -68,16 +69,36 @@ pub enum Fact {
     Ended(End),
 }
 
+/// What a channel hands out to its run.
+pub struct Outlet {
+    streams: Mutex<Streams>,
+    facts: Receiver<Fact>,
+}
+
+impl Outlet {
+    /// Of these.
+    pub fn new(streams: Streams, facts: Receiver<Fact>) -> Self {
+        Outlet { streams: Mutex::new(streams), facts }
+    }
+}
+
 /// What carries a command's bytes, signals and exit code between its place and its owner.
 pub trait Channel: Send + Sync {
     /// Which way it is, for the record.
     fn io(&self) -> Io;
 
+    /// Where streams and facts come out.
+    fn outlet(&self) -> &Outlet;
+
     /// The streams, once; empty afterwards.
-    fn streams(&self) -> Streams;
+    fn streams(&self) -> Streams {
+        self.outlet().streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
+    }
 
     /// What becomes known, in order.
-    fn facts(&self) -> Receiver<Fact>;
+    fn facts(&self) -> Receiver<Fact> {
+        self.outlet().facts.clone()
+    }
 
     /// Asks whether the command runs or has ended; the answer is a fact. On a channel whose stderr may carry the
     /// engine's own words, the first bytes there prove nothing.

@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::process::{Child, Cmd, Error, Io, Stdio};
-use crate::runtime::{Input, Streams};
+use crate::runtime::tail::Tail;
+use crate::runtime::{Input, Result, Streams};
 use crate::sys::pty;
 use crate::sys::termios::Mode;
 
 /// Starts a client.
-pub fn spawn(cmd: &Cmd, input: Input) -> Result<(Child, Streams), Error> {
+pub fn spawn(cmd: &Cmd, input: Input) -> std::result::Result<(Child, Streams), Error> {
     let stdin = match input {
         Input::Terminal => return at_terminal(cmd, input),
         Input::Pipe => Stdio::Pipe,
@@ -21,7 +22,13 @@ pub fn spawn(cmd: &Cmd, input: Input) -> Result<(Child, Streams), Error> {
     Ok((child, Streams { stdin, stdout, stderr, terminal: None }))
 }
 
-fn at_terminal(cmd: &Cmd, input: Input) -> Result<(Child, Streams), Error> {
+/// Starts a client whose last words on stderr are to be known afterwards.
+pub fn spawn_heard(cmd: &Cmd, input: Input, tail: &mut Tail) -> Result<(Child, Streams)> {
+    let (child, streams) = spawn(cmd, input)?;
+    Ok((child, tail.listen(streams)?))
+}
+
+fn at_terminal(cmd: &Cmd, input: Input) -> std::result::Result<(Child, Streams), Error> {
     let failed = |source: io::Error| Error::Start { call: cmd.title(), source };
     let open = || -> io::Result<(OwnedFd, OwnedFd, Streams)> {
         let (leader, follower) = pty::open(input.size())?;

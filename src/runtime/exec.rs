@@ -5,7 +5,7 @@
 //! that is ended does not end its command either; what is left then ends with the run.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::tail::Tail;
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Cmd, Exit, Output, no_cancel};
-use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Refusal, Result, Streams};
+use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Outlet, Refusal, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -78,8 +78,7 @@ pub struct Executed {
     engine: Arc<dyn Executor>,
     exec: Exec,
     mark: String,
-    streams: Mutex<Streams>,
-    facts: Receiver<Fact>,
+    outlet: Outlet,
     /// Asks to end the client.
     end: Sender<()>,
     /// Disconnected when the client has ended.
@@ -116,7 +115,7 @@ impl Executed {
             return Err(Error::Call(process::Error::Start { call, source }));
         }
         let streams = streams.recv().map_err(|_| Error::Garbled { call, why: "its thread ended".into() })??;
-        Ok(Box::new(Executed { engine, exec: exec.clone(), mark, streams: Mutex::new(streams), facts, end, over }))
+        Ok(Box::new(Executed { engine, exec: exec.clone(), mark, outlet: Outlet::new(streams, facts), end, over }))
     }
 
     /// Waits a moment; whether the client has ended.
@@ -190,12 +189,8 @@ impl Channel for Executed {
         record::Io::Engine
     }
 
-    fn streams(&self) -> Streams {
-        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
-    }
-
-    fn facts(&self) -> Receiver<Fact> {
-        self.facts.clone()
+    fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     fn look(&self) {}
@@ -249,10 +244,10 @@ struct Watch {
 impl Watch {
     fn run(mut self, cmd: &Cmd, input: Input, started: &Sender<Result<Streams>>) {
         let mut tail = Tail::default();
-        let spawned = client::spawn(cmd, input).map_err(Error::from).and_then(|(child, streams)| {
-            let streams = if self.engine.speaks_last() { tail.listen(streams)? } else { streams };
-            Ok((child, streams))
-        });
+        let spawned = match self.engine.speaks_last() {
+            true => client::spawn_heard(cmd, input, &mut tail),
+            false => client::spawn(cmd, input).map_err(Error::from),
+        };
         match spawned {
             Err(error) => {
                 self.forget_file();

@@ -13,13 +13,14 @@ mod exec;
 mod inside;
 #[cfg(target_os = "linux")]
 pub mod native;
+mod options;
 pub mod pid1;
 mod spec;
 mod tail;
 
 pub use about::{About, Cache};
 pub use carry::fits_a_line;
-pub use channel::{Channel, End, Fact, Refusal, Streams};
+pub use channel::{Channel, End, Fact, Outlet, Refusal, Streams};
 pub use spec::{
     Cover, EXEC_MARK, Exec, HOME, Input, Mount, MountedInit, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE,
 };

@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::parse::Version;
-use crate::runtime::carry::{check_environment, environment_beside, is_text, words};
+use crate::runtime::carry::{environment_beside, words};
 use crate::runtime::docker::argv::ABSENT;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY};
-use crate::runtime::{Exec, Input, LABEL_INSTANCE, LABEL_RUN, MountedInit, Network, Spec, User, inside};
+use crate::runtime::{Exec, Input, LABEL_INSTANCE, MountedInit, Network, Spec, User, options};
 use crate::sys::signal::Signal;
 use crate::wire::exit;
 
@@ -44,7 +44,7 @@ pub fn pull(version: Version, image: &str, show_progress: bool) -> Vec<OsString>
 /// Makes the run's own network.
 pub fn create_network(spec: &Spec) -> Vec<OsString> {
     let mut args = words(["network", "create"]);
-    labels(&mut args, spec);
+    options::labels(&mut args, spec);
     args.push(spec.object_name().into());
     args
 }
@@ -53,7 +53,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 /// else behind the tool's, if it has one.
 pub fn create(version: Version, spec: &Spec, empty: &Path) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
-    labels(&mut args, spec);
+    options::labels(&mut args, spec);
     if spec.input.is_open() {
         args.push("--interactive".into());
     }
@@ -176,20 +176,7 @@ pub fn exec(exec: &Exec) -> Vec<OsString> {
     if exec.input == Input::Terminal {
         args.push("--tty".into());
     }
-    if let Some(workdir) = &exec.workdir {
-        args.extend(words(["--workdir", workdir]));
-    }
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    let carried = environment_beside(&exec.env);
-    if !carried.file.is_empty() {
-        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
-    }
-    for (name, _) in carried.by_process {
-        args.extend([OsString::from("--env"), name]);
-    }
-    args.push(exec.container.clone().into());
+    options::place_of_exec(&mut args, exec);
     if exec.has_init {
         // It takes what the command leaves behind along: the tool's client gives the code up after 3 s in which somebody
         // holds a stream.
@@ -199,32 +186,11 @@ pub fn exec(exec: &Exec) -> Vec<OsString> {
     args
 }
 
-/// Sends a signal from inside; see [`inside::script`].
-pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
-    let mut args = words(["exec"]);
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    args.push(exec.container.clone().into());
-    args.extend(inside::script(&exec.mark, signal, all));
-    args
-}
-
-fn labels(args: &mut Vec<OsString>, spec: &Spec) {
-    for label in [format!("{LABEL_RUN}={}", spec.id), format!("{LABEL_INSTANCE}={}", spec.instance)] {
-        args.extend([OsString::from("--label"), label.into()]);
-    }
-}
-
 const TOOL: &str = "container";
 
 /// What of a run cannot be had from this tool.
 pub fn check(spec: &Spec) -> Result<(), String> {
-    let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
-    is_text(TOOL, words.chain(values).chain(paths))?;
-    check_environment(TOOL, &spec.env)?;
+    options::check(TOOL, spec)?;
     if spec.pids.is_some() {
         return Err("--pids: Apple's containers have no limit on processes".into());
     }
@@ -252,10 +218,7 @@ pub fn can_mount(path: &Path) -> bool {
 
 /// What of one more command cannot be had from this tool.
 pub fn check_exec(exec: &Exec) -> Result<(), String> {
-    let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    is_text(TOOL, words.chain(values))?;
-    check_environment(TOOL, &exec.env)
+    options::check_exec(TOOL, exec)
 }
 
 #[cfg(test)]

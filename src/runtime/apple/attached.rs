@@ -5,20 +5,20 @@
 //! where there is one; that costs no call of a service that may be slow. The service is asked only where the two do
 //! not tell.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::calls::{Turn, What};
+use super::calls::{TURNS, Turn, What};
 use super::ending::{self, Known, Verdict};
 use super::words::{Meaning, meaning};
 use super::{Apple, argv};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
 use crate::runtime::tail::Tail;
-use crate::runtime::{Channel, Error, Fact, MountedInit, Result, Runtime, Spec, Status, Streams, client};
+use crate::runtime::{Channel, Error, Fact, MountedInit, Outlet, Result, Runtime, Spec, Status, client};
 use crate::sys::signal::Signal;
 use crate::wire::exit::{self, ExitFile};
 use crate::wire::record;
@@ -46,8 +46,7 @@ const KILLED: Duration = Duration::from_secs(5);
 pub struct Attached {
     apple: Arc<Apple>,
     name: String,
-    streams: Mutex<Streams>,
-    facts: Receiver<Fact>,
+    outlet: Outlet,
     ask: Sender<()>,
     /// Disconnected when the end is known.
     over: Receiver<()>,
@@ -57,7 +56,7 @@ impl Attached {
     /// Starts the container and its client. Until the command runs, that is a change of the container like others.
     pub fn start(apple: Arc<Apple>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
         let cmd = apple.cmd(argv::start(spec, &container));
-        let turns = Deadline::after(apple.limits.change.saturating_mul(20));
+        let turns = Deadline::after(apple.limits.change.saturating_mul(TURNS));
         let turn = apple.calls.turn(What::Change(&container), &cmd, turns, &no_cancel())?;
         let (started, streams) = bounded(1);
         let (tell, facts) = unbounded();
@@ -67,7 +66,7 @@ impl Attached {
         let input = spec.input;
         let call = cmd.title();
         let init = spec.mounted_init.clone();
-        let watch = Watch {
+        let mut watch = Watch {
             apple: Arc::clone(&apple),
             name: container.clone(),
             init,
@@ -79,11 +78,11 @@ impl Attached {
         };
         // The client lives and dies with the thread that starts it.
         let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
-            let mut watch = watch;
-            match client::spawn(&cmd, input).map_err(Error::from).and_then(|(child, streams)| {
-                let streams = if watch.init.is_none() { watch.tail.listen(streams)? } else { streams };
-                Ok((child, streams))
-            }) {
+            let spawned = match watch.init {
+                Some(_) => client::spawn(&cmd, input).map_err(Error::from),
+                None => client::spawn_heard(&cmd, input, &mut watch.tail),
+            };
+            match spawned {
                 Err(error) => started.send(Err(error)).unwrap_or_default(),
                 Ok((child, streams)) => {
                     started.send(Ok(streams)).unwrap_or_default();
@@ -95,7 +94,7 @@ impl Attached {
         thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
         let gone = || Error::Garbled { call, why: "its thread ended".into() };
         let streams = streams.recv().map_err(|_| gone())??;
-        Ok(Box::new(Attached { apple, name: container, streams: Mutex::new(streams), facts, ask, over }))
+        Ok(Box::new(Attached { apple, name: container, outlet: Outlet::new(streams, facts), ask, over }))
     }
 
     fn is_over_within(&self, limit: Duration) -> bool {
@@ -140,12 +139,8 @@ impl Channel for Attached {
         record::Io::Engine
     }
 
-    fn streams(&self) -> Streams {
-        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
-    }
-
-    fn facts(&self) -> Receiver<Fact> {
-        self.facts.clone()
+    fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     fn look(&self) {
@@ -216,6 +211,11 @@ impl Watch {
     fn left(&self) -> Option<ExitFile> {
         let init = self.init.as_ref()?;
         exit::read(&init.directory, &init.key)
+    }
+
+    /// The end, if init has left one: the command's, however its client ends.
+    fn left_end(&self) -> Option<Fact> {
+        self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9)))
     }
 
     fn status(&self, cancel: &process::Cancel) -> Result<Option<Status>> {
@@ -298,7 +298,7 @@ impl Watch {
         let why = ending::last_error(tail);
         let limit = self.apple.limits.change();
         loop {
-            if let Some(fact) = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9))) {
+            if let Some(fact) = self.left_end() {
                 return fact;
             }
             match self.status(&no_cancel()) {
@@ -338,7 +338,7 @@ impl Watch {
         let mut unanswered: Option<Deadline> = None;
         loop {
             Deadline::after(LAST_LOOKS).wait();
-            if let Some(fact) = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9))) {
+            if let Some(fact) = self.left_end() {
                 return fact;
             }
             if !question.expired() {
@@ -347,8 +347,9 @@ impl Watch {
             match self.status(&no_cancel()) {
                 Ok(Some(Status::Live | Status::Other)) => unanswered = None,
                 Ok(_) => {
-                    let left = self.left().and_then(|left| ending::fact_of(&left, Exit::Signal(9)));
-                    return left.unwrap_or_else(|| ending::lost("its client had gone before it ended", true));
+                    return self
+                        .left_end()
+                        .unwrap_or_else(|| ending::lost("its client had gone before it ended", true));
                 }
                 Err(error) => {
                     let limit = *unanswered.get_or_insert_with(|| self.apple.limits.change());

@@ -24,7 +24,7 @@ const SLOTS: usize = 4;
 const OBJECTS: u64 = 64;
 
 /// How often the limit of a change the wait for one's turn may last: everybody in front has one such limit.
-const TURNS: u32 = 20;
+pub const TURNS: u32 = 20;
 
 /// Where the locks are.
 #[derive(Debug, Clone)]

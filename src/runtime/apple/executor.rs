@@ -6,7 +6,7 @@ use super::{Apple, argv, ending, words};
 use crate::process::{Cmd, Output, no_cancel};
 use crate::runtime::carry::{Environment, environment_beside};
 use crate::runtime::exec::Executor;
-use crate::runtime::{Error, Exec, Refusal, Runtime, Status};
+use crate::runtime::{Error, Exec, Refusal, Runtime, Status, options};
 use crate::sys::signal::Signal;
 
 impl Executor for Apple {
@@ -15,7 +15,7 @@ impl Executor for Apple {
     }
 
     fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd {
-        self.cmd(argv::signal_inside(exec, signal, all))
+        self.cmd(options::signal_inside(exec, signal, all))
     }
 
     fn may_be_seen(&self) -> bool {

@@ -2,16 +2,16 @@
 
 mod exec;
 
-pub use exec::{check_exec, exec, image_of, signal_inside, user_of};
+pub use exec::{check_exec, exec, image_of, user_of};
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::runtime::carry::{check_environment, environment, is_text, words};
+use crate::runtime::carry::{environment, words};
 use crate::runtime::docker::Tool;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
-use crate::runtime::{Input, LABEL_INSTANCE, LABEL_RUN, Network, Spec, User};
+use crate::runtime::{Input, LABEL_INSTANCE, Network, Spec, User, options};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -38,7 +38,7 @@ pub fn info(kind: Tool) -> [&'static str; 3] {
 /// Makes the run's own network.
 pub fn create_network(spec: &Spec) -> Vec<OsString> {
     let mut args = words(["network", "create"]);
-    labels(&mut args, spec);
+    options::labels(&mut args, spec);
     args.push(spec.object_name().into());
     args
 }
@@ -47,7 +47,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 /// the engine's init as PID 1 so that signals have their default effect.
 pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
-    labels(&mut args, spec);
+    options::labels(&mut args, spec);
     args.extend(words(["--init", "--pull=never", "--no-healthcheck", "--entrypoint", ""]));
     args.extend(log_options(kind, spec.log_max));
     if spec.input.is_open() {
@@ -71,7 +71,7 @@ pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
 /// first path. The engine keeps no output, for it sees none.
 pub fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
     let mut args = words(["run", "--detach", "--name", &spec.object_name()]);
-    labels(&mut args, spec);
+    options::labels(&mut args, spec);
     if removes_itself(spec) {
         args.push("--rm".into());
     }
@@ -174,11 +174,7 @@ pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
 
 /// What of a run cannot be written for this tool.
 pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
-    // The engines' interfaces are JSON: other bytes would be replaced, and another file be meant.
-    let words = spec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = spec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
-    is_text(kind.as_str(), words.chain(values).chain(paths))?;
+    options::check(kind.as_str(), spec)?;
     if spec.pids.is_some_and(|pids| pids < 2) {
         return Err("a limit of one process is less than the engine's init and the command need".into());
     }
@@ -187,13 +183,7 @@ pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
     {
         return Err(format!("podman cannot mount a path with a comma or a quote: {}", path.display()));
     }
-    check_environment(kind.as_str(), &spec.env)
-}
-
-fn labels(args: &mut Vec<OsString>, spec: &Spec) {
-    for label in [format!("{LABEL_RUN}={}", spec.id), format!("{LABEL_INSTANCE}={}", spec.instance)] {
-        args.extend([OsString::from("--label"), label.into()]);
-    }
+    Ok(())
 }
 
 /// The engine keeps the output as well, bounded, so that whoever finishes an orphan can save what its owner

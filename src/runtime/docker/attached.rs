@@ -5,7 +5,7 @@
 //! the client also uses for its own failures. An engine that does not answer is asked again until the limit for
 //! a change has passed; then the end is unknown, and said to be.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::{Engine, argv, parse};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
-use crate::runtime::{Channel, End, Error, Fact, Facts, Result, Runtime, Spec, Status, Streams, client};
+use crate::runtime::{Channel, End, Error, Fact, Facts, Outlet, Result, Runtime, Spec, Status, client};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -35,8 +35,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 pub struct Attached {
     engine: Arc<Engine>,
     name: String,
-    streams: Mutex<Streams>,
-    facts: Receiver<Fact>,
+    outlet: Outlet,
     ask: Sender<()>,
 }
 
@@ -65,7 +64,7 @@ impl Attached {
         thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
         let lost = || Error::Garbled { call, why: "its thread ended".into() };
         let streams = streams.recv().map_err(|_| lost())??;
-        Ok(Box::new(Attached { engine, name: container, streams: Mutex::new(streams), facts, ask }))
+        Ok(Box::new(Attached { engine, name: container, outlet: Outlet::new(streams, facts), ask }))
     }
 }
 
@@ -74,12 +73,8 @@ impl Channel for Attached {
         record::Io::Engine
     }
 
-    fn streams(&self) -> Streams {
-        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
-    }
-
-    fn facts(&self) -> Receiver<Fact> {
-        self.facts.clone()
+    fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     fn look(&self) {

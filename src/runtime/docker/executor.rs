@@ -6,7 +6,7 @@ use super::{Engine, Tool, argv, parse};
 use crate::process::{Cmd, Output, no_cancel};
 use crate::runtime::carry::Environment;
 use crate::runtime::exec::Executor;
-use crate::runtime::{Error, Exec, Refusal, Runtime, Status};
+use crate::runtime::{Error, Exec, Refusal, Runtime, Status, options};
 
 impl Engine {
     fn container_lives(&self, exec: &Exec) -> bool {
@@ -22,7 +22,7 @@ impl Executor for Engine {
     }
 
     fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd {
-        self.cmd(argv::signal_inside(exec, signal, all))
+        self.cmd(options::signal_inside(exec, signal, all))
     }
 
     fn may_be_seen(&self) -> bool {

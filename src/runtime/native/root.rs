@@ -8,7 +8,6 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::plan::{Bind, Special, Step};
@@ -136,7 +135,7 @@ impl Work {
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
         let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
         holds.iter().try_for_each(|bind| self.prepare(bind, path, place.as_fd(), kept.as_fd()))?;
-        let lower = escaped(&Path::new("/old").join(relative(path)))?;
+        let lower = mount::overlay_path(&Path::new("/old").join(relative(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
             [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
@@ -282,28 +281,5 @@ fn existing(found: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
-    }
-}
-
-/// A path as the overlay file system reads it, which takes several, separated by colons.
-fn escaped(path: &Path) -> io::Result<CString> {
-    let mut bytes = Vec::new();
-    for byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b':' | b'\\') {
-            bytes.push(b'\\');
-        }
-        bytes.push(*byte);
-    }
-    Ok(CString::new(bytes)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_with_separators_is_one_path() {
-        assert_eq!(escaped(Path::new("/a:b\\c,d")).unwrap().as_c_str(), c"/a\\:b\\\\c,d");
-        assert!(escaped(Path::new("/a\0")).is_err());
     }
 }

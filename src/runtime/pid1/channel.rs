@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::{Link, read_page};
 use crate::base::time::Deadline;
 use crate::process::code_of_unstarted;
-use crate::runtime::{Channel, End, Error, Fact, Result, Streams};
+use crate::runtime::{Channel, End, Error, Fact, Outlet, Result, Streams};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
 use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, Start, ToInit, Wanted};
@@ -30,8 +30,7 @@ const KILLED: Exit = Exit { code: 137, signal: Some(9), oom: false };
 /// A command behind fosse's own PID 1.
 pub struct Through {
     socket: Mutex<UnixStream>,
-    streams: Mutex<Streams>,
-    facts: Receiver<Fact>,
+    outlet: Outlet,
     gone: Receiver<Infallible>,
     /// Whether the engine removes the place by itself when init has ended.
     pub removes_itself: bool,
@@ -71,7 +70,7 @@ impl Through {
             drop(going);
         };
         thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
-        Ok(Through { socket, streams: Mutex::new(streams), facts, gone, removes_itself: false })
+        Ok(Through { socket, outlet: Outlet::new(streams, facts), gone, removes_itself: false })
     }
 
     fn say(&self, message: &ToInit, fds: &[BorrowedFd<'_>]) -> Result<()> {
@@ -103,12 +102,8 @@ impl Channel for Through {
         record::Io::Init
     }
 
-    fn streams(&self) -> Streams {
-        self.streams.lock().map(|mut streams| std::mem::take(&mut *streams)).unwrap_or_default()
-    }
-
-    fn facts(&self) -> Receiver<Fact> {
-        self.facts.clone()
+    fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     /// Init speaks by itself, and nobody else writes to the command's streams.

@@ -256,3 +256,27 @@ fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// A path as the overlay file system reads it, which takes several, separated by colons (the kernel's
+/// `Documentation/filesystems/overlayfs.rst`).
+pub fn overlay_path(path: &Path) -> io::Result<CString> {
+    let mut bytes = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    Ok(CString::new(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_separators_is_one_path() {
+        assert_eq!(overlay_path(Path::new("/a:b\\c,d")).unwrap().as_c_str(), c"/a\\:b\\\\c,d");
+        assert!(overlay_path(Path::new("/a\0")).is_err());
+    }
+}

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -81,7 +80,7 @@ fn root(host: &File, dir: &Path, rootfs: &str) -> io::Result<Tree> {
     }
     let place = look_up(host.as_fd(), &dir.join("root"), Links::Inside)?;
     let [lower, upper, work] =
-        [Path::new(rootfs).to_owned(), dir.join("upper"), dir.join("work")].map(|path| escaped(&path));
+        [Path::new(rootfs).to_owned(), dir.join("upper"), dir.join("work")].map(|path| mount::overlay_path(&path));
     let (lower, upper, work) = (lower?, upper?, work?);
     let options: [(&CStr, &CStr); 4] =
         [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
@@ -208,16 +207,4 @@ fn target(root: &OwnedFd, path: &Path, directory: bool) -> io::Result<OwnedFd> {
 
 fn make(parent: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result<()> {
     if directory { mount::make_directory(parent, name, 0o755) } else { mount::make_file(parent, name, 0o644) }
-}
-
-/// A path as the overlay file system reads it, which takes several, separated by colons.
-fn escaped(path: &Path) -> io::Result<CString> {
-    let mut bytes = Vec::new();
-    for byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b':' | b'\\') {
-            bytes.push(b'\\');
-        }
-        bytes.push(*byte);
-    }
-    Ok(CString::new(bytes)?)
 }

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use crate::runtime::Input;
-use crate::runtime::carry::{Environment, check_environment, environment_beside, is_text, words};
+use crate::runtime::carry::{Environment, words};
 use crate::runtime::docker::Tool;
-use crate::runtime::{Exec, inside};
+use crate::runtime::{Exec, options};
 
 /// Starts one more command in a container, and what its variables travel in.
 pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
@@ -20,35 +20,9 @@ pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     if exec.input == Input::Terminal {
         args.push("--tty".into());
     }
-    if let Some(workdir) = &exec.workdir {
-        args.extend(words(["--workdir", workdir]));
-    }
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    let carried = environment_beside(&exec.env);
-    if !carried.file.is_empty() {
-        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
-    }
-    for (name, _) in &carried.by_process {
-        args.extend([OsString::from("--env"), name.clone()]);
-    }
-    // Nothing after the name is an option.
-    args.push(exec.container.clone().into());
+    let carried = options::place_of_exec(&mut args, exec);
     args.extend(exec.command.iter().cloned());
     (args, carried)
-}
-
-/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
-/// that carries its mark. Code 3 means that there is none.
-pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
-    let mut args = words(["exec"]);
-    if let Some(user) = &exec.user {
-        args.extend(words(["--user", user]));
-    }
-    args.push(exec.container.clone().into());
-    args.extend(inside::script(&exec.mark, signal, all));
-    args
 }
 
 /// Asks for the image of a container.
@@ -63,10 +37,7 @@ pub fn user_of(image: &str) -> [&str; 5] {
 
 /// What of one more command cannot be written for this tool.
 pub fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
-    let words = exec.command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = exec.env.iter().map(|(_, value)| ("the value of a variable", value.as_os_str()));
-    is_text(kind.as_str(), words.chain(values))?;
-    check_environment(kind.as_str(), &exec.env)
+    options::check_exec(kind.as_str(), exec)
 }
 
 #[cfg(test)]

@@ -1,0 +1,67 @@
+//! Options that the engines' tools have in common, and what none of them can be told.
+
+use std::ffi::{OsStr, OsString};
+
+use super::carry::{Environment, check_environment, environment_beside, is_text, words};
+use super::{Exec, LABEL_INSTANCE, LABEL_RUN, Spec, inside};
+
+/// Whose an object is.
+pub fn labels(args: &mut Vec<OsString>, spec: &Spec) {
+    for label in [format!("{LABEL_RUN}={}", spec.id), format!("{LABEL_INSTANCE}={}", spec.instance)] {
+        args.extend([OsString::from("--label"), label.into()]);
+    }
+}
+
+/// Where one more command runs, as whom, with which variables, and in which container; nothing after that is an option.
+/// What the variables travel in is given back.
+pub fn place_of_exec(args: &mut Vec<OsString>, exec: &Exec) -> Environment {
+    if let Some(workdir) = &exec.workdir {
+        args.extend(words(["--workdir", workdir]));
+    }
+    user(args, exec);
+    let carried = environment_beside(&exec.env);
+    if !carried.file.is_empty() {
+        args.extend([OsString::from("--env-file"), exec.env_file.clone().into_os_string()]);
+    }
+    for (name, _) in &carried.by_process {
+        args.extend([OsString::from("--env"), name.clone()]);
+    }
+    args.push(exec.container.clone().into());
+    carried
+}
+
+fn user(args: &mut Vec<OsString>, exec: &Exec) {
+    if let Some(user) = &exec.user {
+        args.extend(words(["--user", user]));
+    }
+}
+
+/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
+/// that carries its mark. Code 3 means that there is none.
+pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
+    let mut args = words(["exec"]);
+    user(&mut args, exec);
+    args.push(exec.container.clone().into());
+    args.extend(inside::script(&exec.mark, signal, all));
+    args
+}
+
+/// Refuses what of a run cannot be told to a tool. The engines' interfaces are JSON: other bytes would be replaced, and
+/// another file be meant.
+pub fn check(tool: &str, spec: &Spec) -> Result<(), String> {
+    let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
+    is_text(tool, paths)?;
+    check_command(tool, &spec.command, &spec.env)
+}
+
+/// Refuses what of one more command cannot be told to a tool.
+pub fn check_exec(tool: &str, exec: &Exec) -> Result<(), String> {
+    check_command(tool, &exec.command, &exec.env)
+}
+
+fn check_command(tool: &str, command: &[OsString], env: &[(OsString, OsString)]) -> Result<(), String> {
+    let words = command.iter().map(|word| ("an argument of the command", word.as_os_str()));
+    let values = env.iter().map(|(_, value): &(_, OsString)| ("the value of a variable", OsStr::new(value)));
+    is_text(tool, words.chain(values))?;
+    check_environment(tool, env)
+}

@@ -24,8 +24,8 @@
 //! The process that runs `fosse run` owns the run: it holds an exclusive lock on `runs/ID/owner.lock` until the
 //! final record is on disk and the engine's objects are gone. The kernel drops the lock when the owner dies,
 //! however it dies, so *lock free and record not final* means *orphan*: no pid, no timer, no heartbeat. Whoever
-//! finishes an orphan holds `runs/ID/finish.lock` meanwhile, so that it still looks like one to everybody else. All
-//! others only read, or ask the owner over its socket.
+//! finishes an orphan holds a lock on `runs/ID/output.log` meanwhile, so that it still looks like one to everybody
+//! else. All others only read, or ask the owner over its socket.
 
 pub mod base;
 pub mod cli;

@@ -149,6 +149,8 @@ fn wrong_usage_of_other_verbs_is_2_and_a_wrong_operand_is_1() {
     ] {
         assert_refused(&home, &home.fosse(args), 2, &args.join(" "));
     }
+    let bare = home.fosse(["daemon"]);
+    assert!(code(&bare) == 2 && stderr(&bare).contains("hint: fosse daemon --help lists the verbs"), "{bare:?}");
     for args in [
         &["inspect", "none"][..],
         &["logs", "none"],

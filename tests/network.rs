@@ -58,6 +58,31 @@ fn a_private_network_lives_as_long_as_its_run() {
     });
 }
 
+/// An engine that looks for free addresses while another network goes away says that an interface is missing: that is no
+/// reason to fail, for nothing was made and the next look finds what there is.
+#[test]
+fn a_private_network_is_made_although_others_come_and_go() {
+    on_each_real_engine(|engine, home| {
+        let real = engine.name();
+        let count = home.dir.join("count");
+        let disturbed = format!(
+            "if [ \"$1 $2\" = 'network create' ] && [ \"$(echo x >>{0}; wc -l <{0})\" -lt 3 ]; then
+                 echo 'Error: route ip+net: no such network interface' >&2; exit 125
+             fi
+             exec {real} \"$@\"",
+            count.display()
+        );
+        let tool = home.script(&format!("tool/{real}"), &disturbed);
+        let mut command = home.run_cmd(engine, &["--network", "private"], &["true"]);
+        command.env(format!("FOSSE_{}", real.to_uppercase()), &tool);
+        let output = crate::support::finish(command);
+        assert_eq!(code(&output), 0, "{engine:?} {output:?}");
+        assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 3, "two tries in vain");
+        home.script(&format!("tool/{real}"), &format!("exec {real} \"$@\""));
+        home.assert_nothing_left();
+    });
+}
+
 /// R5: an exhausted address pool is a clear error that names the cure, and a default run does not care.
 #[test]
 fn r5_an_exhausted_address_pool_names_the_cure() {

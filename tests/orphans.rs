@@ -5,8 +5,8 @@ use std::process::Stdio;
 use fosse::sys::lock::try_shared;
 
 use crate::support::{
-    Client, Engine, Home, KILL, code, on_docker, on_each_engine, on_native_and_docker, repeat, some_at_once, stderr,
-    stdout, wait_until,
+    Carrier, Client, Engine, Home, KILL, code, on_docker, on_each_engine, on_each_engine_with, on_native_and_docker,
+    repeat, some_at_once, stderr, stdout, wait_until,
 };
 
 /// Every moment between two steps of a run, as `run::failpoint` names them.
@@ -181,7 +181,8 @@ fn an_orphan_is_shown_at_once_and_its_followers_are_let_go() {
 /// orphan all the while, and whoever else would finish it waits for its turn.
 #[test]
 fn an_orphan_is_shown_as_one_also_while_somebody_finishes_it() {
-    on_each_engine(|engine, home| {
+    // Where fosse's own PID 1 serves, everything ends with the owner.
+    on_each_engine_with(Carrier::Client, |engine, home| {
         if engine.is_native() {
             // Its processes die with their owner: there is nobody to be polite to.
             return;
@@ -191,7 +192,7 @@ fn an_orphan_is_shown_as_one_also_while_somebody_finishes_it() {
         client.signal(KILL);
         client.output();
         let finisher = Client::spawn(home.cmd(["stop", "--grace", "1000", "lost"]));
-        let lock = home.state().join("runs").join(home.newest_id()).join("finish.lock");
+        let lock = home.state().join("runs").join(home.newest_id()).join("output.log");
         let is_held = || std::fs::File::open(&lock).is_ok_and(|file| !try_shared(&file).unwrap());
         wait_until("somebody finishes it", is_held);
         let record = home.newest();

@@ -153,12 +153,8 @@ impl RunPaths {
         self.dir.join("owner.lock")
     }
 
-    /// The lock of who finishes the run of a dead owner.
-    pub fn finish_lock(&self) -> PathBuf {
-        self.dir.join("finish.lock")
-    }
-
-    /// What the run wrote.
+    /// What the run wrote. Whoever finishes the run of a dead owner holds a lock on it: it is there already, so a full
+    /// disk keeps nobody from it.
     pub fn output(&self) -> PathBuf {
         self.dir.join("output.log")
     }

@@ -98,7 +98,9 @@ fn said_by_clap(error: &clap::Error, usage: u8) -> u8 {
             }
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            log::error(&Failure::new("reading the arguments", "no verb is given").hint("fosse --help lists the verbs"));
+            let program = asked_of(&error.render().to_string());
+            let hint = format!("{program} --help lists the verbs");
+            log::error(&Failure::new("reading the arguments", "no verb is given").hint(hint));
             usage
         }
         _ => {
@@ -110,6 +112,13 @@ fn said_by_clap(error: &clap::Error, usage: u8) -> u8 {
             usage
         }
     }
+}
+
+/// The words before the verb that is missing, from the line of a help text that shows the usage.
+fn asked_of(help: &str) -> String {
+    let usage = help.lines().find_map(|line| line.trim().strip_prefix("Usage:")).unwrap_or("fosse");
+    let words: Vec<&str> = usage.split_whitespace().take_while(|word| !word.starts_with(['<', '['])).collect();
+    words.join(" ")
 }
 
 /// The runs of this user, as the environment says.

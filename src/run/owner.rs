@@ -289,9 +289,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
     if !paths.owner_lock().exists() || !in_time(deadline, || is_owned(&paths).map(|owned| !owned)).map_err(failed)? {
         return Ok(None);
     }
-    // First, because the lock's file may need the space.
-    remove_file(&reserve(&paths)).unwrap_or_default();
-    let path = paths.finish_lock();
+    let path = paths.output();
     let lock = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -302,6 +300,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
         return Ok(None);
     }
     let record = record_of(&paths).map_err(failed)?;
+    remove_file(&reserve(&paths)).unwrap_or_default();
     Ok(Some((Held { _lock: lock }, Slot::new(paths, record))))
 }
 

@@ -24,7 +24,9 @@ pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
         return Err(mistake(format!("the workspace {} is not a directory", dir.display())));
     }
     if real == Path::new("/") {
-        return Err(mistake("/ cannot be a workspace").hint("-w DIR names another one, --no-workspace none"));
+        return Err(
+            mistake("/ cannot be a workspace").hint("-w DIR mounts another directory, and --no-workspace none at all")
+        );
     }
     let homes =
         homes.iter().flat_map(|home| [home.clone(), std::fs::canonicalize(home).unwrap_or_else(|_| home.clone())]);

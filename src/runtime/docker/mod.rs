@@ -8,6 +8,7 @@ mod handshake;
 pub mod parse;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::fs;
 use crate::base::time::Deadline;
@@ -21,6 +22,9 @@ use super::{
 use crate::runtime::exec::Executed;
 pub use endpoint::discover;
 use handshake::Answer;
+
+/// Between two tries of what another network's removal has disturbed.
+const DISTURBED: Duration = Duration::from_millis(50);
 
 /// Whose tool it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +202,14 @@ impl Runtime for Engine {
 
     fn create_network(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<String> {
         let cmd = self.cmd(argv::create_network(spec));
-        let output = self.ask(&cmd, deadline, cancel)?;
+        let output = loop {
+            match self.ask(&cmd, deadline, cancel) {
+                Err(Error::Refused { complaint, .. }) if parse::was_disturbed(&complaint) && !deadline.expired() => {
+                    Deadline::after(DISTURBED).min(deadline).wait();
+                }
+                other => break other?,
+            }
+        };
         let id = self.created_id(&cmd, &output)?;
         // docker prints an id, podman the name that was asked for; anything else is noise.
         if parse::is_id(&id) || id == spec.object_name() { Ok(id) } else { Err(self.no_id(&cmd)) }

@@ -176,6 +176,12 @@ pub fn classify(call: String, complaint: String) -> Error {
     }
 }
 
+/// Whether a network could not be made because another went away while the engine looked for free addresses: Go asks for
+/// the interfaces one after the other (nerdctl issue 3500; seen with podman 4.3). Nothing was made.
+pub fn was_disturbed(complaint: &str) -> bool {
+    complaint.contains("route ip+net: no such network interface")
+}
+
 /// Whether all that went wrong is that some object does not exist, or is being removed already.
 pub fn only_missing(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr).to_lowercase();
@@ -363,6 +369,7 @@ mod tests {
             Error::NoAddresses { .. }
         ));
         assert!(matches!(kind("disk full"), Error::Refused { .. }));
+        assert!(was_disturbed("Error: route ip+net: no such network interface") && !was_disturbed("disk full"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Ending a run from another process, by its time limit, with a frozen owner, and at the same time as its own end.
 
 use crate::support::{
-    CONT, Carrier, Client, KILL, STOP, code, on_each_engine, on_native_and_docker, process_state, repeat, stderr,
-    stdout, wait_until,
+    CONT, Carrier, Client, Engine, KILL, STOP, code, on_docker, on_docker_with, on_each_engine, on_native_and_docker,
+    process_state, repeat, stderr, stdout, wait_until,
 };
 
 /// X7: the client is unblocked at once, and both agree on what happened.
@@ -81,6 +81,68 @@ fn x5_a_stop_that_races_the_natural_end_has_one_truth() {
                 other => panic!("{other}: {record}"),
             }
         }
+        home.assert_nothing_left();
+    });
+}
+
+/// An owner that only waits for its engine to remove what the run had is no frozen one: whoever asks it to stop is
+/// answered, and the command's own end is what counts.
+#[test]
+fn an_owner_on_its_last_steps_is_not_taken_for_a_frozen_one() {
+    on_docker(|home| {
+        // Longer than an owner may take to answer.
+        let tool = home.script("tool/docker", "case $1 in rm) sleep 4;; esac; exec docker \"$@\"");
+        let mut command =
+            home.run_cmd(Engine::Docker, &["-n", "slow", "--network", "private"], &["sh", "-c", "exit 3"]);
+        command.env("FOSSE_DOCKER", &tool);
+        let client = Client::spawn(command);
+        wait_until("it is over", || home.list().first().is_some_and(|run| run["exit_code"] == 3));
+        let stopped = home.fosse(["stop", "slow"]);
+        assert_eq!(code(&stopped), 0, "{stopped:?}");
+        assert_eq!(home.objects(Engine::Docker), Vec::<String>::new(), "it is done before everything is gone");
+        assert_eq!(code(&client.output()), 3);
+        let record = home.newest();
+        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some("exited")), "{record}");
+        home.script("tool/docker", "exec docker \"$@\"");
+        home.assert_nothing_left();
+    });
+}
+
+/// The same of a finisher: a second stop is not done before the first is, and no sweep takes its objects from it.
+#[test]
+fn who_finishes_a_run_is_waited_for_and_not_helped() {
+    on_docker_with(Carrier::Client, |home| {
+        let tool = home.script("tool/docker", "exec docker \"$@\"");
+        let mut command = home.run_cmd(
+            Engine::Docker,
+            &["-n", "slow", "--network", "private"],
+            &["sh", "-c", "echo ready; exec sleep 1000"],
+        );
+        command.env("FOSSE_DOCKER", &tool);
+        let client = Client::spawn(command);
+        client.wait_for_output("ready\n");
+        client.signal(KILL);
+        client.output();
+        let (removing, go) = (home.dir.join("removing"), home.dir.join("go"));
+        let waits = format!(
+            "case $1 in rm) echo x >>{}; while ! test -e {}; do sleep 0.05; done;; esac; exec docker \"$@\"",
+            removing.display(),
+            go.display()
+        );
+        // The record names the stand-in.
+        home.script("tool/docker", &waits);
+        let first = Client::spawn(home.cmd(["stop", "--grace", "0", "slow"]));
+        wait_until("it removes the container", || removing.exists());
+        assert_eq!(home.newest()["reason"], "orphaned");
+        let second = Client::spawn(home.cmd(["stop", "--grace", "0", "slow"]));
+        let swept = home.fosse(["clean", "networks"]);
+        assert_eq!(code(&swept), 0, "{swept:?}");
+        assert_eq!(home.objects(Engine::Docker).len(), 2, "somebody else has removed something");
+        std::fs::write(&go, "").unwrap();
+        assert_eq!(code(&second.output()), 0);
+        assert_eq!(home.objects(Engine::Docker), Vec::<String>::new(), "it is done before everything is gone");
+        assert_eq!(code(&first.output()), 0);
+        assert_eq!(std::fs::read_to_string(&removing).unwrap(), "x\n", "it was removed twice");
         home.assert_nothing_left();
     });
 }

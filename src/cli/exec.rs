@@ -49,17 +49,17 @@ pub fn exec(args: &Args) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(code_of_signal(signal));
     }
-    let channel =
-        match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout: args.timeout })? {
-            Begun::Started(channel) => channel,
-            Begun::GivenUp(code) => return Ok(code),
-        };
+    let timeout = args.timeout.map(Deadline::after);
+    let channel = match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout })? {
+        Begun::Started(channel) => channel,
+        Begun::GivenUp(code) => return Ok(code),
+    };
     let session = Session {
         channel,
         command: exec.command[0].to_string_lossy().into_owned(),
         input: exec.input,
         grace: Duration::from_millis(record.grace_ms),
-        timeout: args.timeout,
+        timeout,
         limits: runtime.limits(),
         caller,
     };
@@ -100,7 +100,7 @@ enum Begun {
 /// How long the caller waits for the start.
 struct Patience<'a> {
     signals: &'a Receiver<Signal>,
-    timeout: Option<Duration>,
+    timeout: Option<Deadline>,
 }
 
 impl Patience<'_> {
@@ -111,7 +111,7 @@ impl Patience<'_> {
         let (tell, told) = bounded(1);
         let body = move || tell.send(pid1::start_another(stream, &start, limit)).unwrap_or_default();
         thread::Builder::new().name("start".into()).stack_size(256 << 10).spawn(body).map_err(failed)?;
-        let late = self.timeout.map_or_else(Deadline::never, Deadline::after).channel();
+        let late = self.timeout.unwrap_or_else(Deadline::never).channel();
         loop {
             select! {
                 recv(told) -> through => {

@@ -4,8 +4,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -40,21 +38,19 @@ pub struct Answer {
 pub fn listen(socket: &Path, uid: u32, requests: Sender<Asked>) -> io::Result<()> {
     crate::base::fs::remove_file(socket)?;
     let listener = UnixListener::bind(socket)?;
-    let serving = Arc::new(AtomicUsize::new(0));
+    let (taken, room) = bounded(CONNECTIONS);
     let accept = move || {
         for stream in listener.incoming().flatten() {
-            if serving.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
-                serving.fetch_sub(1, Ordering::SeqCst);
-                continue;
-            }
-            let (requests, done) = (requests.clone(), Arc::clone(&serving));
+            // Waits for room. This thread has one end of it, so that it cannot fail.
+            taken.send(()).unwrap_or_default();
+            let (requests, done) = (requests.clone(), room.clone());
             let served = thread::Builder::new().name("control".into()).stack_size(64 << 10).spawn(move || {
                 // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
                 serve(&stream, uid, &requests).unwrap_or_default();
-                done.fetch_sub(1, Ordering::SeqCst);
+                done.recv().unwrap_or_default();
             });
             if served.is_err() {
-                serving.fetch_sub(1, Ordering::SeqCst);
+                room.recv().unwrap_or_default();
             }
         }
     };

@@ -46,8 +46,8 @@ pub struct Session {
     pub input: Input,
     /// Between the polite signal and the kill.
     pub grace: Duration,
-    /// The limit on its running time.
-    pub timeout: Option<Duration>,
+    /// When its time is over.
+    pub timeout: Option<Deadline>,
     /// Those of the engine's calls.
     pub limits: Limits,
     /// The caller's terminal, if the command is to work there.
@@ -129,7 +129,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
     let (told, done) = unbounded();
     let commands = deliverer(&session, &told).map_err(failed)?;
     let follower = Follower {
-        timeout: session.timeout.map(Deadline::after),
+        timeout: session.timeout,
         session,
         terminal,
         second_word: None,

@@ -21,7 +21,7 @@ use crate::run::orphan::Orphan;
 use crate::run::output::{Stream, Writer, append_beyond};
 use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
-use crate::run::store::{Entry, Store, View};
+use crate::run::store::{Entry, Store, View, is_being_finished};
 use crate::run::{control, failpoint, owner};
 use crate::runtime::{Facts, ObjectKind, Runtime, Status};
 use crate::sys::lock;
@@ -63,6 +63,10 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
     let view = known(store, id)?;
     let polite = grace.unwrap_or(Duration::from_millis(view.record.grace_ms));
     if view.record.state.is_final() && !view.owned {
+        // Somebody still removes what an engine has of it: only then it is done.
+        if is_being_finished(&store.run(id)) {
+            finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
+        }
         return Ok(Ended::Already);
     }
     if view.owned {
@@ -213,7 +217,9 @@ fn finish(store: &Store, id: &RunId, grace: Duration, looks: Late, runtime_of: R
     let Some((held, mut slot)) = owner::take_over(store, id, looks.patience(grace))? else {
         return Ok(match store.load(id) {
             None => Some(Ended::Already),
-            Some(Entry::Known(view)) if view.record.state.is_final() => Some(Ended::Already),
+            Some(Entry::Known(view)) if view.record.state.is_final() && !is_being_finished(&store.run(id)) => {
+                Some(Ended::Already)
+            }
             Some(_) => None,
         });
     };

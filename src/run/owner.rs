@@ -103,8 +103,11 @@ impl NameLock {
 pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
     let path = store.paths.name_lock(name);
     let ours = read_bounded(&path, 64).is_ok_and(|content| content == id.as_str().as_bytes());
-    if ours && let_go(&path, id) {
-        remove_file(&path).unwrap_or_default();
+    if ours {
+        // One that another run holds by now is that run's.
+        if let Ok(Some(lock)) = NameLock::take(&path, id) {
+            lock.release();
+        }
     }
 }
 
@@ -124,16 +127,6 @@ pub fn forget_free_names(store: &Store) {
 fn leads_to(path: &Path, file: &File) -> bool {
     fs::metadata(path)
         .is_ok_and(|there| file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino())))
-}
-
-fn let_go(path: &Path, id: &RunId) -> bool {
-    match NameLock::take(path, id) {
-        Ok(Some(lock)) => {
-            lock.release();
-            true
-        }
-        Ok(None) | Err(_) => false,
-    }
 }
 
 /// Makes the directories, and the instance's name on the first run.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
 use crate::base::time::{Deadline, Timestamp};
-use crate::run::store::{Entry, Store};
+use crate::run::store::{Entry, Store, is_being_finished};
 use crate::runtime::{Object, ObjectKind, Runtime};
 
 /// How old an object of an unknown run must be: its client may have died, or its record may be in the making.
@@ -45,6 +45,8 @@ pub fn known(store: &Store, run: Option<&RunId>) -> Known {
         None => Known::Unknown,
         Some(Entry::Unreadable { .. }) => Known::Unreadable,
         Some(Entry::Known(view)) if view.owned || !view.record.state.is_final() => Known::Unfinished,
+        // Its objects are somebody's to remove who is doing that.
+        Some(Entry::Known(view)) if is_being_finished(&store.run(&view.record.id)) => Known::Unfinished,
         Some(Entry::Known(view)) if view.record.keep => Known::Kept,
         Some(Entry::Known(_)) => Known::Over,
     }

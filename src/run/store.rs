@@ -81,6 +81,20 @@ pub fn is_owned(paths: &RunPaths) -> io::Result<bool> {
     }
 }
 
+/// Whether somebody finishes the run of a dead owner at this moment.
+pub fn is_being_finished(paths: &RunPaths) -> bool {
+    File::open(paths.output()).and_then(|file| lock::try_shared(&file)).is_ok_and(|free| !free)
+}
+
+/// The record, or why it cannot be read; `None` if there is no such run.
+fn read(paths: &RunPaths) -> Option<std::result::Result<Record, String>> {
+    match read_bounded(&paths.record(), record::MAX_BYTES) {
+        Ok(bytes) => Some(record::parse(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !paths.dir.exists() => None,
+        Err(error) => Some(Err(error.to_string())),
+    }
+}
+
 impl Store {
     /// The files of a run.
     pub fn run(&self, id: &RunId) -> RunPaths {
@@ -99,18 +113,16 @@ impl Store {
                 return Some(Entry::Unreadable { id: id.clone(), why: error.to_string() });
             }
         };
-        let parsed = match read_bounded(&paths.record(), record::MAX_BYTES) {
-            Ok(bytes) => record::parse(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !paths.dir.exists() => {
-                return None;
-            }
-            Err(error) => Err(error.to_string()),
-        };
+        let mut parsed = read(&paths)?;
+        let mut orphan = None;
+        if !owned && parsed.as_ref().is_ok_and(|record| !record.state.is_final()) {
+            let left = Orphan::of(&paths);
+            // Whoever finishes the run takes away what was left once the record is final: it is, or all of that was seen.
+            parsed = read(&paths)?;
+            orphan = parsed.as_ref().is_ok_and(|record| !record.state.is_final()).then_some(left);
+        }
         Some(match parsed {
-            Ok(record) if record.id == *id => {
-                let orphan = (!owned && !record.state.is_final()).then(|| Orphan::of(&paths));
-                Entry::Known(Box::new(View { record, owned, orphan }))
-            }
+            Ok(record) if record.id == *id => Entry::Known(Box::new(View { record, owned, orphan })),
             Ok(record) => Entry::Unreadable { id: id.clone(), why: format!("it is the record of run {}", record.id) },
             Err(why) => Entry::Unreadable { id: id.clone(), why },
         })

@@ -2,13 +2,17 @@
 //! and only then whatever the caller has not read yet.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::never;
 
 use super::{Monitor, Outcome, Over, unwritten};
 use crate::base::error::Failure;
 use crate::base::log;
 use crate::base::time::Deadline;
 use crate::process::code_of_signal;
+use crate::run::control::Answer;
 use crate::run::failpoint;
 use crate::run::finish;
 use crate::run::objects::Objects;
@@ -17,6 +21,7 @@ use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
 use crate::runtime::{Channel, End, Fact, Input, pid1};
 use crate::sys::signal::Signal;
+use crate::wire::control::{Reply, Request};
 use crate::wire::record::Reason;
 
 /// How long a caller who does not read is waited for, when the run was made to end.
@@ -27,6 +32,7 @@ const FAULT: u8 = 125;
 
 impl Monitor {
     pub(super) fn finish(mut self, over: Over) -> Outcome {
+        self.answer_beside();
         let event = match over {
             Over::GivenUp(failure) => return self.leave_to_others(failure),
             Over::Unstarted(Stopped::NoImage(failure)) => return self.discard(failure),
@@ -46,6 +52,21 @@ impl Monitor {
         self.clean_up();
         failpoint::pass("cleaned");
         self.part()
+    }
+
+    /// An engine may take its time over the last steps, and an owner that does not answer counts as frozen: from here on
+    /// a thread does. Whoever wants the run to end has what he wants, and waits for the lock.
+    fn answer_beside(&mut self) {
+        let requests = std::mem::replace(&mut self.requests, never());
+        let state = self.slot.state().name();
+        let answer = move || {
+            for asked in requests {
+                let reply = Reply { accepted: matches!(asked.request, Request::Stop { .. }), state };
+                asked.answer.send(Answer { reply, connection: None }).unwrap_or_default();
+            }
+        };
+        // Without a thread it is as if it were frozen.
+        thread::Builder::new().name("late".into()).stack_size(64 << 10).spawn(answer).map_or_else(drop, drop);
     }
 
     /// What an end means. Output that the streams lost is saved from the engine's log first.

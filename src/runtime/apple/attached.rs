@@ -40,7 +40,7 @@ const AGREEMENT: Duration = Duration::from_secs(120);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How long a client may take to notice that its container was killed, before the container is removed by force.
-const KILLED: Duration = Duration::from_secs(5);
+const KILLED: Duration = Duration::from_secs(3);
 
 /// A container's command behind its attached client.
 pub struct Attached {

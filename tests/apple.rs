@@ -114,14 +114,14 @@ fn d5_a_list_that_hangs_holds_up_no_run_and_no_verb() {
         service(home).faults(&json!([{"verb": "list", "do": "hang", "ignore_term": true}]));
         assert_eq!(code(&run(home, engine, "exit 7")), 7, "a run needs no list, {engine:?}");
         let mut command = home.cmd(["status", "--json"]);
-        command.env("FOSSE_QUERY_TIMEOUT", "2s");
+        command.env("FOSSE_QUERY_TIMEOUT", "5s");
         let status: Value = serde_json::from_slice(&finish(command).stdout).unwrap();
         assert_eq!(status["orphaned_objects"], Value::Null, "{engine:?} {status}");
         let mut command = home.cmd(["doctor"]);
-        command.env("FOSSE_QUERY_TIMEOUT", "2s");
+        command.env("FOSSE_QUERY_TIMEOUT", "5s");
         let doctor = finish(command);
         let words = stdout(&doctor);
-        assert!(words.contains("container list: no answer within 2s"), "{words}");
+        assert!(words.contains("container list: no answer within 5s"), "{words}");
         assert!(words.contains("container system stop"), "{words}");
         assert_eq!(code(&doctor), 1);
         service(home).faults(&json!([]));
@@ -256,9 +256,11 @@ fn a_killed_client_takes_no_code_along() {
 #[test]
 fn a_killed_client_without_an_init_leaves_an_honest_unknown() {
     on_each_release(Carrier::Client, |engine, home| {
-        let client = home.start(engine, &[], "sleep 2; exit 42");
+        let client = home.start(engine, &[], "while ! test -e /workspace/go; do sleep 0.1; done; exit 42");
         kill_clients(&client);
+        home.write("ws/go", "");
         assert_eq!(code(&client.output()), 125, "{engine:?}");
+        std::fs::remove_file(home.workspace().join("go")).unwrap();
         assert_eq!(end(home), (None, "lost".into()), "{engine:?}");
         all_is_well(home);
     });
@@ -404,7 +406,7 @@ fn removals_are_tried_again_and_leftovers_are_said() {
         ] {
             service(home).faults(&json!([rule]));
             let mut command = home.run_cmd(engine, &["--network", "private"], &["sh", "-c", "exit 6"]);
-            command.env("FOSSE_CHANGE_TIMEOUT", "6s");
+            command.env("FOSSE_CHANGE_TIMEOUT", "12s");
             let output = finish(command);
             assert_eq!((code(&output), stderr(&output).as_str()), (6, ""), "{engine:?} {rule}");
         }

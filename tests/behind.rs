@@ -148,7 +148,7 @@ fn an_engine_that_goes_away_for_good_gives_125_and_lost() {
         let Some(mut engine) = OwnEngine::start(home) else { return };
         let mut command =
             home.run_cmd(Engine::Docker, &["--network", "none"], &["sh", "-c", "echo ready; exec sleep 1000"]);
-        command.env("DOCKER_HOST", engine.host()).env("FOSSE_CHANGE_TIMEOUT", "2s");
+        command.env("DOCKER_HOST", engine.host()).env("FOSSE_CHANGE_TIMEOUT", "8s");
         let client = Client::spawn(command);
         client.wait_for_output("ready");
         // By KILL: asked politely, it would end its containers and tell their codes.

@@ -128,7 +128,7 @@ fn a_command_that_fills_every_limit_can_be_stopped() {
         // The host's shell may know descriptors of one digit only.
         let most = if engine.is_native() { 10 } else { 60 };
         let script = format!(
-            "ulimit -n {most}; trap '' TERM; i=3; while [ $i -lt {most} ]; do eval \"exec $i</dev/null\"; i=$((i+1)); done
+            "trap '' TERM; ulimit -n {most}; i=3; while [ $i -lt {most} ]; do eval \"exec $i</dev/null\"; i=$((i+1)); done
             (while :; do sleep 1000 & done) 2>/dev/null; while :; do sleep 1; done"
         );
         let client = home.start(engine, &["--pids", "20", "--no-workspace"], &script);
@@ -144,8 +144,9 @@ fn a_command_that_fills_every_limit_can_be_stopped() {
 #[test]
 fn e3_what_the_command_leaves_is_reaped_and_ended() {
     on_engines(|engine, home| {
-        let script = "i=0; while [ $i -lt 50 ]; do (sh -c 'exit 3' &) ; i=$((i+1)); done; sleep 0.5
-            cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '; setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &
+        let script = "i=0; while [ $i -lt 50 ]; do (sh -c 'exit 3' &) ; i=$((i+1)); done
+            zombies() { cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '; }
+            n=0; while [ $(zombies) != 0 ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; zombies; setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &
             sleep 1000 & exit 5";
         let output = home.run(engine, &["--no-workspace"], &["sh", "-c", script]);
         assert_eq!((code(&output), stdout(&output).as_str()), (5, "0\n"), "{engine:?} {output:?}");
@@ -261,7 +262,7 @@ fn a_strangers_restart_runs_nothing_twice() {
         let client = home.start(Engine::Docker, &["--keep"], "echo once >>/workspace/count; exec sleep 1000");
         let name = format!("fosse-{}", home.newest_id());
         wait_until("it has counted", || home.workspace().join("count").exists());
-        Engine::Docker.call(["restart", "--time", "1", &name]);
+        Engine::Docker.call(["restart", "--time", "20", &name]);
         assert_eq!(code(&client.output()), 143);
         wait_until("the second init has given up", || {
             Engine::Docker.says(["inspect", "--format", "{{.State.Running}}", &name]) == "false"

@@ -1,7 +1,7 @@
 //! `fosse clean` and `destroy`: what is over goes, what is alive stays, and strangers are never touched.
 
 use crate::support::{
-    Client, Engine, Home, IMAGE, code, on_docker, on_each_engine, on_native_and_docker, stderr, stdout,
+    Client, Engine, Home, IMAGE, code, on_docker, on_each_engine, on_native_and_docker, stderr, stdout, wait_until,
 };
 
 #[test]
@@ -11,6 +11,8 @@ fn ended_runs_go_and_live_ones_stay() {
             home.run(engine, &["-n", name], &["true"]);
         }
         let client = home.start(engine, &["-n", "alive"], "exec sleep 1000");
+        // An engine may still be removing what the others had.
+        wait_until("what lives has the only object", || home.objects(engine).len() <= 1);
         let dry = home.fosse(["clean", "--dry-run"]);
         assert_eq!((code(&dry), stdout(&dry).lines().count(), home.list().len()), (0, 2, 3), "{dry:?}");
         let none = home.fosse(["clean", "--older-than", "1h"]);
@@ -83,6 +85,7 @@ fn a_sweep_never_takes_what_a_run_is_just_making() {
 fn objects_of_unknown_runs_are_left_alone_until_they_are_old() {
     on_docker(|home| {
         home.run(Engine::Docker, &[], &["true"]);
+        wait_until("the engine has removed what it had", || home.objects(Engine::Docker).is_empty());
         let instance = format!("fosse.instance={}", home.instance().unwrap());
         let args = ["create", "--label", "fosse.run=ffffffffffff", "--label", &instance, IMAGE, "true"];
         let id = Engine::Docker.says(args);

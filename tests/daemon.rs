@@ -106,7 +106,7 @@ fn a_test_binary_or_a_missing_one_is_refused() {
         assert_eq!((status(&home), daemons(&home)), (NOT_RUNNING, vec![]), "{program}");
     }
     let copy = home.dir.join("other-fosse");
-    fs::copy(home.program(), &copy).unwrap();
+    crate::support::copy_program(std::path::Path::new(&home.program()), &copy);
     let mut command = home.cmd(["daemon", "start"]);
     command.env("FOSSE_EXECUTABLE", &copy);
     assert_eq!(code(&finish(command)), 0);

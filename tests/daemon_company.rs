@@ -201,7 +201,9 @@ fn clients_with_other_surroundings_share_it() {
             assert_eq!(the_one(&home), pid, "{name}");
         }
     }
-    assert!(!home.dir.join("other-run").exists(), "somebody made sockets elsewhere");
+    // A start whose daemon took long to answer may have made the directory for itself, in vain.
+    let made = std::fs::read_dir(home.dir.join("other-run")).into_iter().flatten().count();
+    assert_eq!(made, 0, "somebody made sockets elsewhere");
 }
 
 #[test]

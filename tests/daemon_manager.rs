@@ -138,7 +138,7 @@ fn no_program_that_it_starts_believes_that_the_manager_means_it() {
     let home = Home::without_engines();
     // An engine's tool that notes what it was started with, and works otherwise as one whose engine is not there.
     let seen = home.dir.join("seen");
-    let tool = format!("{{ env; ls -l /proc/$$/fd; }} > {0}.new; mv {0}.new {0}; exit 1", seen.display());
+    let tool = format!("{{ env; ls -l /proc/$$/fd; }} > {0}.$$; mv {0}.$$ {0}; exit 1", seen.display());
     let tool = home.script("tool", &tool);
     let notify = UnixDatagram::bind(home.dir.join("notify")).unwrap();
     notify.set_read_timeout(Some(LIMIT)).unwrap();

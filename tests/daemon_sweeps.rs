@@ -72,6 +72,7 @@ fn are_there([container, network]: &[String; 2]) -> bool {
 /// A home with one ended run, and its instance.
 fn home_with_an_ended_run(home: &Home) -> (String, String) {
     assert_eq!(code(&home.run(Engine::Docker, &[], &["true"])), 0);
+    wait_until("the engine has removed what it had", || no_objects(home));
     (home.newest_id(), home.instance().unwrap())
 }
 
@@ -301,8 +302,9 @@ fn half_made_directories_go_unless_somebody_is_making_them() {
         assert!(dir.exists(), "{}", dir.display());
     }
     drop(lock);
-    assert_eq!(code(&home.daemon(["reap"])), 0);
-    assert!(!held.exists() && young.exists());
+    // A child that another test has just started may have the lock for a moment more.
+    wait_until("it goes", || code(&home.daemon(["reap"])) == 0 && !held.exists());
+    assert!(young.exists());
 }
 
 /// A tool that hangs, ignores TERM, and has a child that holds its pipes.
@@ -361,7 +363,7 @@ fn d7_an_engine_that_hangs_holds_up_neither_status_nor_idle_end_nor_stop() {
         daemon(&["status"], "1s", "5m");
         home.daemon_log().matches("no answer within").count() >= 6
     });
-    assert!((1..=8).contains(&most), "{most} calls at once");
+    assert!((1..=16).contains(&most), "{most} calls at once");
     // The next one has to find out by itself, and takes longer for it than it has for its end.
     daemon(&["restart"], "60s", "5m");
     wait_until("its workers are stuck", || calls_under_way(&home) >= 4);
@@ -384,7 +386,7 @@ fn a_sweep_says_which_engine_did_not_answer_and_sweeps_the_others() {
         let reap = |served: bool| {
             let made = make_objects(&instance, &over);
             let mut command = home.cmd(["daemon", if served { "start" } else { "reap" }]);
-            command.env("FOSSE_PODMAN", &hung).env("FOSSE_QUERY_TIMEOUT", "1s");
+            command.env("FOSSE_PODMAN", &hung).env("FOSSE_QUERY_TIMEOUT", "5s");
             let output = finish(command);
             assert_eq!(code(&output), i32::from(!served), "{output:?}");
             let output = if served { home.daemon(["reap"]) } else { output };

@@ -262,8 +262,16 @@ fn a_command_finds_no_input_no_blocked_signal_and_no_descriptor_of_inits() {
         assert_eq!(blocked.split_whitespace().nth(1), Some("0000000000000000"), "{status}");
         // Other requests are under way, and their pipes and sockets are there to be passed on by mistake.
         std::thread::scope(|scope| {
-            let waiting: Vec<_> =
-                (0..5).map(|_| scope.spawn(|| init.sh("while ! [ -e go ]; do sleep 0.01; done"))).collect();
+            let waiting: Vec<_> = (0..5)
+                .map(|_| scope.spawn(|| init.sh("touch up.$$; while ! [ -e go ]; do sleep 0.01; done")))
+                .collect();
+            let under_way = || {
+                crate::support::native::names(&init.home.workspace())
+                    .iter()
+                    .filter(|name| name.starts_with("up."))
+                    .count()
+            };
+            crate::support::wait_until("all of them run", || under_way() == 5);
             let (_, open) = init.sh("ls /proc/self/fd; ls -l /proc/self/fd");
             init.home.write("ws/go", "");
             waiting.into_iter().for_each(|one| assert_eq!(one.join().unwrap().0, 0));
@@ -278,7 +286,8 @@ fn a_command_finds_no_input_no_blocked_signal_and_no_descriptor_of_inits() {
 fn a_script_that_does_not_say_what_executes_it_is_a_shells() {
     serving(&[Place::Subreaper], |init| {
         let script = init.home.script("bin/plain", "");
-        std::fs::write(&script, "echo \"$0 $1\"; exit 4\n").unwrap();
+        init.home.write("plain.text", "echo \"$0 $1\"; exit 4\n");
+        crate::support::copy_program(&init.home.dir.join("plain.text"), &script);
         let result = init.done(&json!({"command": [script, "a b"]}));
         assert_eq!((code_of(&result), text(&result, "result")), (4, format!("{} a b\n", script.display())));
     });
@@ -296,9 +305,10 @@ fn the_limit_on_descriptors_is_the_one_that_init_found() {
         assert_eq!(init.sh("ulimit -S -n"), (0, "1000\n".into()), "{place:?}");
         init.home.write("ws/end", "");
         let limit = init.home.workspace().join("limit");
-        crate::support::wait_until("it has said so", || limit.exists());
-        let home = init.home.dir.clone();
-        assert_eq!(std::fs::read_to_string(home.join("ws/limit")).unwrap(), "1000\n");
+        crate::support::wait_until("it has said so", || {
+            std::fs::read_to_string(&limit).is_ok_and(|text| text.ends_with('\n'))
+        });
+        assert_eq!(std::fs::read_to_string(&limit).unwrap(), "1000\n");
         init.ended();
     }
 }

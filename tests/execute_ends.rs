@@ -62,7 +62,7 @@ fn e3_a_time_out_ends_everything_that_was_started_and_tells_what_was_said() {
             for (what, script) in OVERSTAYING {
                 scope.spawn(move || {
                     let tag = new_tag();
-                    assert_eq!(timed_out(init, &tagged(&tag, script, 2)), "before\n", "{what}");
+                    assert_eq!(timed_out(init, &tagged(&tag, script, 3)), "before\n", "{what}");
                     wait_gone(&tag);
                 });
             }
@@ -107,7 +107,7 @@ fn e3_of_many_time_outs_at_once_each_one_says_so() {
                     } else {
                         "trap 'exit 0' TERM; echo hi; exec 2>/dev/null; while :; do sleep 0.05; done"
                     };
-                    assert_eq!(timed_out(init, &tagged(tag, script, 3)), "hi\n");
+                    assert_eq!(timed_out(init, &tagged(tag, script, 5)), "hi\n");
                 });
             }
         });
@@ -120,8 +120,13 @@ fn e3_of_many_time_outs_at_once_each_one_says_so() {
 fn a_command_that_is_asked_to_end_by_its_time_out_has_a_moment_for_it() {
     serving(&BOTH, |init| {
         let tag = new_tag();
-        timed_out(init, &tagged(&tag, "trap 'echo saved >saved; exit 0' TERM; while :; do sleep 0.01; done", 1));
-        assert_eq!(fs::read_to_string(init.home.workspace().join("saved")).unwrap_or_default(), "saved\n");
+        let script = "trap 'echo saved >saved; exit 0' TERM; while :; do sleep 0.01; done";
+        // On a machine that is busy the moment may be over before the shell has its turn: it gets several.
+        let saves = || {
+            timed_out(init, &tagged(&tag, script, 1));
+            fs::read_to_string(init.home.workspace().join("saved")).unwrap_or_default() == "saved\n"
+        };
+        assert!((0..5).any(|_| saves()), "it had no chance");
         wait_gone(&tag);
     });
 }
@@ -129,7 +134,7 @@ fn a_command_that_is_asked_to_end_by_its_time_out_has_a_moment_for_it() {
 #[test]
 fn a_time_out_with_split_streams_tells_both_parts() {
     serving(&BOTH, |init| {
-        let mut request = tagged(&new_tag(), "echo out; echo err >&2; exec sleep 1000", 1);
+        let mut request = tagged(&new_tag(), "echo out; echo err >&2; exec sleep 1000", 3);
         request["split"] = true.into();
         let answer = init.execute(&request);
         let result = answer.json();
@@ -142,7 +147,7 @@ fn a_time_out_with_split_streams_tells_both_parts() {
 fn a_time_out_in_the_middle_of_a_flood_is_in_time() {
     serving(&BOTH, |init| {
         let tag = new_tag();
-        let said = timed_out(init, &tagged(&tag, "yes & yes & wait", 1));
+        let said = timed_out(init, &tagged(&tag, "yes & yes & wait", 2));
         assert!(said.len() <= 16 << 20 && said.starts_with("y\n"), "{} bytes", said.len());
         wait_gone(&tag);
     });
@@ -233,7 +238,7 @@ fn e3_a_time_out_ends_who_has_killed_or_stopped_the_process_above_him() {
             ] {
                 let tag = new_tag();
                 let script = format!("kill -{signal} $PPID; echo before; {rest}");
-                assert_eq!(timed_out(init, &tagged(&tag, &script, 1)), said, "{signal} {rest}");
+                assert_eq!(timed_out(init, &tagged(&tag, &script, 3)), said, "{signal} {rest}");
                 wait_gone(&tag);
             }
         }

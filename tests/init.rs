@@ -273,7 +273,7 @@ fn as_pid_1_it_does_what_tini_does() {
         shell("echo $$ $PPID >/dev/null; cat; exit 6"),
         shell("echo ready; exec sleep 1000"),
         shell("trap 'echo term; exit 5' TERM; echo ready; while :; do sleep 0.05; done"),
-        shell("trap 'echo ignored' TERM; echo ready; sleep 1 & wait; wait; echo end; exit 8"),
+        shell("trap 'echo ignored' TERM; echo ready; sleep 5 & wait; wait; echo end; exit 8"),
         shell("cut -d ' ' -f 1,4,6 /proc/self/stat >/dev/null; echo \"$PPID\""),
         shell("grep -E '^Sig(Blk|Ign)' /proc/self/status"),
         vec!["no-such-command-anywhere"],

@@ -59,14 +59,18 @@ const ESCAPED: &str =
 #[test]
 fn e3_what_is_left_when_the_command_has_ended_gets_term_and_then_kill() {
     for place in BOTH.into_iter().filter(|place| place.available()) {
-        let home = Home::new();
-        let command = place.cmd(&home, &["--", "sh", "-c", &format!("{ESCAPED}\necho ready; exit 6")]);
-        let mut init = Init::started(command, home);
-        init.client_mut().wait();
-        let polite = fs::read_to_string(init.home.workspace().join("polite"));
-        assert_eq!(polite.unwrap_or_default(), "polite\n", "{place:?}: it had no chance");
-        let output = init.ended();
-        assert_eq!((code(&output), stdout(&output).as_str()), (6, "ready\n"), "{place:?} {output:?}");
+        let is_asked = || {
+            let home = Home::new();
+            let command = place.cmd(&home, &["--", "sh", "-c", &format!("{ESCAPED}\necho ready; exit 6")]);
+            let mut init = Init::started(command, home);
+            init.client_mut().wait();
+            let polite = fs::read_to_string(init.home.workspace().join("polite")).unwrap_or_default();
+            let output = init.ended();
+            assert_eq!((code(&output), stdout(&output).as_str()), (6, "ready\n"), "{place:?} {output:?}");
+            polite == "polite\n"
+        };
+        // On a machine that is busy the second that it has may be over before it has its turn.
+        assert!((0..5).any(|_| is_asked()), "{place:?}: it had no chance");
     }
 }
 

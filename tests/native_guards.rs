@@ -388,7 +388,10 @@ fn who_stands_still_ends_with_the_owner() {
                 assert_ne!(process_state(client.pid()), Some('Z'), "it has ended");
                 std::thread::yield_now();
             }
-            let builder = found().filter(|pid| processes::status_field(*pid, "NSpid").split_whitespace().count() == 1);
+            let builder = found().filter(|pid| {
+                let numbers = processes::status_field_if_any(*pid, "NSpid");
+                numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
+            });
             if let Some(builder) = builder {
                 try_kill(builder, STOP); // it may have ended by now
             }

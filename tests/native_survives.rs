@@ -240,7 +240,7 @@ fn an_owner_that_was_stopped_by_a_signal_cannot_hold_its_run_hostage() {
 fn a_time_out_ends_everything_and_gives_124() {
     for_each_caller(|_, home| {
         let script = "trap '' TERM HUP INT; echo begun; (setsid sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' &); sleep 1000; sleep 1000";
-        let output = run(home, &["--timeout", "300ms", "--grace", "200ms"], script);
+        let output = run(home, &["--timeout", "2s", "--grace", "200ms"], script);
         assert_eq!((code(&output), stdout(&output).as_str()), (124, "begun\n"), "{output:?}");
         assert_eq!(alive(home), Vec::<String>::new(), "when it returns, all is gone");
         assert_eq!(home.newest()["reason"], "timeout");

@@ -67,7 +67,7 @@ fn a_stranger_with_a_runs_name_is_left_alone_by_whoever_finishes_the_run() {
             };
             assert_eq!(code(&home.fosse(args)), 0, "{verb}");
             if verb == "daemon" {
-                wait_until("the daemon has finished it", || home.list()[0]["reason"] == "orphaned");
+                wait_until("the daemon has finished it", || home.daemon_status()["finished"] == 1);
                 wait_until("it has looked", || home.daemon_status()["last_sweep"].is_object());
                 assert_eq!(daemons(&home).len(), 1);
             }

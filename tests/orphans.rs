@@ -215,11 +215,11 @@ fn an_orphan_is_shown_as_one_also_while_somebody_finishes_it() {
 #[test]
 fn what_a_killed_clients_last_request_makes_late_is_found_and_removed() {
     on_docker(|home| {
-        // This tool makes the container two seconds after it was asked to, in a session of its own, as an engine
+        // This tool makes the container a second after it was asked to, in a session of its own, as an engine
         // under load does for a client that has gone.
         let slow = home.script(
             "docker",
-            "case $1 in create|run) touch \"$0.asked\"; setsid sh -c 'sleep 2; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
+            "case $1 in create|run) touch \"$0.asked\"; setsid sh -c 'sleep 1; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & wait;; *) exec docker \"$@\";; esac",
         );
         let mut command = home.run_cmd(Engine::Docker, &["-n", "late"], &["true"]);
         command.env("FOSSE_DOCKER", &slow);
@@ -244,6 +244,7 @@ fn what_comes_later_still_is_found_by_the_next_clean() {
         let (id, instance) = (home.newest_id(), home.instance().unwrap());
         let labels = [format!("fosse.run={id}"), format!("fosse.instance={instance}")];
         let name = format!("fosse-{id}");
+        wait_until("the engine has removed its own", || home.objects(Engine::Docker).is_empty());
         Engine::Docker.call(["network", "create", "--label", &labels[0], "--label", &labels[1], &name]);
         Engine::Docker.call([
             "create",

@@ -357,8 +357,11 @@ fn a_command_killed_for_memory_says_so() {
         // when the exit overtakes it.
         let container = format!("fosse-{}", home.newest_id());
         let known = || engine.says(["container", "inspect", "--format", "{{.State.OOMKilled}}", &container]) == "true";
-        let wanted = if home.carrier == Carrier::Init || known() { "oom" } else { "exited" };
-        assert_eq!((record["state"].as_str(), record["reason"].as_str()), (Some("failed"), Some(wanted)), "{record}");
+        let reason = record["reason"].as_str();
+        // It may have come to know it after it was asked.
+        let is_right = reason == Some("oom") && (home.carrier == Carrier::Init || known());
+        let is_honest = reason == Some("exited") && home.carrier == Carrier::Client;
+        assert!(record["state"] == "failed" && (is_right || is_honest), "{record}");
         assert_eq!(code(&home.fosse(["destroy", &home.newest_id()])), 0);
     });
 }

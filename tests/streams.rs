@@ -274,7 +274,7 @@ fn a_stderr_that_nobody_reads_does_not_delay_a_stop() {
     on_native_and_docker(|engine, home| {
         for script in ["yes >&2", "yes"] {
             let (_reader, writer) = unread_pipe();
-            let mut command = home.run_cmd(engine, &["--grace", "1s"], &["sh", "-c", script]);
+            let mut command = home.run_cmd(engine, &["--grace", "20s"], &["sh", "-c", script]);
             // The second has both streams in the same pipe.
             let stdout = if script == "yes" { writer.try_clone().unwrap().into() } else { Stdio::null() };
             let mut child = Killed(command.stdout(stdout).stderr(writer).spawn().unwrap());

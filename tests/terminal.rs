@@ -202,6 +202,8 @@ fn a_key_that_interrupts_ends_no_shell() {
         terminal.wait_for("prompt> ");
         terminal.type_in("echo alive$((1+1))\r");
         terminal.wait_for("alive2");
+        // Before that the shell does not read keys yet, and this one would be an end of file to the kernel.
+        terminal.wait_for("prompt> ");
         terminal.type_in(b"\x04");
         let ended = terminal.end();
         assert_eq!(

@@ -13,7 +13,7 @@ use super::Context;
 use super::client::{self, ANSWER_LIMIT, Error};
 use super::fingerprint::{Judgement, judge, version};
 use super::lock::{self, Held, Purpose, Tried};
-use super::reclaim::reclaim;
+use super::reclaim::{holds, reclaim};
 
 /// How long a daemon may take to end once it was asked: it keeps a limit of 10 s itself.
 const END_LIMIT: Duration = Duration::from_secs(11);
@@ -23,6 +23,9 @@ const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(25);
+
+/// How long the last look takes at one that has been silent.
+const LAST_LOOK: Duration = Duration::from_millis(300);
 
 /// Between two tries. A lock has no other way to tell that it is free without waiting for it.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -95,11 +98,13 @@ struct Acquaintance {
     killed: Option<Deadline>,
     /// Whether there was a process to kill.
     seen: bool,
+    /// Whether the process that the lock's file names was seen to hold it.
+    holds: bool,
 }
 
 impl Acquaintance {
     fn new(nonce: Option<String>) -> Self {
-        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None, seen: false }
+        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None, seen: false, holds: false }
     }
 }
 
@@ -122,6 +127,8 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
             Tried::Won(held) => return Ok(Outcome::Won(held)),
             Tried::Busy(file) => file,
         };
+        // Before it is asked: a look at one that is silent takes long, and its lock may be another's afterwards.
+        let writer = lock::read(&path).filter(|told| holds(&file, told)).map(|told| told.nonce);
         let (told, health) = context.look(Deadline::after(ANSWER_LIMIT).min(late));
         // Without a word in the lock's file, by its own.
         let nonce = match (&told, &health) {
@@ -136,6 +143,7 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
             target.clone_from(&nonce);
         }
         let known = holder.get_or_insert_with(|| Acquaintance::new(None));
+        known.holds |= writer.is_some() && writer == known.nonce;
         if matches!(goal, Goal::End { .. }) && target.is_some() && nonce.is_some() && nonce != target {
             return Ok(Outcome::Followed);
         }
@@ -152,8 +160,10 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
                 ask_to_end(context, health, goal);
                 known.asked = Some(Deadline::never());
             }
+            // Silence may be a stranger's who took its place: a living one has that back by now.
+            (Step::Reclaim, _) if seen == Seen::Mute && context.look(Deadline::after(LAST_LOOK)).1.is_ok() => {}
             (Step::Reclaim, _) => {
-                known.seen = end(&file, &path, told.as_ref(), context, force)?;
+                known.seen = end(&file, &path, told.as_ref(), known.holds, context, force)?;
                 known.killed = Some(Deadline::never());
             }
             (Step::GiveUp, _) if known.seen => return Err(immortal(told.as_ref())),
@@ -173,11 +183,12 @@ fn end(
     file: &File,
     path: &std::path::Path,
     told: Option<&crate::wire::daemon::Holder>,
+    held: bool,
     context: &Context,
     force: bool,
 ) -> Result<bool> {
     let same = lock::read(path).map(|now| now.nonce) == told.map(|told| told.nonce.clone());
-    if same { reclaim(file, told, context.store.uid, force) } else { Ok(false) }
+    if same { reclaim(file, told, held, context.store.uid, force) } else { Ok(false) }
 }
 
 fn judged(context: &Context, goal: &Goal, health: &Result<Health, Error>) -> Seen {

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How long the second one may take: more than a daemon that was asked to end may.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// How long the first one has then to say what became of it.
+const LAST_WORD: Duration = Duration::from_millis(300);
+
 /// Between two looks for one that serves by now.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -83,6 +86,8 @@ pub fn start(context: &Context, force: bool) -> Result<Verdict> {
         // Frozen, perhaps with the lock in its hands: a second one takes it from there.
         let second = begin()?;
         report = read_report(&second, LIMIT);
+        // It may be the daemon that the second one has found, a moment before it says so.
+        read_report(&first, LAST_WORD);
         first.end();
         if report.is_none() {
             second.end();

@@ -20,13 +20,21 @@ mod proved {
     /// How long a stopped daemon has, once it goes on, to end in order.
     const POLITE: Duration = Duration::from_secs(1);
 
-    /// Ends it. `lock` is the lock's file as this process opened it, `known` what the holder wrote. Nothing is done if
-    /// nobody is seen to hold it. The lock itself says when it is over; here, whether somebody was ended.
-    pub fn reclaim(lock: &File, known: Option<&Holder>, uid: u32, force: bool) -> Result<bool> {
+    /// Whether the process that wrote the lock's file holds it.
+    pub fn holds(lock: &File, known: &Holder) -> bool {
+        known.boot_id == boot_id() && flock::holds(known.pid, lock)
+    }
+
+    /// Ends it. `lock` is the lock's file as this process opened it, `known` what the holder wrote, and `held` whether it
+    /// was seen to hold the lock. Nothing is done if nobody is seen to hold it. The lock itself says when it is over;
+    /// here, whether somebody was ended.
+    pub fn reclaim(lock: &File, known: Option<&Holder>, held: bool, uid: u32, force: bool) -> Result<bool> {
         let what = "replacing the daemon that does not answer";
         let known = known.filter(|holder| holder.boot_id == boot_id());
         let holders = match known {
             Some(holder) if flock::holds(holder.pid, lock) => vec![holder.pid],
+            // It has let go. Whoever has the lock by now has only begun, and may not have written the file yet.
+            _ if held => return Ok(false),
             // It says nothing, or nothing true: the kernel knows.
             Some(_) | None => flock::holders(lock, uid),
         };
@@ -81,13 +89,20 @@ mod proved {
 }
 
 #[cfg(target_os = "linux")]
-pub use proved::reclaim;
+pub use proved::{holds, reclaim};
+
+/// Elsewhere nobody can be seen to hold a lock.
+#[cfg(not(target_os = "linux"))]
+pub fn holds(_lock: &std::fs::File, _known: &crate::wire::daemon::Holder) -> bool {
+    false
+}
 
 /// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not ended.
 #[cfg(not(target_os = "linux"))]
 pub fn reclaim(
     _lock: &std::fs::File,
     known: Option<&crate::wire::daemon::Holder>,
+    _held: bool,
     _uid: u32,
     _force: bool,
 ) -> crate::base::error::Result<bool> {

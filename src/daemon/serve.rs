@@ -158,6 +158,8 @@ fn answer(stream: UnixStream, request: &Request, api: &Arc<Api>) {
         }
         // The end of the process would cut the answer off, so that comes first.
         Reply::End(replace, response) => {
+            // Who reads the answer and asks again sees it end.
+            api.stopping.store(true, Ordering::SeqCst);
             write(&stream, &response.encode(false, head_only));
             api.end(replace);
         }

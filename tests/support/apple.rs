@@ -134,7 +134,8 @@ impl Service {
     pub fn calls(&self) -> Vec<Call> {
         let text = fs::read_to_string(self.root.join("calls.jsonl")).unwrap_or_default();
         let mut calls: Vec<Call> = Vec::new();
-        for line in text.lines() {
+        // The last line may be on its way.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
             let number = line["call"].as_u64().unwrap();
             let at = line["ns"].as_u64().unwrap();

@@ -226,8 +226,11 @@ impl Home {
 
     /// Writes an executable script below the home.
     pub fn script(&self, path: &str, content: &str) -> PathBuf {
-        let path = self.write(path, format!("#!/bin/sh\n{content}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = self.write(&format!("{path}.text"), format!("#!/bin/sh\n{content}\n"));
+        let path = self.dir.join(path);
+        copy_program(&text, &path);
+        fs::remove_file(text).unwrap();
+        self.give(&path);
         path
     }
 
@@ -279,9 +282,10 @@ impl Home {
         finish(self.run_cmd(engine, options, command))
     }
 
-    /// Starts a run and waits until its command has printed `ready`.
+    /// Starts a run and waits until its command has printed `ready`. A trap that the script begins with is set by then.
     pub fn start(&self, engine: Engine, options: &[&str], script: &str) -> Client {
-        let script = format!("echo ready; {script}");
+        let (trap, rest) = script.split_at(end_of_trap(script));
+        let script = format!("{trap}echo ready; {rest}");
         let client = Client::spawn(self.run_cmd(engine, options, &["sh", "-c", &script]));
         client.wait_for_output("ready\n");
         client
@@ -330,7 +334,9 @@ impl Home {
             // Its parent is the owner, or whoever takes the control groups away.
             let children = |of: i32| processes::children(of).into_iter().map(|(pid, _)| pid);
             let mut below = children(self.owner()).flat_map(|child| children(child).chain([child]));
-            let is_first = |pid: &i32| processes::status_field(*pid, "NSpid").ends_with("\t1");
+            let is_first = |pid: &i32| {
+                processes::status_field_if_any(*pid, "NSpid").is_some_and(|numbers| numbers.ends_with("\t1"))
+            };
             return below.find(is_first).expect("the place has no init");
         }
         let name = format!("fosse-{}", self.newest_id());
@@ -456,6 +462,29 @@ impl Drop for Home {
             assert_eq!(left, Vec::<String>::new(), "processes of this test are left");
         }
     }
+}
+
+/// Where the trap ends that a script begins with: `trap 'COMMAND' SIGNAL…; `.
+fn end_of_trap(script: &str) -> usize {
+    let begins = || {
+        let command = script.strip_prefix("trap '")?;
+        let signals = command.find('\'')?;
+        Some(script.len() - command.len() + signals + command[signals..].find("; ")? + 2)
+    };
+    begins().unwrap_or(0)
+}
+
+/// Copies a program by another process: a child of another test that had it open for writing could keep it from being
+/// executed.
+pub fn copy_program(from: &Path, to: &Path) {
+    fs::remove_file(to).unwrap_or_default();
+    let copied = finish({
+        let mut copy = Command::new("cp");
+        copy.args([from, to]);
+        copy
+    });
+    assert!(copied.status.success(), "{copied:?}");
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Freezes the place of the newest run, as a stranger may, or lets it go on. Of a sandbox that is its init.

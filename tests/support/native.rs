@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -173,12 +172,14 @@ pub fn results(text: &str) -> Vec<(String, i32)> {
     text.lines().map(|line| pair(line).unwrap_or_else(|| panic!("{line:?}: {text}"))).collect()
 }
 
-/// All descendants of a process that it has now.
+/// All descendants of a process that live now.
 pub fn descendants(of: i32) -> Vec<i32> {
     let mut found = Vec::new();
     let mut next = vec![of];
     while let Some(pid) = next.pop() {
-        let children: Vec<i32> = processes::children(pid).into_iter().map(|(pid, _)| pid).collect();
+        // One that has ended may be gone before anything is done to it.
+        let living = processes::children(pid).into_iter().filter(|(_, state)| *state != 'Z');
+        let children: Vec<i32> = living.map(|(pid, _)| pid).collect();
         found.extend(&children);
         next.extend(children);
     }
@@ -268,10 +269,8 @@ pub fn names(dir: &Path) -> Vec<String> {
 /// which it could write.
 pub fn own_program(home: &Home) -> PathBuf {
     let path = home.write("bin/fosse", "");
-    // By another process: a child of another test that had it open for writing could keep it from being executed.
-    let copied = Command::new("cp").args([fosse().as_ref(), path.as_os_str()]).status().unwrap();
-    assert!(copied.success());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    crate::support::copy_program(fosse().as_ref(), &path);
+    home.give(&path);
     path
 }
 

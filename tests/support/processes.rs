@@ -82,7 +82,12 @@ pub fn name(pid: i32) -> String {
 
 /// A field of `/proc/PID/status`.
 pub fn status_field(pid: i32, name: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status_field_if_any(pid, name).unwrap_or_else(|| panic!("no {name} of process {pid}"))
+}
+
+/// The same of a process that may be gone.
+pub fn status_field_if_any(pid: i32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+    line.map(|value| value.trim().to_owned())
 }

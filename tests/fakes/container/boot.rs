@@ -66,7 +66,10 @@ fn run(store: &Store, config: &Config, request: &Value, lines: &mut Lines) -> Re
         let mut told = File::from(told);
         namespace::die_with_parent().unwrap_or_default();
         // Its limits are set from outside in the meantime.
-        File::from(hold).read(&mut [0]).unwrap_or_default();
+        if File::from(hold).read(&mut [0]).unwrap_or_default() == 0 {
+            // Whoever starts it has died.
+            std::process::exit(1);
+        }
         let (code, text) = become_command(store, config, request, lines.stream(), streams);
         told.write_all(format!("{code}\n{text}").as_bytes()).unwrap_or_default();
         std::process::exit(1)

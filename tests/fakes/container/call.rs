@@ -37,8 +37,9 @@ pub fn at_the_end(farewell: impl FnOnce(i32) + Send + 'static) {
 
 /// Ends this process, and notes that it did.
 pub fn leave(code: i32) -> ! {
-    let farewell = FAREWELL.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    if let Some(farewell) = farewell {
+    // Held to the end: a second thread that leaves would not wait for the first one's last words.
+    let mut farewell = FAREWELL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(farewell) = farewell.take() {
         farewell(code);
     }
     std::process::exit(code)

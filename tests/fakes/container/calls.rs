@@ -100,9 +100,8 @@ pub fn begin(store: &Store, argv: &[String], verb: &str, parsed: &Parsed, fault:
         "in_flight": in_flight, "beside": beside, "fault": fault.map(|fault| fault["do"].clone()),
     });
     let current = Current { root: root.clone(), number, note };
-    store::write(&current.file(), &current.note);
-    append(&root, &line);
-    *guard(&CURRENT) = Some(current);
+    // The end waits for this, so that a call that is seen to begin is seen to end.
+    let mut this = guard(&CURRENT);
     at_the_end(|code| {
         if let Some(current) = guard(&CURRENT).take() {
             let line = json!({"event": "end", "call": current.number, "ns": nanoseconds(), "rc": code});
@@ -110,6 +109,9 @@ pub fn begin(store: &Store, argv: &[String], verb: &str, parsed: &Parsed, fault:
             fs::remove_file(current.file()).unwrap_or_default();
         }
     });
+    store::write(&current.file(), &current.note);
+    append(&root, &line);
+    *this = Some(current);
 }
 
 /// Notes that the process runs which this call stays with: the service has answered.

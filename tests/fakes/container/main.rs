@@ -95,6 +95,8 @@ fn tool(store: Store, argv: &[String]) -> ! {
         let ids = calls::ids(call.verb, &call.parsed);
         call.fault = faults::choose(&call.store, call.verb, &ids);
     }
+    // Before anybody sees that the call has begun.
+    signals::receive(matches!(call.verb, "run" | "start" | "exec"));
     calls::begin(&call.store, argv, call.verb, &call.parsed, call.fault.as_ref());
     let result = result.and_then(|()| match (call.verb, args.first().map(String::as_str)) {
         ("", Some("--version")) => {
@@ -167,8 +169,6 @@ fn perform(call: &mut Call) -> Result<(), Error> {
         call.line(&format!("USAGE: container {} {usage}", call.verb));
         return Ok(());
     }
-    let attached = matches!(call.verb, "run" | "start" | "exec");
-    signals::receive(attached);
     let needs_service = !matches!(call.verb, "system start" | "system status" | "system version");
     if needs_service && call.store.server().state != "running" {
         return Err(texts::connection(call.verb, &calls::ids(call.verb, &call.parsed), "Connection invalid"));

@@ -76,7 +76,11 @@ pub fn enter(store: &Store, config: &Config) -> io::Result<()> {
 /// The image's tree with an overlay over it, or a copy of it where the kernel gives none.
 fn root(host: &File, dir: &Path, rootfs: &str) -> io::Result<Tree> {
     for name in ["root", "upper", "work"] {
-        fs::create_dir_all(dir.join(name))?;
+        // Never the container's own: it may have been deleted meanwhile.
+        match fs::create_dir(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
     let place = look_up(host.as_fd(), &dir.join("root"), Links::Inside)?;
     let [lower, upper, work] =

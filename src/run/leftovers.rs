@@ -6,7 +6,7 @@ use crate::base::fs::remove_dir;
 use crate::base::id::RunId;
 use crate::base::paths::RunPaths;
 use crate::run::owner;
-use crate::run::store::{Store, is_owned};
+use crate::run::store::{Store, is_being_finished, is_owned};
 
 /// How old a directory without a lock must be: it may be made at this moment.
 const SETTLED_SECS: u64 = 60;
@@ -21,7 +21,8 @@ pub fn remove(store: &Store) {
         }
         let paths = RunPaths { dir: entry.path() };
         let locked = paths.owner_lock().exists();
-        let settled = if locked { is_owned(&paths).is_ok_and(|owned| !owned) } else { is_old(&entry) };
+        let in_hand = || is_owned(&paths).unwrap_or(true) || is_being_finished(&paths);
+        let settled = if locked { !in_hand() } else { is_old(&entry) };
         if settled {
             remove_dir(&paths.dir).unwrap_or_default();
         }

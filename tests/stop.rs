@@ -1,5 +1,6 @@
 //! Ending a run from another process, by its time limit, with a frozen owner, and at the same time as its own end.
 
+use crate::support::disk::TinyDisk;
 use crate::support::{
     CONT, Carrier, Client, Engine, KILL, STOP, code, on_docker, on_docker_with, on_each_engine, on_native_and_docker,
     process_state, repeat, stderr, stdout, wait_until,
@@ -196,6 +197,32 @@ fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
         );
         assert_eq!(stdout(&home.logs("frozen")), said, "{engine:?}");
         drop(client);
+        home.assert_nothing_left();
+    });
+}
+
+/// On the worst day the disk is full as well: what an owner has set aside is there for whoever ends it.
+#[test]
+fn a_frozen_client_is_ended_on_a_full_disk_too() {
+    on_native_and_docker(|engine, home| {
+        let state = home.state();
+        std::fs::create_dir(&state).unwrap();
+        let Some(_mount) = TinyDisk::mount(&state, "256k") else { return };
+        home.give(&state);
+        let client = home.start(engine, &["-n", "frozen", "--no-workspace"], "exec sleep 1000");
+        client.signal(STOP);
+        wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+        std::fs::write(state.join("filler"), vec![0; 1 << 20]).unwrap_err();
+        let stopped = home.fosse(["stop", "--grace", "1", "frozen"]);
+        assert_eq!(code(&stopped), 0, "{engine:?} {stopped:?}");
+        let record = home.newest();
+        assert_eq!(
+            (record["state"].as_str(), record["reason"].as_str(), record["stopped_at"].is_null()),
+            (Some("stopped"), Some("stopped"), false),
+            "{record}"
+        );
+        client.output();
+        std::fs::remove_file(state.join("filler")).unwrap();
         home.assert_nothing_left();
     });
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use crate::support::disk::TinyDisk;
 use crate::support::{
     Client, TERM, code, finish, on_each_engine, on_native_and_docker, repeat, repeat_on, stderr, stdout, wait_until,
 };
@@ -210,27 +211,6 @@ fn a_full_disk_under_the_log_never_ends_the_run() {
         home.assert_nothing_left();
         assert_eq!(code(&home.fosse(["clean"])), 0);
     });
-}
-
-/// A small file system of its own.
-struct TinyDisk<'a>(&'a std::path::Path);
-
-impl<'a> TinyDisk<'a> {
-    fn mount(at: &'a std::path::Path, size: &str) -> Option<Self> {
-        let option = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "fosse-test"]).arg(at).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(TinyDisk(at));
-        }
-        crate::support::left_out("mounting a small disk needs root");
-        None
-    }
-}
-
-impl Drop for TinyDisk<'_> {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(self.0).status().map(drop).unwrap_or_default();
-    }
 }
 
 /// `logs -f` shows what comes, and ends with the run, never before its last byte.

@@ -86,6 +86,8 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
 
 /// Tells whoever finishes the run that it was asked to stop.
 fn mark_to_stop(paths: &RunPaths, grace: Duration) -> std::io::Result<()> {
+    // Its owner is as good as dead, and the disk may be full.
+    owner::spend_reserve(paths);
     write_atomic(&paths.stop_marker(), grace.as_millis().to_string().as_bytes())
 }
 

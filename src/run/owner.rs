@@ -241,13 +241,13 @@ impl Owned {
 
     /// Frees what was set aside for the final record.
     pub fn spend_reserve(&self) {
-        remove_file(&reserve(&self.paths)).unwrap_or_default();
+        spend_reserve(&self.paths);
     }
 
     /// Gives the run up: from here on others may read that nobody owns it. Its name is free again.
     pub fn release(self) {
         remove_file(&self.socket).unwrap_or_default();
-        remove_file(&reserve(&self.paths)).unwrap_or_default();
+        spend_reserve(&self.paths);
         // Its exit is in the record by now.
         remove_file(&self.paths.exit_page()).unwrap_or_default();
         remove_dir(&self.paths.left()).unwrap_or_default();
@@ -262,6 +262,11 @@ impl Owned {
         self.release();
         Ok(())
     }
+}
+
+/// Frees what an owner has set aside: it is about to write its last, or cannot any more.
+pub fn spend_reserve(paths: &RunPaths) {
+    remove_file(&reserve(paths)).unwrap_or_default();
 }
 
 fn reserve(paths: &RunPaths) -> PathBuf {
@@ -293,7 +298,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
         return Ok(None);
     }
     let record = record_of(&paths).map_err(failed)?;
-    remove_file(&reserve(&paths)).unwrap_or_default();
+    spend_reserve(&paths);
     Ok(Some((Held { _lock: lock }, Slot::new(paths, record))))
 }
 

@@ -7,6 +7,7 @@ pub mod apple;
 mod client;
 #[cfg(target_os = "linux")]
 pub mod daemon;
+pub mod disk;
 pub mod engines;
 #[cfg(target_os = "linux")]
 pub mod http;

@@ -201,6 +201,64 @@ fn a_frozen_client_is_ended_and_its_run_finished_as_stopped() {
     });
 }
 
+/// Whoever looks or waits while a frozen owner's run is being ended sees one end of it, with its code.
+#[test]
+fn a_frozen_owners_run_has_one_end_for_all_who_look() {
+    on_docker_with(Carrier::Client, |home| {
+        // An engine that takes its time leaves some for looking.
+        let tool = home.script("tool/docker", "case $1 in kill) sleep 1;; esac; exec docker \"$@\"");
+        let script = "echo ready; exec sleep 1000";
+        let mut command = home.run_cmd(Engine::Docker, &["-n", "frozen", "--no-workspace"], &["sh", "-c", script]);
+        command.env("FOSSE_DOCKER", &tool);
+        let client = Client::spawn(command);
+        client.wait_for_output("ready\n");
+        let waiter = Client::spawn(home.cmd(["wait", "frozen"]));
+        client.signal(STOP);
+        wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+        let stop = Client::spawn(home.cmd(["stop", "--grace", "5", "frozen"]));
+        let mut seen = Vec::new();
+        wait_until("it is stopped", || {
+            let record = home.newest();
+            let look = (record["state"].as_str().unwrap().to_owned(), record["exit_code"].as_i64());
+            if seen.last() != Some(&look) {
+                seen.push(look);
+            }
+            process_state(stop.pid()).is_none_or(|state| state == 'Z')
+        });
+        assert_eq!(code(&stop.output()), 0);
+        let wanted = [("running", None), ("stopping", None), ("stopped", Some(143))];
+        assert_eq!(seen, wanted.map(|(state, code)| (state.to_owned(), code)));
+        let waited = waiter.output();
+        assert_eq!((code(&waited), stdout(&waited).as_str()), (143, "143\n"));
+        client.output();
+        home.assert_nothing_left();
+    });
+}
+
+/// Several who end the same frozen owner, and remove what it leaves, are all done when it is.
+#[test]
+fn several_who_end_a_frozen_client_are_all_done() {
+    on_native_and_docker(|engine, home| {
+        for round in 0..repeat(40) {
+            let client = home.start(engine, &["-n", "frozen", "--no-workspace"], "exec sleep 1000");
+            client.signal(STOP);
+            wait_until("it is frozen", || process_state(client.pid()) == Some('T'));
+            let id = home.newest_id();
+            let ways = [&["destroy", "-f", &id][..], &["destroy", "-f", &id], &["stop", "--grace", "0", &id]];
+            let all = ways.map(|args| Client::spawn(home.cmd(args)));
+            for (args, one) in ways.iter().zip(all) {
+                let output = one.output();
+                // A stop may come when nobody knows the run any more.
+                let is_unknown = args[0] == "stop" && stderr(&output).contains("no run");
+                assert!(code(&output) == 0 || is_unknown, "{engine:?} {round} {args:?}: {output:?}");
+            }
+            client.output();
+            assert_eq!(home.list().len(), 0);
+        }
+        home.assert_nothing_left();
+    });
+}
+
 /// On the worst day the disk is full as well: what an owner has set aside is there for whoever ends it.
 #[test]
 fn a_frozen_client_is_ended_on_a_full_disk_too() {

@@ -114,7 +114,7 @@ pub fn list(args: &List) -> Result {
     let rows: Vec<Row> = store
         .all_for_show()?
         .into_iter()
-        .filter(|entry| !args.running || matches!(entry, Entry::Known(view) if view.is_live()))
+        .filter(|entry| !args.running || matches!(entry, Entry::Known(view) if !view.shown().state.is_final()))
         .map(|entry| match entry {
             Entry::Known(view) => Row::Known(Box::new(view.shown())),
             Entry::Unreadable { id, .. } => Row::Unreadable(id.to_string()),

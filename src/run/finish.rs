@@ -60,7 +60,7 @@ pub enum Ended {
 
 /// Ends a run: asks its owner, or finishes it. `None` for the grace means the run's own.
 pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: RuntimeOf) -> Result<Ended> {
-    let view = known(store, id)?;
+    let Some(view) = known(store, id)? else { return Ok(Ended::Already) };
     let polite = grace.unwrap_or(Duration::from_millis(view.record.grace_ms));
     if view.record.state.is_final() && !view.owned {
         // Somebody still removes what an engine has of it: only then it is done.
@@ -74,11 +74,16 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
             Frozen::No => {
                 return Ok(if view.record.state.is_final() { Ended::Already } else { Ended::ByOwner });
             }
-            Frozen::Ended => {}
+            Frozen::Gone => {
+                // So that everybody sees the same end of it. Without space it ends as any orphan.
+                mark_to_stop(&store.run(id), polite).unwrap_or_default();
+                finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
+            }
+            Frozen::Ended(lock) => {
+                let taken = owner::adopt(store, id, lock, Late::Here.patience(polite))?.ok_or_else(|| held(id))?;
+                finish_taken(store, taken, polite, Late::Here, runtime_of)?;
+            }
         }
-        // So that everybody sees the same end of it. Without space it ends as any orphan.
-        mark_to_stop(&store.run(id), polite).unwrap_or_default();
-        finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
         return Ok(Ended::Here);
     }
     finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))
@@ -96,18 +101,23 @@ fn held(id: &RunId) -> Failure {
         .hint("try again in a moment; fosse doctor tells whether the engine works")
 }
 
-fn known(store: &Store, id: &RunId) -> Result<View> {
+/// What is known of a run; `None` if somebody has destroyed it meanwhile.
+fn known(store: &Store, id: &RunId) -> Result<Option<View>> {
     match store.load(id) {
-        Some(Entry::Known(view)) => Ok(*view),
+        Some(Entry::Known(view)) => Ok(Some(*view)),
         Some(Entry::Unreadable { why, .. }) => Err(Failure::new(format!("reading the record of {id}"), why)),
-        None => Err(Failure::new(format!("finding run {id}"), "it does not exist")),
+        None => Ok(None),
     }
 }
 
 /// Whether an owner had to be ended.
 enum Frozen {
+    /// It has ended the run itself.
     No,
-    Ended,
+    /// It is gone, and the run is not over.
+    Gone,
+    /// It was ended, with the lock in hand by which nobody else finishes the run.
+    Ended(owner::Held),
 }
 
 fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Duration) -> Result<Frozen> {
@@ -153,35 +163,53 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
             }
         }
     }
-    if !known(store, id)?.owned {
+    end_frozen(store, id, polite)
+}
+
+/// Ends an owner that does not answer. Its lock falls with it: by then it is on disk what the run was asked for, and in
+/// hand what keeps everybody else from finishing it, so that whoever waits sees one end of it.
+fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
+    let paths = store.run(id);
+    let failed = |error: std::io::Error| Failure::new(format!("stopping run {id}"), error);
+    let taken = owner::hold(store, id, Late::Here.patience(polite))?;
+    if !known(store, id)?.is_some_and(|view| view.owned) {
         return let_go(store, id);
     }
+    let lock = taken.ok_or_else(|| held(id))?;
     let Some(owner) = owner::read_owner(&paths) else {
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
-    // The lock falls with it, and a daemon may be the first to see that.
-    mark_to_stop(&paths, polite).map_err(|error| Failure::new(format!("stopping run {id}"), error))?;
-    owner::end_proved(&owner, store.uid)?;
-    Ok(Frozen::Ended)
+    mark_to_stop(&paths, polite).map_err(failed)?;
+    owner::end_proved(&owner, store.uid).inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
+    Ok(Frozen::Ended(lock))
 }
 
 /// What it means that the lock is free: the owner has ended the run, or it has died or given up, and the run is to
 /// be finished here. A run that is destroyed by now is over.
 fn let_go(store: &Store, id: &RunId) -> Result<Frozen> {
     match store.load(id) {
-        Some(Entry::Known(view)) if !view.record.state.is_final() => Ok(Frozen::Ended),
+        Some(Entry::Known(view)) if !view.record.state.is_final() => Ok(Frozen::Gone),
         _ => Ok(Frozen::No),
     }
 }
 
-/// Disconnected when nobody holds the run any more. The thread may outlive the caller's patience.
+/// Disconnected when the run has no owner any more, and, if that was ended so that the run stops, nobody who does so.
+/// The thread may outlive the caller's patience.
 pub fn watch_lock(store: &Store, id: &RunId) -> Result<crossbeam_channel::Receiver<std::convert::Infallible>> {
     let failed = |error: std::io::Error| Failure::new(format!("waiting for run {id}"), error);
-    let file = File::open(store.run(id).owner_lock()).map_err(failed)?;
+    let paths = store.run(id);
     let (sender, freed) = bounded(0);
+    let file = match File::open(paths.owner_lock()) {
+        // Destroyed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(freed),
+        other => other.map_err(failed)?,
+    };
     let wait = move || {
         lock::wait_shared(&file).unwrap_or_default();
         drop(file);
+        if paths.stop_marker().exists() {
+            File::open(paths.output()).and_then(|output| lock::wait_shared(&output)).unwrap_or_default();
+        }
         drop(sender);
     };
     thread::Builder::new().name("lock".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
@@ -216,15 +244,27 @@ pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result
 /// Takes a run over and does the owner's duty; its command has the grace between TERM and KILL. A run that somebody
 /// else finished meanwhile is done. `None` if somebody else has it for longer than is waited.
 fn finish(store: &Store, id: &RunId, grace: Duration, looks: Late, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
-    let Some((held, mut slot)) = owner::take_over(store, id, looks.patience(grace))? else {
-        return Ok(match store.load(id) {
-            None => Some(Ended::Already),
-            Some(Entry::Known(view)) if view.record.state.is_final() && !is_being_finished(&store.run(id)) => {
-                Some(Ended::Already)
-            }
-            Some(_) => None,
-        });
-    };
+    if let Some(taken) = owner::take_over(store, id, looks.patience(grace))? {
+        return finish_taken(store, taken, grace, looks, runtime_of).map(Some);
+    }
+    Ok(match store.load(id) {
+        None => Some(Ended::Already),
+        Some(Entry::Known(view)) if view.record.state.is_final() && !is_being_finished(&store.run(id)) => {
+            Some(Ended::Already)
+        }
+        Some(_) => None,
+    })
+}
+
+/// Does the owner's duty for a run that was taken over.
+fn finish_taken(
+    store: &Store,
+    (lock, mut slot): (owner::Held, Slot),
+    grace: Duration,
+    looks: Late,
+    runtime_of: RuntimeOf,
+) -> Result<Ended> {
+    let id = &slot.record().id.clone();
     if !slot.record().machine_id.is_empty() && slot.record().machine_id != owner::machine_id() {
         return Err(
             Failure::new(format!("finishing run {id}"), "it belongs to another machine").hint("finish it there")
@@ -252,8 +292,8 @@ fn finish(store: &Store, id: &RunId, grace: Duration, looks: Late, runtime_of: R
     remove_file(&store.paths.socket(id)).unwrap_or_default();
     remove_file(&store.paths.init_socket(id)).unwrap_or_default();
     owner::forget_name(store, &slot.record().name, id);
-    drop(held);
-    Ok(Some(if was_final { Ended::Already } else { Ended::Here }))
+    drop(lock);
+    Ok(if was_final { Ended::Already } else { Ended::Here })
 }
 
 /// Whether the owner died while it asked an engine for something, so recently that it may still come to be.

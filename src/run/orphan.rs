@@ -45,9 +45,13 @@ impl Orphan {
         }
     }
 
-    /// What such a run will become.
-    pub fn end(&self, state: state::State, at: Timestamp) -> Result<state::State, Illegal> {
-        self.events(state.name()).into_iter().try_fold(state, |state, event| apply(&state, event, at))
+    /// What such a run is until somebody has finished it: what it will become, or on its way there if only that will
+    /// tell how it ended.
+    pub fn shown(&self, state: &state::State, at: Timestamp) -> Result<state::State, Illegal> {
+        match self.events(state.name()).into_iter().next() {
+            Some(event) => apply(state, event, at),
+            None => Ok(state.clone()),
+        }
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
     use crate::run::state::State;
 
     #[test]
-    fn an_orphan_failed_and_one_that_was_to_stop_stopped_with_the_code_that_was_left() {
+    fn an_orphan_failed_and_one_that_was_to_stop_is_stopping_and_then_stopped_with_the_code_that_was_left() {
         use record::Reason;
         let at = Timestamp::now();
         let steps = [Event::Prepare, Event::Started, Event::Stop(Cause::Asked)];
@@ -86,7 +90,13 @@ mod tests {
             let (code, stop) = (Exit { code: 7, signal: None, oom: false }, Some(Duration::ZERO));
             let started = matches!(state, State::Running(_) | State::Stopping(_));
             for exit in [None, started.then_some(code)] {
-                let end = |stop| Orphan { exit, stop }.end(state.clone(), at).unwrap();
+                let end = |stop| {
+                    let events = Orphan { exit, stop }.events(state.name());
+                    events.into_iter().fold(state.clone(), |state, event| apply(&state, event, at).unwrap())
+                };
+                let shown = |stop| Orphan { exit, stop }.shown(&state, at).unwrap();
+                assert_eq!(shown(None), end(None));
+                assert_eq!(shown(stop).name(), if started { record::State::Stopping } else { end(stop).name() });
                 let told = |end: State| end.ended().map(|ended| (ended.reason, ended.exit_code)).unwrap();
                 let known = exit.map(|exit| exit.code);
                 assert_eq!(end(None).name(), record::State::Failed, "{state:?}");

@@ -287,7 +287,16 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
     if !paths.owner_lock().exists() || !in_time(deadline, || is_owned(&paths).map(|owned| !owned)).map_err(failed)? {
         return Ok(None);
     }
-    let path = paths.output();
+    match hold(store, id, deadline)? {
+        Some(held) => adopt(store, id, held, deadline),
+        None => Ok(None),
+    }
+}
+
+/// Keeps everybody else from finishing a run, trying until `deadline`; its owner may live.
+pub fn hold(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<Held>> {
+    let path = store.run(id).output();
+    let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
     let lock = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -297,9 +306,19 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
     if !in_time(deadline, || lock::try_exclusive(&lock)).map_err(failed)? || !leads_to(&path, &lock) {
         return Ok(None);
     }
+    Ok(Some(Held { _lock: lock }))
+}
+
+/// Takes over a run that is held, as soon as its owner is dead.
+pub fn adopt(store: &Store, id: &RunId, held: Held, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
+    let paths = store.run(id);
+    let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
+    if !in_time(deadline, || is_owned(&paths).map(|owned| !owned)).map_err(failed)? {
+        return Ok(None);
+    }
     let record = record_of(&paths).map_err(failed)?;
     spend_reserve(&paths);
-    Ok(Some((Held { _lock: lock }, Slot::new(paths, record))))
+    Ok(Some((held, Slot::new(paths, record))))
 }
 
 /// Tries until it succeeds or the time is over. A blocking flock(2) has no time limit, and between two tries nothing

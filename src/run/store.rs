@@ -62,8 +62,8 @@ impl View {
         let mut record = self.record.clone();
         if let Some(orphan) = &self.orphan {
             let at = record.started_at.unwrap_or(record.created_at);
-            if let Ok(ended) = orphan.end(State::of(&record), at) {
-                ended.describe(&mut record);
+            if let Ok(shown) = orphan.shown(&State::of(&record), at) {
+                shown.describe(&mut record);
                 // When it died is not known: only that it was after this.
                 record.stopped_at = None;
             }

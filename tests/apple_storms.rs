@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Carrier, Client, Engine, Home, KILL, code, finish, stdout, wait_until};
+use crate::support::{Carrier, Client, Home, KILL, code, finish, one_release, stdout, wait_until};
 
 /// A service that takes 600 ms for each list, and serves one call at a time.
 fn slow(home: &Home) {
@@ -15,11 +15,7 @@ fn slow(home: &Home) {
 /// X7: fifty runs at once do not pile calls up, whatever the service takes for each.
 #[test]
 fn fifty_runs_at_once_on_a_slow_service_end_with_their_codes() {
-    let release = Engine::Apple("1.2.2");
-    if !release.available() {
-        return;
-    }
-    let home = Home::on(release, Carrier::Init);
+    let Some((release, home)) = one_release(Carrier::Init) else { return };
     slow(&home);
     let clients: Vec<(i32, Client)> = (0..50)
         .map(|number| {
@@ -47,11 +43,7 @@ fn fifty_runs_at_once_on_a_slow_service_end_with_their_codes() {
 /// D5: three hundred records and a service that hangs: `list` asks nobody, `status` has one limit for all.
 #[test]
 fn d5_three_hundred_stale_records_and_a_service_that_hangs() {
-    let release = Engine::Apple("1.2.2");
-    if !release.available() {
-        return;
-    }
-    let home = Home::on(release, Carrier::Init);
+    let Some((release, home)) = one_release(Carrier::Init) else { return };
     let mut client = home.start(release, &[], "exec sleep 1000");
     let id = home.newest_id();
     client.signal(KILL);
@@ -95,11 +87,7 @@ fn d5_three_hundred_stale_records_and_a_service_that_hangs() {
 /// wait for each other's answers.
 #[test]
 fn silent_commands_that_start_at_once_are_all_seen_to_run() {
-    let release = Engine::Apple("1.2.2");
-    if !release.available() {
-        return;
-    }
-    let home = Home::on(release, Carrier::Client);
+    let Some((release, home)) = one_release(Carrier::Client) else { return };
     let clients: Vec<Client> = (0..8)
         .map(|_| {
             let mut command = home.run_cmd(release, &["--no-workspace"], &["sh", "-c", "sleep 22; exit 3"]);

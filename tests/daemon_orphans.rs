@@ -12,8 +12,8 @@ use crate::orphans::MOMENTS;
 use crate::support::daemon::daemons;
 use crate::support::{
     Carrier, Client, Engine, Home, IMAGE, KILL, STOP, code, finish, kill, on_docker, on_docker_with,
-    on_each_real_engine, on_native, on_native_and_docker, on_native_and_docker_with, process_state, repeat,
-    some_at_once, stdout, wait_until,
+    on_each_real_engine, on_native, on_native_and_docker, on_native_and_docker_with, one_release, process_state,
+    repeat, some_at_once, stdout, wait_until,
 };
 
 /// What `daemon status` exits with where there is none.
@@ -473,11 +473,7 @@ fn a_pipe_behind_a_run_ends_with_the_run() {
 /// what was asked for.
 #[test]
 fn a_frozen_owners_run_is_stopped_whoever_finishes_it() {
-    let engine = Engine::Apple("1.2.2");
-    if !engine.available() {
-        return;
-    }
-    let home = Home::on(engine, Carrier::Init);
+    let Some((engine, home)) = one_release(Carrier::Init) else { return };
     let names: Vec<String> = (0..repeat(100)).map(|number| format!("frozen-{number}")).collect();
     some_at_once(&names, 5, |name| {
         let mut command = home.with_daemon(["run"]);

@@ -157,6 +157,12 @@ pub fn on_each_release(carrier: Carrier, body: impl Fn(Engine, &Home) + Sync) {
     });
 }
 
+/// One release of Apple's tool that most facts are known of, with a service of its own, for what needs no more.
+pub fn one_release(carrier: Carrier) -> Option<(Engine, Home)> {
+    let release = Engine::Apple("1.2.2");
+    release.available().then(|| (release, Home::on(release, carrier)))
+}
+
 /// Runs the body on Apple's containers: on one release, another one in each test. With FOSSE_TEST_REPEAT=100 on all.
 fn on_apple_with(carrier: Carrier, body: impl Fn(Engine, &Home)) {
     if !cfg!(target_os = "linux") {

@@ -11,7 +11,7 @@ use crate::support::{Home, fosse, left_out, stdout};
 fn asks_for_a_loader(program: &[u8]) -> bool {
     assert_eq!(&program[..5], b"\x7fELF\x02", "an ELF file of 64 bits");
     let number =
-        |at: usize, size: usize| program[at..][..size].iter().rev().fold(0, |sum, b| sum << 8 | usize::from(*b));
+        |at: usize, size: usize| program[at..][..size].iter().rev().fold(0, |sum, b| (sum << 8) | usize::from(*b));
     let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
     (0..count).any(|index| number(table + index * size, 4) == 3)
 }

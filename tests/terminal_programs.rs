@@ -201,7 +201,7 @@ fn a_pager_is_worked_with() {
         if engine.is_native() && !has("less") {
             return;
         }
-        home.write("ws/lines", (1..=1000).map(|n| format!("line {n}\n")).collect::<String>());
+        home.write("ws/lines", (1..=1000).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat());
         let screen = Screen::run(home, engine, &[], &["less", "lines"]);
         screen.wait_until("the first page", |text| text.contains("line 1\n") && text.contains("line 32\n"));
         screen.press(&["Space"]);

@@ -224,13 +224,16 @@ impl Drop for Service {
             return;
         }
         // A machine dies with its helper, and its processes with it.
-        wait_until("the service is gone", || {
-            let left = self.processes();
-            for pid in &left {
-                super::try_kill(*pid, super::KILL);
-            }
-            left.is_empty()
-        });
+        let end = |service: &mut Service| {
+            wait_until("the service is gone", || {
+                let left = service.processes();
+                for pid in &left {
+                    super::try_kill(*pid, super::KILL);
+                }
+                left.is_empty()
+            });
+        };
+        super::in_drop(self, &[end]);
         // What the kernel keeps of an overlay is nobody's to enter.
         let ids = self.containers().into_iter().map(|(id, _)| id);
         for dir in ids.map(|id| self.root.join("containers").join(id).join("work/work")) {

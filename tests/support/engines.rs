@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use super::{Home, IMAGE, left_out};
+use super::{Home, IMAGE, left_out, part};
 
 /// Where a run can take place: a real engine, or the built-in sandbox, which is no engine and keeps no objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,11 +149,13 @@ pub fn on_each_release(carrier: Carrier, body: impl Fn(Engine, &Home) + Sync) {
     if !cfg!(target_os = "linux") || !RELEASES[0].available() {
         return;
     }
-    std::thread::scope(|scope| {
-        for release in RELEASES {
-            let body = &body;
-            scope.spawn(move || body(release, &Home::on(release, carrier)));
-        }
+    part(|| {
+        std::thread::scope(|scope| {
+            for release in RELEASES {
+                let body = &body;
+                scope.spawn(move || body(release, &Home::on(release, carrier)));
+            }
+        });
     });
 }
 
@@ -224,10 +226,10 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
                 continue;
             }
             if engine.available() {
-                body(*engine, &Home::on(*engine, *carrier));
+                part(|| body(*engine, &Home::on(*engine, *carrier)));
             }
             if engine.is_native() && !is_spared() && unprivileged() {
-                body(*engine, &Home::of_user(Some(USER)));
+                part(|| body(*engine, &Home::of_user(Some(USER))));
             }
         }
     }
@@ -279,6 +281,6 @@ pub fn on_docker(body: impl Fn(&Home)) {
 /// Runs the body on docker, if it is there, with one carrier.
 pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
     if Engine::Docker.available() {
-        body(&Home::on(Engine::Docker, carrier));
+        part(|| body(&Home::on(Engine::Docker, carrier)));
     }
 }

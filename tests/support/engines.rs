@@ -72,7 +72,7 @@ impl Engine {
         if !found {
             left_out(&match self {
                 Engine::Native => "a native sandbox cannot be made here".into(),
-                Engine::Apple(_) => "the emulator of Apple's tool cannot make namespaces here".into(),
+                Engine::Apple(_) => "the emulator of Apple's tool needs namespaces and a static busybox".into(),
                 Engine::Docker | Engine::Podman => {
                     format!("{} is not available, or has no image {IMAGE}", self.name())
                 }
@@ -88,6 +88,7 @@ impl Engine {
         match (std::env::var(variable).as_deref(), self) {
             (Ok("0"), _) => false,
             (Ok(_), _) => true,
+            (Err(_), Engine::Apple(_)) if !super::apple::has_images() => false,
             (Err(_), Engine::Apple(_)) => works(&|| Home::on(self, Carrier::Init).run(self, &[], &["true"])),
             (Err(_), Engine::Native) => works(&|| Home::new().run(self, &[], &["true"])),
             (Err(_), _) => works(&|| self.call(["image", "inspect", IMAGE])),

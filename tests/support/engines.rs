@@ -72,7 +72,9 @@ impl Engine {
         if !found {
             left_out(&match self {
                 Engine::Native => "a native sandbox cannot be made here".into(),
-                Engine::Apple(_) => "the emulator of Apple's tool needs namespaces and a static busybox".into(),
+                Engine::Apple(_) => {
+                    "the emulator of Apple's tool can run no container here: it needs root and a static busybox".into()
+                }
                 Engine::Docker | Engine::Podman => {
                     format!("{} is not available, or has no image {IMAGE}", self.name())
                 }

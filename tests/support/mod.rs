@@ -441,18 +441,21 @@ impl Home {
         }
     }
 
-    /// Fails unless all processes end. After a failure those that are left are killed.
-    fn end_processes(&self) {
-        if std::thread::panicking() {
-            for process in self.processes() {
-                try_kill(processes::number(&process), KILL);
-            }
-            return;
+    /// Fails unless all processes end.
+    fn assert_all_end(&self) {
+        if !std::thread::panicking() {
+            // The program that watches a container of podman's ends after it, by itself, and so does a tmux.
+            wait_until("no process of this test is left", || self.processes().is_empty());
+            // An engine removes them by itself, and may still be at it.
+            wait_until("no process is left inside", || self.insiders().is_empty());
         }
-        // The program that watches a container of podman's ends after it, by itself, and so does a tmux.
-        wait_until("no process of this test is left", || self.processes().is_empty());
-        // An engine removes them by itself, and may still be at it.
-        wait_until("no process is left inside", || self.insiders().is_empty());
+    }
+
+    /// Kills what a failure has left.
+    fn kill_all(&self) {
+        for process in self.processes() {
+            try_kill(processes::number(&process), KILL);
+        }
     }
 }
 
@@ -464,7 +467,8 @@ impl Drop for Home {
                 |home| home.end_all(),
                 // Its machines go with it.
                 |home| home.apple = None,
-                |home| home.end_processes(),
+                |home| home.assert_all_end(),
+                |home| home.kill_all(),
                 |home| fs::remove_dir_all(&home.dir).unwrap_or_default(),
             ],
         );

@@ -566,8 +566,14 @@ const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Fish, "man/completions/fosse.fish"),
 ];
 
+/// The generator that the completions are of: another release of it writes them in other words.
+const GENERATOR: &str = "name = \"clap_complete\"\nversion = \"4.6.11\"";
+
 #[test]
 fn the_completions_are_those_of_the_program() {
+    if !read("Cargo.lock").contains(GENERATOR) {
+        return crate::support::left_out("the completions are of another release of their generator than this one");
+    }
     let bless = std::env::var_os("FOSSE_TEST_BLESS").is_some_and(|value| value == "1");
     for (shell, path) in COMPLETIONS {
         let mut made = Vec::new();
@@ -581,12 +587,11 @@ fn the_completions_are_those_of_the_program() {
 }
 
 /// Runs a program on a file and gives what it says; `None` if the program is not installed.
-#[allow(clippy::disallowed_macros, reason = "a test says what it leaves out")]
 fn check(program: &str, args: &[&str], file: &str) -> Option<(bool, String)> {
     let output = Command::new(program).args(args).arg(root().join(file)).stdin(Stdio::null()).output();
     let output = match output {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("left out: {program} is not installed");
+            crate::support::left_out(&format!("{program} is not installed"));
             return None;
         }
         other => other.unwrap(),

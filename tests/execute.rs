@@ -176,7 +176,7 @@ fn arguments_arrive_as_they_were_given_the_empty_ones_too() {
         let odd = ["", "a b", "", "\"'\\$`*;\n\t", "é", "--", "-n", ""];
         let command = [&["printf", "%s|"], &odd[..]].concat();
         let result = init.done(&json!({"command": command}));
-        let wanted: String = odd.iter().map(|arg| format!("{arg}|")).collect();
+        let wanted = odd.iter().map(|arg| format!("{arg}|")).collect::<Vec<_>>().concat();
         assert_eq!(text(&result, "result"), wanted);
         let long = "x".repeat(100_000);
         assert_eq!(text(&init.done(&json!({"command": ["printf", "%s", &long]})), "result"), long);

@@ -43,7 +43,7 @@ fn every_signal_that_can_be_passed_on_reaches_the_command() {
         let output = init.end();
         assert_eq!(code(&output), 33, "{output:?}");
         // Once each: nothing is passed on twice.
-        let all: String = signals.iter().map(|(_, name)| format!("got-{name}\n")).collect();
+        let all = signals.iter().map(|(_, name)| format!("got-{name}\n")).collect::<Vec<_>>().concat();
         assert_eq!(stdout(&output), format!("ready\n{all}got-TERM\n"), "{output:?}");
     });
 }

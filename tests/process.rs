@@ -359,7 +359,7 @@ fn x5_death_by_a_signal_is_told_apart_from_an_exit_code() {
     // Those that do not end a process, and those that this one ignores: a shell cannot change that (nohup(1)).
     let ignored = u64::from_str_radix(&status_field("/proc/thread-self/status", "SigIgn:"), 16).unwrap();
     let ends = |signal: &u8| {
-        !(17..=23).contains(signal) && *signal != 28 && (ignored >> (signal - 1) & 1 == 0 || *signal == 13)
+        !(17..=23).contains(signal) && *signal != 28 && ((ignored >> (signal - 1)) & 1 == 0 || *signal == 13)
     };
     let signals: Vec<u8> = (1..=31).filter(ends).collect();
     assert!([6, 9, 11, 13, 15].iter().all(|signal| signals.contains(signal)), "{signals:?}");

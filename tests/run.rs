@@ -194,7 +194,7 @@ fn any_value_of_a_variable_arrives_as_it_is() {
         for values in values.chunks(if is_full() { 1 } else { values.len() }) {
             let set: Vec<String> = (0..).zip(values).map(|(at, value)| format!("V{at}={value}")).collect();
             let options: Vec<&str> = set.iter().flat_map(|set| ["-e", set]).collect();
-            let shown: String = (0..values.len()).map(|at| format!("printf '%s\\0' \"$V{at}\"; ")).collect();
+            let shown = (0..values.len()).map(|at| format!("printf '%s\\0' \"$V{at}\"; ")).collect::<Vec<_>>().concat();
             let output = home.run(engine, &options, &["sh", "-c", &shown]);
             let arrived: Vec<String> = stdout(&output).split_terminator('\0').map(str::to_owned).collect();
             assert_eq!(arrived, values, "{engine:?} {:?}", stderr(&output));

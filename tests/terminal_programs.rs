@@ -7,17 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::terminal::{COLUMNS, LEADER, ROWS, SIZE};
 use crate::support::{
-    Carrier, Engine, Home, code, finish, init, left_out, on_native, on_native_and_docker, stdout, wait_until,
+    Carrier, Engine, Home, code, finish, has, in_drop, init, on_native, on_native_and_docker, stdout, wait_until,
 };
-
-/// Whether a program of the host's is there.
-fn has(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
-    if !found {
-        left_out(&format!("{program} is not there"));
-    }
-    found
-}
 
 /// A screen: a server of its own with one window, where a program runs.
 struct Screen<'a> {
@@ -124,7 +115,7 @@ impl<'a> Screen<'a> {
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
+        in_drop(self, &[|screen| drop(screen.tmux(&["kill-server"]))]);
     }
 }
 
@@ -138,6 +129,9 @@ fn ends_as_it_was(screen: Screen<'_>, wanted: i32) {
 #[test]
 fn a_shell_is_worked_with() {
     on_native_and_docker(|engine, home| {
+        if !has(&["tmux"]) {
+            return;
+        }
         let shells: &[&[&str]] =
             if engine.is_native() { &[&["sh", "-i"], &["bash", "--norc", "-i"]] } else { &[&["sh", "-i"]] };
         for shell in shells {
@@ -169,7 +163,7 @@ fn a_shell_is_worked_with() {
 #[test]
 fn an_editor_is_worked_with() {
     on_native_and_docker(|engine, home| {
-        if engine.is_native() && !has("vi") {
+        if !has(&["tmux"]) || engine.is_native() && !has(&["vi"]) {
             return;
         }
         let screen = Screen::run(home, engine, &[], &["vi", "text"]);
@@ -198,10 +192,10 @@ fn an_editor_is_worked_with() {
 #[test]
 fn a_pager_is_worked_with() {
     on_native_and_docker(|engine, home| {
-        if engine.is_native() && !has("less") {
+        if !has(&["tmux"]) || engine.is_native() && !has(&["less"]) {
             return;
         }
-        home.write("ws/lines", (1..=1000).map(|n| format!("line {n}\n")).collect::<String>());
+        home.write("ws/lines", (1..=1000).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat());
         let screen = Screen::run(home, engine, &[], &["less", "lines"]);
         screen.wait_until("the first page", |text| text.contains("line 1\n") && text.contains("line 32\n"));
         screen.press(&["Space"]);
@@ -218,7 +212,7 @@ fn a_pager_is_worked_with() {
 #[test]
 fn what_draws_again_and_again_is_worked_with() {
     on_native_and_docker(|engine, home| {
-        if engine.is_native() && !has("top") {
+        if !has(&["tmux"]) || engine.is_native() && !has(&["top"]) {
             return;
         }
         let screen = Screen::run(home, engine, &[], &["top"]);
@@ -231,7 +225,7 @@ fn what_draws_again_and_again_is_worked_with() {
 #[test]
 fn an_interpreter_is_worked_with() {
     on_native(|home| {
-        if !has("python3") {
+        if !has(&["tmux", "python3"]) {
             return;
         }
         let screen = Screen::run(home, Engine::Native, &[], &["python3", "-q"]);
@@ -250,7 +244,7 @@ fn an_interpreter_is_worked_with() {
 #[test]
 fn a_commit_is_written_in_an_editor() {
     on_native(|home| {
-        if !has("git") || !has("vi") {
+        if !has(&["tmux", "git", "vi"]) {
             return;
         }
         let options = [
@@ -280,7 +274,7 @@ fn a_commit_is_written_in_an_editor() {
 #[test]
 fn a_stopped_editors_screen_is_the_callers_again() {
     on_native_and_docker(|engine, home| {
-        if engine.is_native() && !has("vi") {
+        if !has(&["tmux"]) || engine.is_native() && !has(&["vi"]) {
             return;
         }
         let script = "trap '' HUP TERM; printf '\\033[?1049h\\033[?25l\\033[?1000h\\033[?2004hinside'; while :; do sleep 1; done";

@@ -91,6 +91,8 @@ mod objects;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod program;
 mod records;
 mod run;
 mod seeds;

@@ -117,7 +117,7 @@ impl fmt::Display for RunName {
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     let mut buffer = vec![0_u8; bytes];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut buffer)?;
-    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ const SPACE_MIN: u64 = 64 << 20;
 
 pub fn doctor(args: &Doctor) -> Result {
     let store = super::store()?;
-    let mut checks = places(&store);
+    let mut checks = vec![program(super::resolve::is_static())];
+    checks.extend(places(&store));
     match config::trusted(&store.paths) {
         Err(failure) => checks.push(
             Check::new("configuration", Verdict::Problem, failure.why()).hint("fosse.json(5) describes every key"),
@@ -122,6 +123,19 @@ pub fn doctor(args: &Doctor) -> Result {
     }
     out.finish()?;
     Ok(u8::from(checks.iter().any(|check| check.verdict == Verdict::Problem)))
+}
+
+/// Whether the program can be its own first process in any container.
+fn program(is_static: bool) -> Check {
+    let version = env!("CARGO_PKG_VERSION");
+    if is_static {
+        return Check::new("program", Verdict::Well, format!("{version}, linked statically"));
+    }
+    let detail = "linked dynamically: in containers the engine's client carries a run instead of fosse's own PID 1, so \
+                  that one whose owner is killed goes on until it is finished, a lost engine loses the exit code, and \
+                  the signal that ended a command is not known";
+    Check::new("program", Verdict::Note, format!("{version}, {detail}"))
+        .hint("build it where the C library can be linked statically (Debian: libc6-dev; Fedora: glibc-static)")
 }
 
 /// The directories, without making or changing any.
@@ -210,9 +224,9 @@ fn carrier(store: &Store, runtime: &dyn Runtime, off: bool) -> Check {
     if off {
         return check(Verdict::Note, "the engine's client, because init is off".into());
     }
-    if !super::resolve::IS_STATIC {
+    if !super::resolve::is_static() {
         let detail = "the engine's client: this program is not linked statically".into();
-        return check(Verdict::Note, detail).hint("build it as its README says");
+        return check(Verdict::Note, detail);
     }
     if without.is_empty() {
         return check(Verdict::Well, "fosse's own PID 1".into());
@@ -286,4 +300,19 @@ fn runs(store: &Store) -> Result<Check> {
         (_, _) => Check::new("runs", Verdict::Problem, format!("{orphans} runs lost their owner"))
             .hint("fosse clean finishes and removes them"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_program_says_what_it_loses() {
+        assert!(program(true).verdict == Verdict::Well && program(true).detail.ends_with("linked statically"));
+        let Check { verdict, detail, hint, .. } = program(false);
+        assert!(verdict == Verdict::Note && hint.is_some_and(|hint| hint.contains("libc6-dev")));
+        for lost in ["PID 1", "goes on until it is finished", "loses the exit code", "signal"] {
+            assert!(detail.contains(lost), "{lost}: {detail}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use super::engines::engines;
 use super::session::input;
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
+use crate::base::log;
 use crate::base::paths::Paths;
 use crate::run::engines::Engines;
 use crate::run::store::Store;
@@ -137,13 +138,25 @@ fn protected(paths: &Paths) -> [Vec<PathBuf>; 2] {
 }
 
 /// Whether this program runs in any image.
-pub const IS_STATIC: bool = cfg!(all(target_os = "linux", target_feature = "crt-static"));
+pub fn is_static() -> bool {
+    #[cfg(target_os = "linux")]
+    let found = crate::sys::process::is_static();
+    #[cfg(not(target_os = "linux"))]
+    let found = false;
+    found
+}
 
 /// What fosse's own PID 1 needs, if it may serve: a program that runs in any image is linked statically, and is still
 /// where it was started from.
 fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<OwnInit> {
     use std::os::unix::fs::MetadataExt;
-    if !IS_STATIC || !takes_init(config, spec) {
+    if !takes_init(config, spec) {
+        return None;
+    }
+    if !is_static() {
+        log::progress(
+            "not linked statically, so the engine's client carries this run: fosse doctor says what that costs",
+        );
         return None;
     }
     let binary = std::env::current_exe().ok()?;
@@ -182,7 +195,7 @@ pub fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
     }
     let Ok(own) = std::env::current_exe() else { return Ok(None) };
     if cfg!(target_os = "linux") {
-        return Ok(Some(own).filter(|own| IS_STATIC && own.is_file()));
+        return Ok(Some(own).filter(|own| is_static() && own.is_file()));
     }
     let name = format!("fosse-linux-{}", std::env::consts::ARCH);
     let beside = [own.with_file_name(&name), own.with_file_name("../libexec/fosse").join(&name)];

@@ -37,7 +37,7 @@ impl Source {
             Source::Owner => (6, 0),
             Source::Session(id) => (7, id),
         };
-        id << KIND_BITS | kind
+        (id << KIND_BITS) | kind
     }
 
     pub fn from_token(token: u64) -> Source {

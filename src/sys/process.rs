@@ -41,6 +41,14 @@ pub fn effective_ids() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
+/// Whether this program was linked statically: then the kernel has loaded no interpreter with it, and its base address
+/// is 0 (AT_BASE, getauxval(3)).
+#[cfg(target_os = "linux")]
+pub fn is_static() -> bool {
+    // SAFETY: getauxval reads what the kernel gave this process.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
 /// Names this process for who lists processes (PR_SET_NAME, prctl(2)); 15 bytes of it are kept.
 #[cfg(target_os = "linux")]
 pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {

@@ -261,7 +261,7 @@ impl Terminal {
 
     fn is_normal(&self, private: bool, number: u16) -> bool {
         let is_it = |switch: &Switch| switch.private == private && switch.number == number;
-        SWITCHES.iter().position(is_it).is_none_or(|index| self.changed >> index & 1 == 0)
+        SWITCHES.iter().position(is_it).is_none_or(|index| (self.changed >> index) & 1 == 0)
     }
 
     fn save_cursor(&mut self) {
@@ -291,7 +291,7 @@ impl Terminal {
 fn named(csi: &Csi) -> u32 {
     let is_named = |switch: &Switch| csi.len() == 0 || csi.numbers().any(|number| number == switch.number);
     let bits = SWITCHES.iter().enumerate().filter(|(_, switch)| switch.private && is_named(switch));
-    bits.fold(0, |bits, (index, _)| bits | 1 << index)
+    bits.fold(0, |bits, (index, _)| bits | (1 << index))
 }
 
 /// The undo, and what is left to undo after it.
@@ -308,7 +308,7 @@ impl Undo {
 
     fn switches(&mut self, when: When) {
         for (index, switch) in SWITCHES.iter().enumerate().filter(|(_, switch)| switch.when == when) {
-            if self.left.terminal.changed >> index & 1 == 1 {
+            if (self.left.terminal.changed >> index) & 1 == 1 {
                 let (mark, last) = (if switch.private { "?" } else { "" }, if switch.normal { 'h' } else { 'l' });
                 match switch.number {
                     // As old as the terminals; the mode is younger.

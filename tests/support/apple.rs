@@ -224,13 +224,16 @@ impl Drop for Service {
             return;
         }
         // A machine dies with its helper, and its processes with it.
-        wait_until("the service is gone", || {
-            let left = self.processes();
-            for pid in &left {
-                super::try_kill(*pid, super::KILL);
-            }
-            left.is_empty()
-        });
+        let end = |service: &mut Service| {
+            wait_until("the service is gone", || {
+                let left = service.processes();
+                for pid in &left {
+                    super::try_kill(*pid, super::KILL);
+                }
+                left.is_empty()
+            });
+        };
+        super::in_drop(self, &[end]);
         // What the kernel keeps of an overlay is nobody's to enter.
         let ids = self.containers().into_iter().map(|(id, _)| id);
         for dir in ids.map(|id| self.root.join("containers").join(id).join("work/work")) {
@@ -297,14 +300,22 @@ fn is_emulator(pid: i32) -> bool {
 
 /// The trees of the test images, laid out once.
 pub fn trees() -> &'static Path {
-    static TREES: OnceLock<PathBuf> = OnceLock::new();
+    built().as_ref().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Whether there is what the images are made of.
+pub fn has_images() -> bool {
+    built().is_ok()
+}
+
+fn built() -> &'static Result<PathBuf, String> {
+    static TREES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     TREES.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("trees");
         let mut command = Command::new("sh");
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images")).arg("files").arg(&dir);
         let output = finish(command);
-        assert!(output.status.success(), "{output:?}");
-        dir
+        if output.status.success() { Ok(dir) } else { Err(super::stderr(&output)) }
     })
 }
 

@@ -127,7 +127,7 @@ pub fn kill_daemon(pid: i32) {
 
 /// Sends a signal to a process that may be gone.
 pub fn kill_if_there(pid: i32, signal: i32) {
-    Command::new("kill").args([format!("-{signal}"), pid.to_string()]).output().unwrap();
+    super::try_kill(pid, signal);
 }
 
 /// Lets a random time pass, up to so many milliseconds: what is done next shall meet others at any moment.

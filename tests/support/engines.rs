@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use super::{Home, IMAGE, left_out};
+use super::{Home, IMAGE, left_out, part};
 
 /// Where a run can take place: a real engine, or the built-in sandbox, which is no engine and keeps no objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,9 @@ impl Engine {
         if !found {
             left_out(&match self {
                 Engine::Native => "a native sandbox cannot be made here".into(),
-                Engine::Apple(_) => "the emulator of Apple's tool cannot make namespaces here".into(),
+                Engine::Apple(_) => {
+                    "the emulator of Apple's tool can run no container here: it needs root and a static busybox".into()
+                }
                 Engine::Docker | Engine::Podman => {
                     format!("{} is not available, or has no image {IMAGE}", self.name())
                 }
@@ -88,6 +90,7 @@ impl Engine {
         match (std::env::var(variable).as_deref(), self) {
             (Ok("0"), _) => false,
             (Ok(_), _) => true,
+            (Err(_), Engine::Apple(_)) if !super::apple::has_images() => false,
             (Err(_), Engine::Apple(_)) => works(&|| Home::on(self, Carrier::Init).run(self, &[], &["true"])),
             (Err(_), Engine::Native) => works(&|| Home::new().run(self, &[], &["true"])),
             (Err(_), _) => works(&|| self.call(["image", "inspect", IMAGE])),
@@ -149,11 +152,13 @@ pub fn on_each_release(carrier: Carrier, body: impl Fn(Engine, &Home) + Sync) {
     if !cfg!(target_os = "linux") || !RELEASES[0].available() {
         return;
     }
-    std::thread::scope(|scope| {
-        for release in RELEASES {
-            let body = &body;
-            scope.spawn(move || body(release, &Home::on(release, carrier)));
-        }
+    part(|| {
+        std::thread::scope(|scope| {
+            for release in RELEASES {
+                let body = &body;
+                scope.spawn(move || body(release, &Home::on(release, carrier)));
+            }
+        });
     });
 }
 
@@ -224,10 +229,10 @@ fn on_all_of(engines: &[Engine], carriers: &[Carrier], body: impl Fn(Engine, &Ho
                 continue;
             }
             if engine.available() {
-                body(*engine, &Home::on(*engine, *carrier));
+                part(|| body(*engine, &Home::on(*engine, *carrier)));
             }
             if engine.is_native() && !is_spared() && unprivileged() {
-                body(*engine, &Home::of_user(Some(USER)));
+                part(|| body(*engine, &Home::of_user(Some(USER))));
             }
         }
     }
@@ -279,6 +284,6 @@ pub fn on_docker(body: impl Fn(&Home)) {
 /// Runs the body on docker, if it is there, with one carrier.
 pub fn on_docker_with(carrier: Carrier, body: impl Fn(&Home)) {
     if Engine::Docker.available() {
-        body(&Home::on(Engine::Docker, carrier));
+        part(|| body(&Home::on(Engine::Docker, carrier)));
     }
 }

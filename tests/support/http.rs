@@ -214,11 +214,11 @@ fn base64(text: &str) -> Vec<u8> {
             b'/' => 63,
             _ => panic!("{:?} is not base64", char::from(letter)),
         };
-        bits = bits << 6 | u32::from(value);
+        bits = (bits << 6) | u32::from(value);
         count += 6;
         if count >= 8 {
             count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
+            bytes.push(((bits >> count) & 0xff) as u8);
             bits &= (1 << count) - 1;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use super::http::{Address, Answer, Conn, bytes_of};
-use super::{Client, Home, KILL, TERM, kill, left_out, process_state, processes, wait_until};
+use super::{Client, Home, KILL, TERM, in_drop, kill, left_out, part, process_state, processes, try_kill, wait_until};
 
 /// Where init runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,9 @@ impl Place {
         };
         if !found {
             left_out(&format!("{self:?}: a pid namespace needs root, and one with few pids Linux 6.14"));
+        } else {
+            // Whoever asks does it there.
+            part(|| ());
         }
         found
     }
@@ -253,12 +256,14 @@ impl Drop for Init {
     /// After a failure: what it ran would otherwise stay.
     fn drop(&mut self) {
         if self.client.take().is_some() {
-            for process in self.home.processes() {
-                let args = [format!("-{KILL}"), processes::number(&process).to_string()];
-                // It may be gone by now.
-                Command::new("kill").args(args).stderr(Stdio::null()).status().map(drop).unwrap_or_default();
-            }
-            wait_until("what was killed is gone", || self.home.processes().is_empty());
+            let kill = |init: &mut Init| {
+                for process in init.home.processes() {
+                    // It may be gone by now.
+                    try_kill(processes::number(&process), KILL);
+                }
+            };
+            let wait = |init: &mut Init| wait_until("what was killed is gone", || init.home.processes().is_empty());
+            in_drop(self, &[kill, wait]);
         }
     }
 }

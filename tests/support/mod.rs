@@ -17,6 +17,7 @@ pub mod init;
 pub mod native;
 pub mod own_engine;
 pub mod processes;
+mod skip;
 #[cfg(target_os = "linux")]
 pub mod terminal;
 
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 pub use client::*;
 pub use engines::*;
+pub use skip::*;
 
 /// How long anything may take before a test calls it a hang. Generous: a low limit only buys flakes.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -40,11 +42,6 @@ const REAL: &[Engine] = &[Engine::Docker, Engine::Podman];
 
 /// The image with busybox.
 pub const IMAGE: &str = "fosse-test:busybox";
-
-/// Whether a suite that cannot run is a failure.
-fn strict() -> bool {
-    std::env::var_os("FOSSE_TEST_STRICT").is_some_and(|value| value == "1")
-}
 
 /// Whether nothing is to be spared.
 pub fn is_full() -> bool {
@@ -60,13 +57,6 @@ pub fn repeat(full: usize) -> usize {
 /// What FOSSE_TEST_REPEAT says.
 fn repeat_percent() -> Option<usize> {
     std::env::var("FOSSE_TEST_REPEAT").ok()?.parse().ok()
-}
-
-/// Says that something was not tested; in strict mode that is a failure.
-#[allow(clippy::disallowed_macros, reason = "the test runner shows it")]
-pub fn left_out(why: &str) {
-    assert!(!strict(), "{why}, which strict mode does not allow");
-    eprintln!("left out: {why}");
 }
 
 /// Waits for a condition. To ask may cost more than what is waited for, and takes processors away from it: the longer
@@ -431,37 +421,57 @@ impl Home {
     }
 }
 
-impl Drop for Home {
-    fn drop(&mut self) {
+impl Home {
+    /// Ends the daemon and the runs, and removes what engines hold of them.
+    fn end_all(&self) {
         #[cfg(target_os = "linux")]
         daemon::end_all(self);
-        if self.instance().is_some() {
-            let live = self.without_end();
-            if !live.is_empty() {
-                finish(self.cmd(["destroy", "-q", "-f"].into_iter().chain(live.iter().map(String::as_str))));
-            }
-            for engine in self.engines.iter().copied() {
-                for object in self.objects(engine) {
-                    engine.call(["rm", "--force", "--volumes", &object]);
-                    engine.call(["network", "rm", &object]);
-                }
+        if self.instance().is_none() {
+            return;
+        }
+        let live = self.without_end();
+        if !live.is_empty() {
+            finish(self.cmd(["destroy", "-q", "-f"].into_iter().chain(live.iter().map(String::as_str))));
+        }
+        for engine in self.engines.iter().copied() {
+            for object in self.objects(engine) {
+                engine.call(["rm", "--force", "--volumes", &object]);
+                engine.call(["network", "rm", &object]);
             }
         }
-        // Its machines go with it.
-        self.apple = None;
+    }
+
+    /// Fails unless all processes end.
+    fn assert_all_end(&self) {
         if !std::thread::panicking() {
             // The program that watches a container of podman's ends after it, by itself, and so does a tmux.
             wait_until("no process of this test is left", || self.processes().is_empty());
-        }
-        let left = self.processes();
-        if !std::thread::panicking() {
             // An engine removes them by itself, and may still be at it.
             wait_until("no process is left inside", || self.insiders().is_empty());
         }
-        fs::remove_dir_all(&self.dir).unwrap_or_default();
-        if !std::thread::panicking() {
-            assert_eq!(left, Vec::<String>::new(), "processes of this test are left");
+    }
+
+    /// Kills what a failure has left.
+    fn kill_all(&self) {
+        for process in self.processes() {
+            try_kill(processes::number(&process), KILL);
         }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        in_drop(
+            self,
+            &[
+                |home| home.end_all(),
+                // Its machines go with it.
+                |home| home.apple = None,
+                |home| home.assert_all_end(),
+                |home| home.kill_all(),
+                |home| fs::remove_dir_all(&home.dir).unwrap_or_default(),
+            ],
+        );
     }
 }
 
@@ -504,8 +514,9 @@ pub fn kill(pid: i32, signal: i32) {
 
 /// The same for one that may have ended: whether it was there.
 pub fn try_kill(pid: i32, signal: i32) -> bool {
-    let mut command = Command::new("kill");
-    command.args([format!("-{signal}"), pid.to_string()]);
+    // The shell has it in itself; the program is not everywhere.
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -s \"$1\" -- \"$2\"", "sh", &signal.to_string(), &pid.to_string()]);
     finish(command).status.success()
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use super::{Client, Home, code, finish, fosse, left_out, processes, stdout, wait_until};
+use super::{Client, Home, code, finish, fosse, left_out, part, processes, stdout, wait_until};
 
 /// The user without rights, and its group: nobody has this number.
 pub const USER: u32 = 4321;
@@ -72,7 +72,7 @@ pub fn for_each_caller(body: impl Fn(Caller, &Home)) {
         if caller.available() {
             eprintln!("caller: {caller:?}");
             let home = caller.home();
-            body(caller, &home);
+            part(|| body(caller, &home));
             assert_gone(&home);
         }
     }
@@ -82,7 +82,7 @@ pub fn for_each_caller(body: impl Fn(Caller, &Home)) {
 pub fn for_root(body: impl Fn(&Home)) {
     if Caller::Root.available() {
         let home = Caller::Root.home();
-        body(&home);
+        part(|| body(&home));
         assert_gone(&home);
     }
 }

@@ -152,12 +152,12 @@ mod tests {
     fn decode(text: &str) -> Vec<u8> {
         let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
         for digit in text.bytes().filter(|digit| *digit != b'=') {
-            bits =
-                bits << 6 | u32::try_from(base64::ALPHABET.iter().position(|known| *known == digit).unwrap()).unwrap();
+            bits = (bits << 6)
+                | u32::try_from(base64::ALPHABET.iter().position(|known| *known == digit).unwrap()).unwrap();
             count += 6;
             if count >= 8 {
                 count -= 8;
-                bytes.push((bits >> count & 0xff) as u8);
+                bytes.push(((bits >> count) & 0xff) as u8);
             }
         }
         bytes

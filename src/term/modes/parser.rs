@@ -181,13 +181,13 @@ impl Csi {
 
     /// The parameter at this place, if it is there and not empty.
     pub fn get(&self, index: usize) -> Option<u16> {
-        let is_given = index < PARAMETERS && self.given >> index & 1 == 1;
+        let is_given = index < PARAMETERS && (self.given >> index) & 1 == 1;
         is_given.then(|| self.parameters[index])
     }
 
     /// Whether the parameter belongs to the one before it.
     pub fn is_sub(&self, index: usize) -> bool {
-        index < PARAMETERS && self.sub >> index & 1 == 1
+        index < PARAMETERS && (self.sub >> index) & 1 == 1
     }
 
     /// The parameters that belong to no other, 0 where they are empty.

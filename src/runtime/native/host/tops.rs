@@ -53,7 +53,7 @@ struct Tops<'h> {
     apart: HashMap<PathBuf, Names>,
 }
 
-impl<'h> Tops<'h> {
+impl Tops<'_> {
     /// Marks the directories above each mount. What is hidden, or a pseudo file system, is shown as an empty
     /// directory, so that mounts below it are in nobody's way; but what is above it has it as a mount below. (Tried:
     /// Linux 6.18 refuses /var as a layer as long as anything is mounted below, seen or not.)

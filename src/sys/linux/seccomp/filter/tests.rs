@@ -16,7 +16,7 @@ const FOREIGN: [u32; 2] = [0x4000_0003, 0x4000_0028];
 /// What the program answers, and after how many instructions.
 fn interpret(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> (u32, usize) {
     // struct seccomp_data: the number, the architecture, the instruction pointer, six arguments.
-    let words = [u64::from(number) | u64::from(arch) << 32, 0x1234_5678_9abc_def0].into_iter().chain(arguments);
+    let words = [u64::from(number) | (u64::from(arch) << 32), 0x1234_5678_9abc_def0].into_iter().chain(arguments);
     let data: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
     let (mut at, mut accumulator) = (0, 0);
     for count in 1..=program.len() {

@@ -72,6 +72,8 @@ mod init_signals;
 mod input;
 mod layers;
 #[cfg(target_os = "linux")]
+mod leftovers;
+#[cfg(target_os = "linux")]
 mod native;
 #[cfg(target_os = "linux")]
 mod native_calls;
@@ -107,3 +109,5 @@ mod terminal_programs;
 mod terminal_streams;
 mod trust;
 mod verbs;
+#[cfg(target_os = "linux")]
+mod waits;

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
@@ -14,9 +15,11 @@ use crate::base::fs::{create_private, private_dir, read_bounded, remove_dir, rem
 use crate::base::id::{RunId, RunName, random_hex};
 use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
-use crate::run::failpoint;
+use crate::run::lockfile::LockFile;
+pub use crate::run::lockfile::read as read_owner;
 use crate::run::slot::Slot;
 use crate::run::store::{Store, is_owned};
+use crate::run::{failpoint, live};
 use crate::sys::lock;
 use crate::sys::process::Pid;
 use crate::sys::stat::Stat;
@@ -57,8 +60,11 @@ pub struct Owned {
     pub paths: RunPaths,
     /// Its control socket.
     pub socket: PathBuf,
+    /// Its lock, which falls with the last of these.
+    pub lock: Arc<LockFile>,
     name: NameLock,
-    lock: File,
+    id: RunId,
+    store: Store,
 }
 
 /// A live name.
@@ -148,7 +154,7 @@ fn instance(store: &Store) -> Result<String> {
         return Ok(known);
     }
     // Two first runs at once: both write a name of their own, one link wins, both read that.
-    let own = store.paths.state.join(format!(".instance-{}", random_hex(8).map_err(failed)?));
+    let own = store.paths.state.join(format!(".instance-{}.new", random_hex(8).map_err(failed)?));
     write_atomic(&own, format!("{}\n", random_hex(8).map_err(failed)?).as_bytes()).map_err(failed)?;
     let linked = fs::hard_link(&own, &path);
     remove_file(&own).map_err(failed)?;
@@ -211,15 +217,16 @@ impl Owned {
         }
         failpoint::pass("created");
         let slot = Slot::new(paths.clone(), record_of(&paths).map_err(failed)?);
-        Ok((Owned { paths, socket, name, lock }, slot))
+        let lock = Arc::new(lock);
+        Ok((Owned { paths, socket, lock, name, id: id.clone(), store: store.clone() }, slot))
     }
 
-    fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(File, PathBuf)> {
+    fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(LockFile, PathBuf)> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().mode(0o700).create(&paths.dir)?;
         // It has its name once it is taken: who sweeps half-made runs sees a dead owner's in one that is free.
         let unnamed = paths.dir.join(".owner.lock");
-        let mut lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
+        let lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
         if !lock::try_exclusive(&lock)? {
             return Err(io::Error::other("a new lock is taken"));
         }
@@ -231,8 +238,9 @@ impl Owned {
             start_time: Stat::of(own).map_or(0, |stat| stat.start),
             boot_id: boot_id(),
             socket: socket.to_string_lossy().into_owned(),
+            end: None,
         };
-        lock.write_all(&serde_json::to_vec(&owner)?)?;
+        let lock = LockFile::new(lock, owner)?;
         create_private(&paths.output(), b"")?;
         create_private(&reserve(paths), &vec![0; RESERVE])?;
         write_atomic(&paths.record(), &record::format(record))?;
@@ -245,13 +253,11 @@ impl Owned {
     }
 
     /// Gives the run up: from here on others may read that nobody owns it. Its name is free again.
-    pub fn release(self) {
-        remove_file(&self.socket).unwrap_or_default();
+    pub fn release(self, record: &Record) {
         spend_reserve(&self.paths);
-        // Its exit is in the record by now.
-        remove_file(&self.paths.exit_page()).unwrap_or_default();
-        remove_dir(&self.paths.left()).unwrap_or_default();
-        remove_file(&self.paths.left_key()).unwrap_or_default();
+        // Who waits and finds the run destroyed knows it from here, else from the record.
+        self.lock.tell_end(record).unwrap_or_default();
+        live::remove(&self.store, &self.id);
         self.name.release();
         drop(self.lock);
     }
@@ -259,7 +265,8 @@ impl Owned {
     /// Gives the run up and removes every trace of it: it never came to be.
     pub fn discard(self) -> io::Result<()> {
         remove_dir(&self.paths.dir)?;
-        self.release();
+        live::remove(&self.store, &self.id);
+        self.name.release();
         Ok(())
     }
 }
@@ -331,12 +338,6 @@ fn in_time(deadline: Deadline, mut attempt: impl FnMut() -> io::Result<bool>) ->
         Deadline::after(LOCK_TRY).wait();
     }
     Ok(true)
-}
-
-/// Who owns a run, as its lock's file says. Information only: the lock is the proof that somebody does.
-pub fn read_owner(paths: &RunPaths) -> Option<Owner> {
-    let bytes = read_bounded(&paths.owner_lock(), 16 << 10).ok()?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 /// Ends an owner that does not answer, after proving that the process is the one that wrote the lock's file and

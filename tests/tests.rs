@@ -72,6 +72,10 @@ mod init_signals;
 mod input;
 mod layers;
 #[cfg(target_os = "linux")]
+mod leftovers;
+#[cfg(target_os = "linux")]
+mod lookup;
+#[cfg(target_os = "linux")]
 mod native;
 #[cfg(target_os = "linux")]
 mod native_calls;
@@ -90,10 +94,14 @@ mod network;
 mod objects;
 mod orphans;
 #[cfg(target_os = "linux")]
+mod places;
+#[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod program;
 mod records;
+#[cfg(target_os = "linux")]
+mod rootless;
 mod run;
 mod seeds;
 mod signals;
@@ -109,3 +117,5 @@ mod terminal_programs;
 mod terminal_streams;
 mod trust;
 mod verbs;
+#[cfg(target_os = "linux")]
+mod waits;

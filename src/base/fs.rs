@@ -1,11 +1,13 @@
 //! Files: private directories, atomic writes, bounded reads that follow no link.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
+use crate::base::id::random_hex;
 
 /// Makes a directory that only `uid` can enter, with its parents, or checks that an existing one is that.
 pub fn private_dir(path: &Path, uid: u32) -> Result<()> {
@@ -65,10 +67,11 @@ fn check_private(path: &Path, metadata: &std::fs::Metadata, uid: u32) -> Result<
 }
 
 /// Replaces a file so that a reader, a crash or a power loss sees the old bytes or the new ones, nothing between:
-/// a new file beside it, synced, then renamed over it, then the directory synced.
+/// a new file beside it, synced, then renamed over it, then the directory synced. Of several writers at once the last
+/// one wins: each has a new file of its own. What one that was killed leaves is [`is_abandoned`] a minute later.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.new"));
+    let temporary = path.with_file_name(format!(".{name}.{}.new", random_hex(6)?));
     let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = written {
         std::fs::remove_file(&temporary).unwrap_or_default();
@@ -81,9 +84,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// How long after its last change a half-made thing may still be somebody's work.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Whether a directory's entry was last changed so long ago that nobody is still making it.
+pub fn is_settled(entry: &DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+    modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > SETTLED)
+}
+
+/// Whether a directory's entry is the new file of an atomic write that nobody will finish.
+pub fn is_abandoned(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".new") && is_settled(entry)
 }
 
 /// Makes a file that must not exist yet, readable by its owner only.
@@ -123,5 +142,29 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_writers_of_one_file_do_not_disturb_each_other() {
+        let dir = std::env::temp_dir().join(format!("fosse-fs-{}", random_hex(6).unwrap()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("file");
+        let texts: Vec<Vec<u8>> = (0..4_u8).map(|writer| vec![b'a' + writer; 1 << writer]).collect();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                let path = &path;
+                scope.spawn(move || (0..50).for_each(|_| write_atomic(path, text).unwrap()));
+            }
+        });
+        let written = std::fs::read(&path).unwrap();
+        assert!(texts.contains(&written), "{written:?}");
+        let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"]);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -10,9 +10,10 @@ use super::report::{Result, operand};
 use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::base::time::Timestamp;
+use crate::run::destroy::destroy;
 use crate::run::engines::{Engines, Found};
 use crate::run::store::{Entry, Store};
-use crate::run::{finish, leftovers, owner, reap};
+use crate::run::{leftovers, owner, reap};
 use crate::runtime::Object;
 use crate::wire::record::{Engine, Record, SCHEMA};
 
@@ -70,7 +71,7 @@ impl Cleaner<'_> {
                 }
                 self.engines.of(record)
             };
-            if let Err(failure) = finish::destroy(self.store, id, &of) {
+            if let Err(failure) = destroy(self.store, id, &of) {
                 operand(&failure, &mut self.code);
                 self.remember_silence(id);
                 return Ok(());

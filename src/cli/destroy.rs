@@ -6,8 +6,8 @@ use super::engines::engines;
 use super::report::{Result, operand};
 use super::stop::{find, title};
 use crate::base::log::{self, Level};
-use crate::run::finish;
 use crate::run::resolve::resolve;
+use crate::run::{destroy, finish};
 
 pub fn destroy(args: &Destroy) -> Result {
     log::set_level(if args.quiet { Level::Quiet } else { Level::Normal });
@@ -24,7 +24,7 @@ pub fn destroy(args: &Destroy) -> Result {
             if args.force && matches!(store.load(&id), Some(crate::run::store::Entry::Known(_))) {
                 finish::stop(&store, &id, None, &of)?;
             }
-            finish::destroy(&store, &id, &of)?;
+            destroy::destroy(&store, &id, &of)?;
             Ok(title)
         });
         match destroyed {

@@ -17,17 +17,25 @@ use super::session;
 use super::stop::find;
 use crate::base::env;
 use crate::base::error::Failure;
-use crate::base::id::random_hex;
+use crate::base::fs::remove_file;
+use crate::base::id::{RunId, random_hex};
 use crate::base::log;
 use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
-use crate::run::store::{Entry, Store, View};
+use crate::run::store::{Entry, Store, View, is_owned};
 use crate::run::{control, owner, signals};
 use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Input, Runtime, User, pid1};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
+
+/// What fails if none can be started.
+const WHAT: &str = "starting a command in a run";
+
+/// Between two looks at a run that is just starting, at first and after a while: an image may have to be fetched.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_SELDOM: Duration = Duration::from_millis(200);
 
 /// What is passed on to the command.
 const SIGNALS: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
@@ -39,7 +47,13 @@ pub fn exec(args: &Args) -> Result {
     let input = session::input(args.interactive);
     let screen = session::screen(input)?;
     let signals = signals::receive(&session::signals(&SIGNALS, input))?;
-    let record = live(&store, &args.run)?;
+    let timeout = args.timeout.map(Deadline::after);
+    let patience = Patience { signals: &signals, timeout };
+    let id = find(&store, &args.run, WHAT)?;
+    let record = match patience.started(&store, &id)? {
+        Place::Live(record) => *record,
+        Place::GivenUp(code) => return Ok(code),
+    };
     let config = config::trusted(&store.paths)?;
     let caller = session::caller(screen, args.escape.as_deref().or(config.escape.as_deref()))?;
     let engines = engines(&store, &config, true);
@@ -49,8 +63,7 @@ pub fn exec(args: &Args) -> Result {
     if let Ok(signal) = signals.try_recv() {
         return Ok(code_of_signal(signal));
     }
-    let timeout = args.timeout.map(Deadline::after);
-    let channel = match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout })? {
+    let channel = match start(&store, &record, &*runtime, &exec, &patience)? {
         Begun::Started(channel) => channel,
         Begun::GivenUp(code) => return Ok(code),
     };
@@ -75,19 +88,32 @@ pub fn exec(args: &Args) -> Result {
 fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, patience: &Patience) -> Result<Begun> {
     let failed = |error: &dyn std::fmt::Display| Failure::new("starting the command", error);
     if record.io == Io::Init && exec.user.is_none() {
-        let owner = owner::read_owner(&store.run(&record.id));
-        let introduced = owner.map(|owner| control::introduce(Path::new(&owner.socket), store.uid));
-        if let Some(Ok(stream)) = introduced {
+        if let Some(stream) = patience.introduced(store, &record.id) {
             let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != EXEC_MARK).cloned().collect();
             let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.input);
             return patience.start_another(stream, start, runtime.limits().change);
+        }
+        if let Some(code) = patience.is_over() {
+            return Ok(Begun::GivenUp(code));
         }
     }
     let channel = runtime.exec(exec).map_err(|error| match &error {
         runtime::Error::Forbidden { hint, .. } => failed(&error).hint(hint.clone()),
         _ => failed(&error).hint("fosse doctor tells whether the engine works"),
     })?;
+    if !matches!(store.load(&record.id), Some(Entry::Known(view)) if !view.record.state.is_final()) {
+        // It is over, and whoever ended it has looked by now for what may not stay.
+        remove_file(&exec.env_file).unwrap_or_default();
+    }
     Ok(Begun::Started(Arc::from(channel)))
+}
+
+/// What became of waiting for a place to start in.
+enum Place {
+    /// The record of a run whose command runs.
+    Live(Box<Record>),
+    /// The caller wants it no more; this is the exit code.
+    GivenUp(u8),
 }
 
 /// What became of a start.
@@ -104,6 +130,56 @@ struct Patience<'a> {
 }
 
 impl Patience<'_> {
+    /// Waits until the command of a run runs: who has its id, and be it from its id file, may know it before that.
+    fn started(&self, store: &Store, id: &RunId) -> Result<Place> {
+        let mut pause = LOOK_AGAIN;
+        loop {
+            if let Some(record) = live(store, id)? {
+                return Ok(Place::Live(Box::new(record)));
+            }
+            let late = self.timeout.unwrap_or_else(Deadline::never);
+            let again = Deadline::after(pause).min(late).channel();
+            select! {
+                recv(again) -> _ => {
+                    if late.expired() {
+                        return Ok(Place::GivenUp(124));
+                    }
+                    pause = (pause * 2).min(LOOK_SELDOM);
+                }
+                recv(self.signals) -> signal => match signal {
+                    Ok(Signal::USR1 | Signal::USR2) => {}
+                    Ok(signal) => return Ok(Place::GivenUp(code_of_signal(signal))),
+                    Err(error) => return Err(Failure::new(WHAT, error).into()),
+                },
+            }
+        }
+    }
+
+    /// The exit code, if the caller wants it no more by now.
+    fn is_over(&self) -> Option<u8> {
+        let signal = self.signals.try_iter().find(|signal| !matches!(*signal, Signal::USR1 | Signal::USR2));
+        let late = self.timeout.is_some_and(|timeout| timeout.expired());
+        signal.map(code_of_signal).or(late.then_some(124))
+    }
+
+    /// Is introduced to the init of a run by its owner. One whose socket was taken away opens another.
+    fn introduced(&self, store: &Store, id: &RunId) -> Option<UnixStream> {
+        let paths = store.run(id);
+        let late = Deadline::after(control::MOVE_LIMIT).min(self.timeout.unwrap_or_else(Deadline::never));
+        loop {
+            let socket = owner::read_owner(&paths).map(|owner| owner.socket).unwrap_or_default();
+            match control::introduce(Path::new(&socket), store.uid) {
+                Ok(stream) => return Some(stream),
+                // Whoever follows sees what has become of the run, and the signals that have come.
+                Err(error) if !control::is_unreachable(&error) || late.expired() || !self.signals.is_empty() => {
+                    return None;
+                }
+                Err(_) if !is_owned(&paths).unwrap_or(true) => return None,
+                Err(_) => Deadline::after(LOOK_AGAIN).min(late).wait(),
+            }
+        }
+    }
+
     /// Init may be in no state to answer: somebody has paused the whole place. A thread waits for it, and what it
     /// waits for ends with this process: an init that comes to it later finds nobody there, and starts nothing.
     fn start_another(&self, stream: UnixStream, start: Start, limit: Duration) -> Result<Begun> {
@@ -148,36 +224,34 @@ fn check(args: &Args) -> Result<()> {
     }
 }
 
-/// The record of a run in which a command can be started.
-fn live(store: &Store, text: &str) -> Result<Record> {
-    let what = "starting a command in a run";
-    let id = find(store, text, what)?;
-    let view: View = match store.load(&id) {
+/// The record of a run in which a command can be started; none while it is still starting.
+fn live(store: &Store, id: &RunId) -> Result<Option<Record>> {
+    let view: View = match store.load(id) {
         Some(Entry::Known(view)) => *view,
         Some(Entry::Unreadable { why, .. }) => {
             return Err(Failure::new(format!("reading the record of {id}"), why).into());
         }
-        None => return Err(Failure::new(what, format!("run {id} was destroyed")).into()),
+        None => return Err(Failure::new(WHAT, format!("run {id} was destroyed")).into()),
     };
     let orphan = view.is_orphan();
     let record = view.record;
     let title = format!("{} ({id})", record.name);
-    let refuse = |why: &str, hint: String| Err(Failure::new(what, format!("{title} {why}")).hint(hint).into());
+    let refuse = |why: &str, hint: String| Err(Failure::new(WHAT, format!("{title} {why}")).hint(hint).into());
     if orphan {
         return refuse("has lost its owner", format!("fosse stop {id} finishes it"));
     }
+    if !record.machine_id.is_empty() && record.machine_id != owner::machine_id() {
+        return refuse("belongs to another machine", "ask there".into());
+    }
     match record.state {
         State::Running | State::Stopping => {}
-        State::Created | State::Starting => return refuse("is still starting", "try again in a moment".into()),
+        State::Created | State::Starting => return Ok(None),
         State::Stopped | State::Failed => {
             let why = format!("has ended: its state is {}", record.state.as_str());
             return refuse(&why, "fosse list --running shows live runs; fosse run starts one".into());
         }
     }
-    if !record.machine_id.is_empty() && record.machine_id != owner::machine_id() {
-        return refuse("belongs to another machine", "ask there".into());
-    }
-    Ok(record)
+    Ok(Some(record))
 }
 
 fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -> Result<Exec> {

@@ -2,22 +2,23 @@
 //! changes nothing.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use crossbeam_channel::{Receiver, bounded, select};
 use serde_json::json;
 
 use super::args::{Logs, StreamName};
-use super::output::Out;
-use super::report::Result;
+use super::output::{self, Out};
+use super::report::{Error, Result};
 use super::stop::find;
 use crate::base::base64;
 use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::time::Timestamp;
-use crate::run::finish::watch_lock;
 use crate::run::output::{Frame, Reader, Stream};
 use crate::run::store::{Store, is_owned};
+use crate::run::waiting::watch_lock;
 
 pub fn logs(args: &Logs) -> Result {
     let store = super::store()?;
@@ -35,7 +36,11 @@ pub fn logs(args: &Logs) -> Result {
     }
     let mut reader = Reader::open(&path).map_err(failed)?;
     if args.follow {
-        follow(&store, &id, &mut reader, &mut printer)?;
+        let unread = match (printer.form, only) {
+            (Form::Bytes | Form::Timestamps, Some(Stream::Stderr)) => output::unread_errors(),
+            (..) => output::unread(),
+        };
+        follow(&store, &id, &mut reader, &mut printer, &unread)?;
     }
     while let Some(frame) = reader.next_torn().map_err(failed)? {
         printer.frame(frame)?;
@@ -44,8 +49,14 @@ pub fn logs(args: &Logs) -> Result {
     Ok(0)
 }
 
-/// Prints what comes, until nobody holds the run any more: then everything is in the file.
-fn follow(store: &Store, id: &RunId, reader: &mut Reader, printer: &mut Printer) -> Result<()> {
+/// Prints what comes, until nobody holds the run any more: then everything is in the file. Or until nobody reads it.
+fn follow(
+    store: &Store,
+    id: &RunId,
+    reader: &mut Reader,
+    printer: &mut Printer,
+    unread: &Receiver<Infallible>,
+) -> Result<()> {
     let failed = |error: std::io::Error| Failure::new(format!("following the output of {id}"), error);
     let changed = watch_file(&store.run(id).output());
     if !is_owned(&store.run(id)).map_err(failed)? {
@@ -61,6 +72,7 @@ fn follow(store: &Store, id: &RunId, reader: &mut Reader, printer: &mut Printer)
         let look = crate::base::time::Deadline::after(std::time::Duration::from_secs(1)).channel();
         select! {
             recv(ended) -> _ => return Ok(()),
+            recv(unread) -> _ => return Err(Error::Closed),
             recv(changed) -> _ => {}
             recv(look) -> _ => {}
         }

@@ -1,14 +1,18 @@
 //! Writing data to stdout: buffered, and quiet when nobody reads it any more. Tables, colours and JSON.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 
+use crossbeam_channel::{Receiver, bounded, never};
 use serde::Serialize;
 
 use super::args::Color;
 use crate::base::env;
 use crate::base::error::Failure;
+use crate::sys::poll;
 
 /// Why stdout takes no more.
 #[derive(Debug)]
@@ -83,6 +87,33 @@ impl Out {
     /// Hands over what is buffered.
     pub fn finish(&mut self) -> Result<(), WriteError> {
         Ok(self.0.flush()?)
+    }
+}
+
+/// Disconnected once nobody can read stdout any more: for who waits for something to write, and would else stay until
+/// that comes.
+pub fn unread() -> Receiver<Infallible> {
+    unread_at(io::stdout().as_fd().try_clone_to_owned())
+}
+
+/// The same of stderr.
+pub fn unread_errors() -> Receiver<Infallible> {
+    unread_at(io::stderr().as_fd().try_clone_to_owned())
+}
+
+fn unread_at(stream: io::Result<OwnedFd>) -> Receiver<Infallible> {
+    let (sender, unread) = bounded(0);
+    let wait = move || {
+        if stream.and_then(|stream| poll::wait_unread(&stream)).is_ok() {
+            drop(sender);
+        } else {
+            // It cannot be told: then a write tells it.
+            std::mem::forget(sender);
+        }
+    };
+    match thread::Builder::new().name("unread".into()).stack_size(64 << 10).spawn(wait) {
+        Ok(_) => unread,
+        Err(_) => never(),
     }
 }
 

@@ -1,15 +1,14 @@
 //! `fosse wait`: blocks until runs end. Reads records and locks; asks no engine and changes nothing.
 
+use crossbeam_channel::select;
 use serde_json::json;
 
 use super::args::Wait;
-use super::output::Out;
-use super::report::{Result, operand};
+use super::output::{self, Out};
+use super::report::{Error, Result, operand};
 use super::stop::find;
-use crate::base::error::Failure;
-use crate::base::id::RunId;
-use crate::run::finish::watch_lock;
-use crate::run::store::{Entry, Store};
+use crate::run::waiting::Waiter;
+use crate::wire::control::End;
 use crate::wire::record::{Reason, SCHEMA};
 
 /// The exit code for an end that is not known.
@@ -17,13 +16,27 @@ const UNKNOWN: u8 = 125;
 
 pub fn wait(args: &Wait) -> Result {
     let store = super::store()?;
+    // All of them are known before any is waited for: who is destroyed meanwhile has told its end.
+    let one = |text: &String| {
+        let id = find(&store, text, "waiting for a run")?;
+        Ok((Waiter::of(&store, &id)?, id))
+    };
+    let waiters: Vec<_> = args.run.iter().map(one).collect();
     let (mut out, mut failed, mut last) = (Out::stdout(), 0, 0);
-    for text in &args.run {
-        let ended = find(&store, text, "waiting for a run").and_then(|id| Ok((end(&store, &id)?, id)));
+    let unread = output::unread();
+    for waiter in waiters {
+        let ended = waiter.and_then(|(waiter, id)| {
+            select! {
+                recv(waiter.over()?) -> _ => waiter.end().map(|end| Some((end, id))),
+                recv(unread) -> _ => Ok(None),
+            }
+        });
         match ended {
             Err(failure) => operand(&failure, &mut failed),
-            Ok((End { code, status }, id)) => {
-                last = status;
+            Ok(None) => return Err(Error::Closed),
+            Ok(Some((end, id))) => {
+                last = status(&end);
+                let code = end.exit_code;
                 if args.json {
                     out.json(&json!({"schema": SCHEMA, "id": id, "exit_code": code}))?;
                 } else {
@@ -36,27 +49,7 @@ pub fn wait(args: &Wait) -> Result {
     Ok(if failed == 0 { last } else { failed })
 }
 
-/// How a run ended, for who waits for it.
-struct End {
-    /// The command's exit code, if it is known.
-    code: Option<u8>,
-    /// What `wait` makes of it. A run that lost its owner did not end as it should, whatever its command ended with.
-    status: u8,
-}
-
-/// The end, once nobody holds the run any more: then it is on disk, or will never be known.
-fn end(store: &Store, id: &RunId) -> std::result::Result<End, Failure> {
-    if store.run(id).owner_lock().exists() {
-        watch_lock(store, id)?.recv().map_or_else(drop, |never| match never {});
-    }
-    match store.load(id) {
-        Some(Entry::Known(view)) => {
-            let record = view.shown();
-            let code = record.exit_code;
-            let known = code.filter(|_| record.reason != Some(Reason::Orphaned));
-            Ok(End { code, status: known.unwrap_or(UNKNOWN) })
-        }
-        Some(Entry::Unreadable { why, .. }) => Err(Failure::new(format!("reading the record of {id}"), why)),
-        None => Err(Failure::new(format!("waiting for run {id}"), "it was destroyed")),
-    }
+/// What `wait` makes of it. A run that lost its owner did not end as it should, whatever its command ended with.
+fn status(end: &End) -> u8 {
+    end.exit_code.filter(|_| end.reason != Some(Reason::Orphaned)).unwrap_or(UNKNOWN)
 }

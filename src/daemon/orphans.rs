@@ -13,7 +13,9 @@ use crate::base::log;
 use crate::base::time::{Deadline, Timestamp};
 use crate::run::engines::Engines;
 use crate::run::finish::{self, Ended};
+use crate::run::live;
 use crate::run::store::{Entry, Store, View};
+use crate::run::waiting::watch_lock;
 use crate::runtime::Kind;
 use crate::wire::record::{Engine, Reason, Record, State};
 
@@ -156,7 +158,7 @@ impl Orphans {
         if !is_live || self.watched.contains(&id) {
             return;
         }
-        let Ok(freed) = finish::watch_lock(&self.store, &id) else { return };
+        let Ok(freed) = watch_lock(&self.store, &id) else { return };
         let (release, run) = (self.release.clone(), id.clone());
         let wait = move || {
             freed.recv().map_or_else(drop, |never| match never {});
@@ -221,9 +223,8 @@ impl Orphans {
 
     /// Whether an owner that died at its very end has left something: in an engine, or on disk.
     fn remains(&self, id: &RunId, kept: bool) -> bool {
-        let paths = self.store.run(id);
-        let in_engine = paths.engine_marker().exists() && !kept;
-        in_engine || paths.exit_page().exists() || paths.left().exists() || self.store.paths.socket(id).exists()
+        let in_engine = self.store.run(id).engine_marker().exists() && !kept;
+        in_engine || live::remains(&self.store, id)
     }
 
     /// Whether a try is under way.

@@ -5,9 +5,10 @@ use std::thread;
 
 use crate::base::error::Failure;
 use crate::base::time::Timestamp;
+use crate::run::destroy::destroy;
 use crate::run::engines::{Engines, Found};
 use crate::run::store::{Entry, Store};
-use crate::run::{finish, leftovers, owner, reap};
+use crate::run::{leftovers, owner, reap};
 use crate::runtime::{Object, Runtime};
 use crate::wire::daemon::{Removed, Sweep};
 
@@ -97,7 +98,7 @@ fn prune(store: &Store, engines: &Engines, keep: Keep, dry_run: bool, sweep: &mu
         Entry::Unreadable { .. } => None,
     });
     for id in expired(ended.collect(), keep, Timestamp::now()) {
-        let destroyed = if dry_run { Ok(()) } else { finish::destroy(store, &id, &|record| engines.of(record)) };
+        let destroyed = if dry_run { Ok(()) } else { destroy(store, &id, &|record| engines.of(record)) };
         match destroyed {
             Ok(()) => sweep.pruned.push(id),
             Err(failure) => sweep.problems.push(failure.to_string()),

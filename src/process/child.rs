@@ -130,7 +130,7 @@ pub struct Child {
 impl Child {
     /// Starts a program.
     pub fn spawn(cmd: &Cmd, io: Io) -> Result<Child, Error> {
-        let mut command = cmd.command();
+        let mut command = cmd.command().map_err(|source| Error::Start { call: cmd.title(), source })?;
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         own_group_and_die_with_parent(&mut command);
         Self::started(cmd, command)
@@ -140,7 +140,7 @@ impl Child {
     pub fn spawn_at(cmd: &Cmd, terminal: &OwnedFd) -> Result<Child, Error> {
         let failed = |source| Error::Start { call: cmd.title(), source };
         let copy = || terminal.try_clone().map(process::Stdio::from).map_err(failed);
-        let mut command = cmd.command();
+        let mut command = cmd.command().map_err(failed)?;
         command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
         own_terminal_and_die_with_parent(&mut command);
         Self::started(cmd, command)

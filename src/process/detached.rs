@@ -31,7 +31,7 @@ impl Detached {
 pub fn spawn_detached(cmd: &Cmd) -> Result<Detached, Error> {
     let failed = |source| Error::Start { call: cmd.title(), source };
     let (read, write) = fd::pipe().map_err(failed)?;
-    let mut command = cmd.command();
+    let mut command = cmd.command().map_err(failed)?;
     command.stdin(Stdio::null()).stdout(OwnedFd::from(File::from(write))).stderr(Stdio::null()).current_dir("/");
     detach(&mut command);
     let mut between = command.spawn().map_err(failed)?;

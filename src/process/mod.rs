@@ -8,13 +8,18 @@ mod capture;
 mod child;
 mod detached;
 mod exit;
+mod lookup;
 
 pub use child::{Child, Io, Stdio, end_all};
 pub use detached::{Detached, spawn_detached};
 pub use exit::{Exit, code_of_signal, code_of_unstarted};
+pub use lookup::{find, names_a_program};
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
@@ -36,7 +41,7 @@ const STDERR_MAX: usize = 64 << 10;
 /// A program, its arguments, and what it gets beside this process's environment.
 #[derive(Clone)]
 pub struct Cmd {
-    /// The program: a path, or a name to be found on PATH.
+    /// The program: an absolute path, or a name to be found on PATH.
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
@@ -57,12 +62,19 @@ impl Cmd {
         self
     }
 
-    /// As std starts it.
+    /// As std starts it: by an absolute path, so that nothing else can be meant by its name.
     #[allow(clippy::disallowed_methods)]
-    fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
+    fn command(&self) -> io::Result<std::process::Command> {
+        let path = if Path::new(&self.program).is_absolute() {
+            PathBuf::from(&self.program)
+        } else {
+            find(&self.program).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
+        };
+        let mut command = std::process::Command::new(path);
+        command.arg0(&self.program).args(&self.args);
+        command.envs(lookup::path_of_others().map(|path| ("PATH", path)));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Ok(command)
     }
 
     /// Program and verb, for messages: enough to know the call, and nothing that could be a secret. A call that
@@ -162,19 +174,6 @@ pub type Cancel = Receiver<std::convert::Infallible>;
 /// A [`Cancel`] that never happens.
 pub fn no_cancel() -> Cancel {
     never()
-}
-
-/// Where a program is that is called by a name: on this process's PATH. One with a slash is where it says.
-pub fn find(name: &str) -> Option<std::path::PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: &std::path::PathBuf| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    if name.contains('/') {
-        return Some(std::path::PathBuf::from(name)).filter(is_program);
-    }
-    let path = crate::base::env::exact(OsStr::new("PATH"))?;
-    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(is_program)
 }
 
 /// Runs a program to its end, or to the deadline.

@@ -8,10 +8,8 @@ use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
-
 use crate::base::error::{Failure, Result};
-use crate::base::fs::{remove_dir, remove_file, write_atomic};
+use crate::base::fs::{remove_file, write_atomic};
 use crate::base::id::RunId;
 use crate::base::paths::RunPaths;
 use crate::base::time::{Deadline, Timestamp};
@@ -22,9 +20,9 @@ use crate::run::output::{Stream, Writer, append_beyond};
 use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
 use crate::run::store::{Entry, Store, View, is_being_finished};
-use crate::run::{control, failpoint, owner};
+use crate::run::waiting::watch_lock;
+use crate::run::{control, failpoint, live, lockfile, owner};
 use crate::runtime::{Facts, ObjectKind, Runtime, Status};
-use crate::sys::lock;
 use crate::sys::signal::Signal;
 use crate::wire::channel::Exit;
 use crate::wire::control::Request;
@@ -63,8 +61,8 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
     let Some(view) = known(store, id)? else { return Ok(Ended::Already) };
     let polite = grace.unwrap_or(Duration::from_millis(view.record.grace_ms));
     if view.record.state.is_final() && !view.owned {
-        // Somebody still removes what an engine has of it: only then it is done.
-        if is_being_finished(&store.run(id)) {
+        // Somebody still removes what an engine has of it: only then it is done. Or nobody has come to do that.
+        if is_being_finished(&store.run(id)) || live::remains(store, id) {
             finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
         }
         return Ok(Ended::Already);
@@ -96,7 +94,7 @@ fn mark_to_stop(paths: &RunPaths, grace: Duration) -> std::io::Result<()> {
     write_atomic(&paths.stop_marker(), grace.as_millis().to_string().as_bytes())
 }
 
-fn held(id: &RunId) -> Failure {
+pub(super) fn held(id: &RunId) -> Failure {
     Failure::new(format!("finishing run {id}"), "somebody else is doing that")
         .hint("try again in a moment; fosse doctor tells whether the engine works")
 }
@@ -125,15 +123,18 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
     let answer_by = Deadline::after(control::ANSWER_LIMIT);
     let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
     let freed = watch_lock(store, id)?;
-    // An owner that is just starting or just ending does not listen: it is asked again until its time is over.
+    // An owner that is just starting or just ending does not listen, and one whose socket was taken away opens another:
+    // it is asked again until its time is over.
+    let mut reachable = true;
     let accepted = loop {
-        let Some(owner) = owner::read_owner(&paths) else {
-            break false;
-        };
-        let socket = std::path::PathBuf::from(&owner.socket);
+        let owner = owner::read_owner(&paths);
+        let socket = owner.map(|owner| std::path::PathBuf::from(owner.socket)).unwrap_or_default();
         match control::ask(&socket, store.uid, &Request::Stop { grace_ms }) {
             Ok(reply) => break reply.accepted,
-            Err(_) if answer_by.expired() => break false,
+            Err(error) if answer_by.expired() => {
+                reachable = !control::is_unreachable(&error);
+                break false;
+            }
             Err(_) => {
                 let pause = Deadline::after(Duration::from_millis(20)).channel();
                 crossbeam_channel::select! {
@@ -143,6 +144,8 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
             }
         }
     };
+    // There is no way to it, which is not its fault: it is asked as any program is.
+    let accepted = accepted || (!reachable && ask_by_signal(store, id)?);
     if accepted {
         // The end itself is the lock. The owner has the grace, and its own engine calls after it.
         let limit = polite.saturating_add(OWNER_LIMIT);
@@ -166,6 +169,14 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
     end_frozen(store, id, polite)
 }
 
+/// Asks an owner to end its run by a signal, as whoever sees its process may. Not one that stands still.
+fn ask_by_signal(store: &Store, id: &RunId) -> Result<bool> {
+    match owner::read_owner(&store.run(id)).filter(|owner| !owner::stands_still(owner)) {
+        Some(owner) => owner::signal_proved(&owner, store.uid, Signal::TERM).map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// Ends an owner that does not answer. Its lock falls with it: by then it is on disk what the run was asked for, and in
 /// hand what keeps everybody else from finishing it, so that whoever waits sees one end of it.
 fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
@@ -180,7 +191,8 @@ fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
     mark_to_stop(&paths, polite).map_err(failed)?;
-    owner::end_proved(&owner, store.uid).inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
+    owner::signal_proved(&owner, store.uid, Signal::KILL)
+        .inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
     Ok(Frozen::Ended(lock))
 }
 
@@ -191,29 +203,6 @@ fn let_go(store: &Store, id: &RunId) -> Result<Frozen> {
         Some(Entry::Known(view)) if !view.record.state.is_final() => Ok(Frozen::Gone),
         _ => Ok(Frozen::No),
     }
-}
-
-/// Disconnected when the run has no owner any more, and, if that was ended so that the run stops, nobody who does so.
-/// The thread may outlive the caller's patience.
-pub fn watch_lock(store: &Store, id: &RunId) -> Result<crossbeam_channel::Receiver<std::convert::Infallible>> {
-    let failed = |error: std::io::Error| Failure::new(format!("waiting for run {id}"), error);
-    let paths = store.run(id);
-    let (sender, freed) = bounded(0);
-    let file = match File::open(paths.owner_lock()) {
-        // Destroyed.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(freed),
-        other => other.map_err(failed)?,
-    };
-    let wait = move || {
-        lock::wait_shared(&file).unwrap_or_default();
-        drop(file);
-        if paths.stop_marker().exists() {
-            File::open(paths.output()).and_then(|output| lock::wait_shared(&output)).unwrap_or_default();
-        }
-        drop(sender);
-    };
-    thread::Builder::new().name("lock".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
-    Ok(freed)
 }
 
 /// Who looks for what an engine makes late, because its client had asked for it just before it died.
@@ -227,7 +216,7 @@ pub enum Late {
 
 impl Late {
     /// Until when an owner at its very end, and another who finishes its run, are waited for.
-    fn patience(self, grace: Duration) -> Deadline {
+    pub(super) fn patience(self, grace: Duration) -> Deadline {
         match self {
             Late::Here => Deadline::after(grace.saturating_add(OWNER_LIMIT)),
             Late::Elsewhere => Deadline::after(LOCK_LIMIT),
@@ -243,7 +232,13 @@ pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result
 
 /// Takes a run over and does the owner's duty; its command has the grace between TERM and KILL. A run that somebody
 /// else finished meanwhile is done. `None` if somebody else has it for longer than is waited.
-fn finish(store: &Store, id: &RunId, grace: Duration, looks: Late, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
+pub(super) fn finish(
+    store: &Store,
+    id: &RunId,
+    grace: Duration,
+    looks: Late,
+    runtime_of: RuntimeOf,
+) -> Result<Option<Ended>> {
     if let Some(taken) = owner::take_over(store, id, looks.patience(grace))? {
         return finish_taken(store, taken, grace, looks, runtime_of).map(Some);
     }
@@ -272,28 +267,25 @@ fn finish_taken(
     }
     let paths = store.run(id);
     let was_final = slot.record().state.is_final();
+    let mut removed = Ok(());
     if !was_final || paths.engine_marker().exists() {
         let runtime = runtime_of(slot.record())?;
         let objects = Objects::of(slot.record(), store.instance());
         let late = looks == Late::Here && runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
             end_and_record(&paths, &mut slot, &*runtime, &objects, grace)?;
+            lockfile::tell_end(&paths, slot.record()).unwrap_or_default();
         }
         failpoint::pass("finish-recorded");
         if !slot.record().keep {
-            remove_objects(&*runtime, &objects, &paths, late)?;
+            removed = remove_objects(&*runtime, &objects, &paths, late);
         }
     }
-    remove_file(&paths.stop_marker()).unwrap_or_default();
-    remove_file(&paths.env_file()).unwrap_or_default();
-    remove_file(&paths.exit_page()).unwrap_or_default();
-    remove_dir(&paths.left()).unwrap_or_default();
-    remove_file(&paths.left_key()).unwrap_or_default();
-    remove_file(&store.paths.socket(id)).unwrap_or_default();
-    remove_file(&store.paths.init_socket(id)).unwrap_or_default();
+    // Also if an engine keeps what it has: the run is over.
+    live::remove(store, id);
     owner::forget_name(store, &slot.record().name, id);
     drop(lock);
-    Ok(if was_final { Ended::Already } else { Ended::Here })
+    removed.map(|()| if was_final { Ended::Already } else { Ended::Here })
 }
 
 /// Whether the owner died while it asked an engine for something, so recently that it may still come to be.
@@ -424,7 +416,7 @@ pub fn save_output(
 }
 
 /// Removes what an engine has of a run, and looks again for what it may still be making.
-fn remove_objects(runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths, late: bool) -> Result<()> {
+pub(super) fn remove_objects(runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths, late: bool) -> Result<()> {
     let until = Deadline::after(LATE_LOOK);
     loop {
         if let Some(failure) = Undo::everything().run(runtime, objects, paths).into_iter().next() {
@@ -434,57 +426,5 @@ fn remove_objects(runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths, la
             return Ok(());
         }
         Deadline::after(LOOK_AGAIN).wait();
-    }
-}
-
-/// Removes an ended run: its objects in the engine, its record and its output. One that still runs is refused.
-pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
-    let what = || format!("destroying run {id}");
-    let view = match store.load(id) {
-        None => return Ok(()),
-        Some(Entry::Unreadable { .. }) => return destroy_unreadable(store, id),
-        Some(Entry::Known(view)) => view,
-    };
-    if view.is_live() {
-        return Err(Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or destroy -f")));
-    }
-    if view.is_orphan() || store.run(id).engine_marker().exists() {
-        finish(store, id, Duration::ZERO, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
-    }
-    let Some((lock, slot)) = owner::take_over(store, id, Late::Here.patience(Duration::ZERO))? else {
-        return store.load(id).map_or(Ok(()), |_| Err(held(id)));
-    };
-    let paths = store.run(id);
-    if slot.record().keep && paths.engine_marker().exists() {
-        let runtime = runtime_of(slot.record())?;
-        let objects = Objects::of(slot.record(), store.instance());
-        remove_objects(&*runtime, &objects, &paths, false)?;
-    }
-    // An owner that was killed after its last record left these.
-    remove_file(&store.paths.socket(id)).unwrap_or_default();
-    owner::forget_name(store, &slot.record().name, id);
-    remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))?;
-    drop(lock);
-    Ok(())
-}
-
-/// Removes the directory of a run whose record says nothing, if nobody holds it.
-fn destroy_unreadable(store: &Store, id: &RunId) -> Result<()> {
-    let what = || format!("destroying run {id}");
-    let paths = store.run(id);
-    if super::store::is_owned(&paths).map_err(|error| Failure::new(what(), error))? {
-        return Err(Failure::new(what(), "it is still running, and its record cannot be read"));
-    }
-    remove_dir_atomically(store, id).map_err(|error| Failure::new(what(), error))
-}
-
-/// First out of sight, then removed: nobody sees half of a run.
-fn remove_dir_atomically(store: &Store, id: &RunId) -> std::io::Result<()> {
-    let gone = store.paths.runs().join(format!(".gone-{id}"));
-    crate::base::fs::remove_dir(&gone)?;
-    match std::fs::rename(store.run(id).dir, &gone) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => crate::base::fs::remove_dir(&gone),
     }
 }

@@ -5,6 +5,8 @@
 //! | `state` | the life of a run as a pure function |
 //! | `store` | records on disk: read by anyone, with what their lock says |
 //! | `owner` | becoming the one writer of a run, and proving who that is |
+//! | `lockfile` | what the file of an owner's lock says |
+//! | `live` | what only a live run has on disk |
 //! | `slot` | the one door to a run's record: apply, commit |
 //! | `output` | what a run wrote: one append-only file |
 //! | `pump` | bytes from the command to the record and to the caller |
@@ -13,9 +15,12 @@
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
 //! | `monitor` | the one thread that decides, from the first resource to the last |
 //! | `exec` | one more command in a live run, from its start to its end |
+//! | `door` | the file of a socket on which somebody listens |
 //! | `control` | asking the owner of a run for something |
 //! | `orphan` | what a dead owner has left, and what that means |
 //! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
+//! | `waiting` | waiting for the end of a run that another process owns |
+//! | `destroy` | removing an ended run |
 //! | `leftovers` | half-made things on disk |
 //! | `engines` | which runtimes there are now, and which one a record means |
 //! | `reap` | engine objects that belong to nobody |
@@ -23,11 +28,15 @@
 //! | `resolve` | what a RUN on the command line means |
 
 pub mod control;
+pub mod destroy;
+pub mod door;
 pub mod engines;
 pub mod exec;
 pub mod failpoint;
 pub mod finish;
 pub mod leftovers;
+pub mod live;
+mod lockfile;
 pub mod monitor;
 mod objects;
 mod orphan;
@@ -42,3 +51,4 @@ mod slot;
 pub mod state;
 pub mod store;
 pub mod terminal;
+pub mod waiting;

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
@@ -14,12 +15,15 @@ use crate::base::fs::{create_private, private_dir, read_bounded, remove_dir, rem
 use crate::base::id::{RunId, RunName, random_hex};
 use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
-use crate::run::failpoint;
+use crate::run::lockfile::LockFile;
+pub use crate::run::lockfile::read as read_owner;
 use crate::run::slot::Slot;
 use crate::run::store::{Store, is_owned};
+use crate::run::{failpoint, live};
 use crate::sys::lock;
 use crate::sys::process::Pid;
-use crate::sys::stat::Stat;
+use crate::sys::signal::Signal;
+use crate::sys::stat::{Halt, Stat};
 use crate::wire::control::Owner;
 use crate::wire::record::{self, Record};
 
@@ -57,8 +61,11 @@ pub struct Owned {
     pub paths: RunPaths,
     /// Its control socket.
     pub socket: PathBuf,
+    /// Its lock, which falls with the last of these.
+    pub lock: Arc<LockFile>,
     name: NameLock,
-    lock: File,
+    id: RunId,
+    store: Store,
 }
 
 /// A live name.
@@ -148,7 +155,7 @@ fn instance(store: &Store) -> Result<String> {
         return Ok(known);
     }
     // Two first runs at once: both write a name of their own, one link wins, both read that.
-    let own = store.paths.state.join(format!(".instance-{}", random_hex(8).map_err(failed)?));
+    let own = store.paths.state.join(format!(".instance-{}.new", random_hex(8).map_err(failed)?));
     write_atomic(&own, format!("{}\n", random_hex(8).map_err(failed)?).as_bytes()).map_err(failed)?;
     let linked = fs::hard_link(&own, &path);
     remove_file(&own).map_err(failed)?;
@@ -211,15 +218,16 @@ impl Owned {
         }
         failpoint::pass("created");
         let slot = Slot::new(paths.clone(), record_of(&paths).map_err(failed)?);
-        Ok((Owned { paths, socket, name, lock }, slot))
+        let lock = Arc::new(lock);
+        Ok((Owned { paths, socket, lock, name, id: id.clone(), store: store.clone() }, slot))
     }
 
-    fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(File, PathBuf)> {
+    fn fill(store: &Store, id: &RunId, paths: &RunPaths, record: &Record) -> io::Result<(LockFile, PathBuf)> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().mode(0o700).create(&paths.dir)?;
         // It has its name once it is taken: who sweeps half-made runs sees a dead owner's in one that is free.
         let unnamed = paths.dir.join(".owner.lock");
-        let mut lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
+        let lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
         if !lock::try_exclusive(&lock)? {
             return Err(io::Error::other("a new lock is taken"));
         }
@@ -231,8 +239,9 @@ impl Owned {
             start_time: Stat::of(own).map_or(0, |stat| stat.start),
             boot_id: boot_id(),
             socket: socket.to_string_lossy().into_owned(),
+            end: None,
         };
-        lock.write_all(&serde_json::to_vec(&owner)?)?;
+        let lock = LockFile::new(lock, owner)?;
         create_private(&paths.output(), b"")?;
         create_private(&reserve(paths), &vec![0; RESERVE])?;
         write_atomic(&paths.record(), &record::format(record))?;
@@ -245,21 +254,21 @@ impl Owned {
     }
 
     /// Gives the run up: from here on others may read that nobody owns it. Its name is free again.
-    pub fn release(self) {
-        remove_file(&self.socket).unwrap_or_default();
+    pub fn release(self, record: &Record) {
         spend_reserve(&self.paths);
-        // Its exit is in the record by now.
-        remove_file(&self.paths.exit_page()).unwrap_or_default();
-        remove_dir(&self.paths.left()).unwrap_or_default();
-        remove_file(&self.paths.left_key()).unwrap_or_default();
+        // Who waits and finds the run destroyed knows it from here, else from the record.
+        self.lock.tell_end(record).unwrap_or_default();
+        live::remove(&self.store, &self.id);
         self.name.release();
         drop(self.lock);
     }
 
     /// Gives the run up and removes every trace of it: it never came to be.
-    pub fn discard(self) -> io::Result<()> {
+    pub fn discard(self, record: &Record) -> io::Result<()> {
+        self.lock.tell_end(record).unwrap_or_default();
         remove_dir(&self.paths.dir)?;
-        self.release();
+        live::remove(&self.store, &self.id);
+        self.name.release();
         Ok(())
     }
 }
@@ -333,19 +342,12 @@ fn in_time(deadline: Deadline, mut attempt: impl FnMut() -> io::Result<bool>) ->
     Ok(true)
 }
 
-/// Who owns a run, as its lock's file says. Information only: the lock is the proof that somebody does.
-pub fn read_owner(paths: &RunPaths) -> Option<Owner> {
-    let bytes = read_bounded(&paths.owner_lock(), 16 << 10).ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
-/// Ends an owner that does not answer, after proving that the process is the one that wrote the lock's file and
-/// runs for this user: the handle is opened first, then the identity checked, then exactly that process signalled.
+/// Signals an owner, after proving that the process is the one that wrote the lock's file and runs for this user: the
+/// handle is opened first, then the identity checked, then exactly that process signalled. One that has ended is fine.
 #[cfg(target_os = "linux")]
-pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
+pub fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
     use crate::sys::process::PidHandle;
-    use crate::sys::signal::Signal;
-    let what = || format!("ending the owner that does not answer (process {})", owner.pid);
+    let what = || format!("signalling the owner that does not answer (process {})", owner.pid);
     let refuse = |why: &str| Failure::new(what(), why).hint("end it by hand, then try again");
     if owner.boot_id != boot_id() {
         return Err(refuse("it belongs to another boot of this machine, or to another machine"));
@@ -363,14 +365,21 @@ pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
     if user != Some(uid) && uid != 0 {
         return Err(refuse("it runs for another user"));
     }
-    match handle.signal(Signal::KILL) {
+    match handle.signal(signal) {
         Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(Failure::new(what(), error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not ended.
+/// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not signalled.
 #[cfg(not(target_os = "linux"))]
-pub fn end_proved(owner: &Owner, _uid: u32) -> Result<()> {
-    Err(Failure::new(format!("ending the owner that does not answer (process {})", owner.pid), "not on this system"))
+pub fn signal_proved(owner: &Owner, _uid: u32, _signal: Signal) -> Result<()> {
+    let what = format!("signalling the owner that does not answer (process {})", owner.pid);
+    Err(Failure::new(what, "not on this system"))
+}
+
+/// Whether the process that the lock's file names stands still, so that no signal but KILL would reach it.
+pub fn stands_still(owner: &Owner) -> bool {
+    let stat = Pid::new(owner.pid).and_then(Stat::of);
+    stat.is_some_and(|stat| stat.start == owner.start_time && stat.halt != Halt::No)
 }

@@ -45,6 +45,20 @@ pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
     retry(|| unsafe { libc::poll(&raw mut entry, 1, -1) }).map(drop)
 }
 
+/// Waits until what is written can reach nobody any more: the other end of a pipe or connection is closed. What is no
+/// such thing is waited for in vain.
+pub fn wait_unread(fd: impl AsFd) -> io::Result<()> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
+    while entry.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+        // SAFETY: one initialised pollfd structure.
+        retry(|| unsafe { libc::poll(&raw mut entry, 1, -1) })?;
+        if entry.revents & libc::POLLNVAL != 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+    }
+    Ok(())
+}
+
 /// What is waited for at a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::State;
+use super::record::{Reason, State};
 
 /// The most bytes a line may have.
 pub const MAX_LINE: usize = 4096;
@@ -31,7 +31,7 @@ pub struct Reply {
 }
 
 /// What the owner writes into its lock's file: information for who asks it or, proved, ends it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its process id.
     pub pid: i32,
@@ -41,4 +41,16 @@ pub struct Owner {
     pub boot_id: String,
     /// The path of its control socket.
     pub socket: String,
+    /// How the run ended, once that is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// How a run ended, for who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The command's exit code, if it is known.
+    pub exit_code: Option<u8>,
+    /// Why it ended.
+    pub reason: Option<Reason>,
 }

@@ -379,9 +379,9 @@ impl Home {
             if run.file_name().to_string_lossy().starts_with('.') {
                 left.push(run.path());
             }
-            for name in ["env", "engine", "exit", "groups", "reserve", ".record.json.new"] {
-                left.extend(Some(run.path().join(name)).filter(|path| path.exists()));
-            }
+            let stays = ["record.json", "output.log", "owner.lock"];
+            let files = fs::read_dir(run.path()).into_iter().flatten().flatten().map(|file| file.path());
+            left.extend(files.filter(|path| !stays.iter().any(|name| path.ends_with(name))));
         }
         for dir in ["state/names", "run"] {
             left.extend(fs::read_dir(self.dir.join(dir)).into_iter().flatten().flatten().map(|entry| entry.path()));

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Layer;
 use crate::base::{duration, size};
+use crate::process::names_a_program;
 use crate::runtime::Network;
 use crate::term::escape;
 
@@ -26,7 +27,7 @@ pub struct Key {
 /// What an image is called.
 pub const IMAGE: &str = "the name of an image, such as busybox or registry/name:tag";
 
-const TEXT: &str = "a text that is not empty";
+const TOOL: &str = "the name of a program, or its absolute path";
 /// How counts are written.
 pub const COUNT: &str = "a whole number of at least 1";
 /// How whole numbers are written.
@@ -112,9 +113,9 @@ pub const KEYS: [Key; 27] = [
         in_workspace: false,
         set: |l, v| put(&mut l.change_timeout, time(v).filter(|t| !t.is_zero())),
     },
-    Key { name: "docker", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.docker, text(v)) },
-    Key { name: "podman", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.podman, text(v)) },
-    Key { name: "container", form: TEXT, in_workspace: false, set: |l, v| put(&mut l.container, text(v)) },
+    Key { name: "docker", form: TOOL, in_workspace: false, set: |l, v| put(&mut l.docker, tool(v)) },
+    Key { name: "podman", form: TOOL, in_workspace: false, set: |l, v| put(&mut l.podman, tool(v)) },
+    Key { name: "container", form: TOOL, in_workspace: false, set: |l, v| put(&mut l.container, tool(v)) },
     Key {
         name: "init_binary",
         form: "an absolute path",
@@ -247,4 +248,9 @@ pub fn is_variable(name: &str) -> bool {
 pub fn is_image(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b);
     name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && name.bytes().all(plain)
+}
+
+/// A program, whatever the current directory is.
+fn tool(value: &Value) -> Option<String> {
+    text(value).filter(|text| names_a_program(text))
 }

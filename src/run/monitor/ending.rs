@@ -180,7 +180,7 @@ impl Monitor {
             (Some(Reason::Stopped), None) => code_of_signal(self.asked_by.unwrap_or(Signal::TERM)),
             (_, None) => FAULT,
         };
-        self.owned.release();
+        self.owned.release(self.slot.record());
         // The caller of a command that ended by itself gets all of it, however slowly it reads.
         let patience = self.cause.map(|_| PATIENCE);
         let mut flushed = self.pump.take().map(|pump| pump.flush(patience, &self.signals)).unwrap_or_default();
@@ -214,7 +214,7 @@ impl Monitor {
     fn discard(mut self, failure: Failure) -> Outcome {
         self.failures.push(failure);
         self.clean_up();
-        if let Err(error) = self.owned.discard() {
+        if let Err(error) = self.owned.discard(self.slot.record()) {
             self.failures.push(Failure::new("removing the run", error));
         }
         Outcome { code: FAULT, failures: self.failures, recorded: false }

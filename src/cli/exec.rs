@@ -29,16 +29,13 @@ use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
 
-/// What is passed on to the command.
-const SIGNALS: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
-
 pub fn exec(args: &Args) -> Result {
     check(args)?;
     let store = super::store()?;
     // From here on a signal is a message.
     let input = session::input(args.interactive);
     let screen = session::screen(input)?;
-    let signals = signals::receive(&session::signals(&SIGNALS, input))?;
+    let signals = session::signals(input, false)?;
     let record = live(&store, &args.run)?;
     let config = config::trusted(&store.paths)?;
     let caller = session::caller(screen, args.escape.as_deref().or(config.escape.as_deref()))?;
@@ -46,8 +43,8 @@ pub fn exec(args: &Args) -> Result {
     let runtime = engines.of(&record)?;
     let exec = resolve(args, &store, &record, &*runtime)?;
     runtime.check_exec(&exec).map_err(mistake)?;
-    if let Ok(signal) = signals.try_recv() {
-        return Ok(code_of_signal(signal));
+    if let Some(code) = session::given_up(&signals) {
+        return Ok(code);
     }
     let timeout = args.timeout.map(Deadline::after);
     let channel = match start(&store, &record, &*runtime, &exec, &Patience { signals: &signals, timeout })? {
@@ -67,7 +64,7 @@ pub fn exec(args: &Args) -> Result {
     for failure in &outcome.failures {
         log::error(failure);
     }
-    Ok(outcome.code)
+    Ok(session::end(outcome.code, outcome.interrupted))
 }
 
 /// Starts the command: through the run's own init, to which its owner introduces this process; or through the
@@ -121,10 +118,10 @@ impl Patience<'_> {
                     return Ok(Begun::Started(Arc::new(through.map_err(|failure| failure.hint(hint))?)));
                 }
                 recv(self.signals) -> signal => match signal {
-                    Ok(Signal::USR1 | Signal::USR2) => {}
-                    Ok(signal) => {
+                    Ok(signal) if signals::asks_to_end(signal) => {
                         return Ok(Begun::GivenUp(code_of_signal(signal)));
                     }
+                    Ok(_) => {}
                     Err(_) => return Err(failed(std::io::Error::other("no signals can be received")).into()),
                 },
                 recv(late) -> _ => return Ok(Begun::GivenUp(124)),

@@ -61,6 +61,10 @@ pub fn script(mark: &str, signal: &str, reach: Reach) -> Vec<OsString> {
     // The command goes first: it would say what became of its children, and start others.
     const SCRIPT: &str = r#"
 sent=
+say() {
+    # One shell wants it before a group, another takes it for a process.
+    if kill -s 0 -- "$2" 2>/dev/null; then kill -s "$1" -- "$2" 2>/dev/null; else kill -s "$1" "$2" 2>/dev/null; fi
+}
 send() {
     for dir in /proc/[0-9]*; do
         mine=
@@ -76,7 +80,7 @@ send() {
         [ "$3" = all ] || [ "$parent" = 0 ] || continue
         whom=${dir#/proc/}
         if [ "$3" = group ] && [ "${group%% *}" -gt 1 ]; then whom=-${group%% *}; fi
-        kill -s "$2" -- "$whom" 2>/dev/null && sent=1
+        say "$2" "$whom" && sent=1
     done
 }
 case $3 in
@@ -107,7 +111,8 @@ for dir in /proc/[0-9]*; do
     if [ "$to" = group ] && [ "$3" -gt 1 ]; then whom=-$3; fi
 done
 [ -n "$whom" ] || exit 3
-kill -s "$signal" -- "$whom" || exit 3
+# One shell wants it before a group, another takes it for a process.
+if kill -s 0 -- "$whom" 2>/dev/null; then kill -s "$signal" -- "$whom"; else kill -s "$signal" "$whom"; fi || exit 3
 "#;
     let to = if whom == Whom::Group { "group" } else { "command" };
     words(["sh", "-c", SCRIPT, "fosse-signal", signal, to])

@@ -106,6 +106,31 @@ fn e3_what_stands_still_at_the_end_goes_too() {
     });
 }
 
+/// E3: where init is neither PID 1 nor a subreaper, what is left of the command's group; who has left it belongs to
+/// somebody else.
+#[test]
+fn e3_where_orphans_do_not_come_to_init_the_rest_of_the_group_is_killed() {
+    let home = Home::new();
+    let script = "(trap '' TERM; exec sleep 77) & setsid sh -c 'echo $$ >elsewhere; exec sleep 1000' &
+        until [ -s elsewhere ]; do sleep 0.01; done; exit 3";
+    let command = home.cmd(["init", "--", "sh", "-c", script]);
+    let mut client = crate::support::Client::spawn(command);
+    assert_eq!(client.wait().code(), Some(3));
+    let elsewhere = fs::read_to_string(home.workspace().join("elsewhere")).unwrap().trim().parse().unwrap();
+    assert_eq!(home.processes().len(), 1, "{:?}", home.processes());
+    assert!(matches!(crate::support::process_state(elsewhere), Some('S' | 'R')));
+    crate::support::kill(elsewhere, KILL);
+    client.output();
+    // Asked before it is killed.
+    let script =
+        "sh -c 'trap \"echo asked; exit\" TERM; echo up; while :; do sleep 0.05; done' & read line <up; exit 4";
+    home.write("ws/make", "mkfifo up");
+    let script = format!("sh make; {}", script.replace("echo up;", "echo >up;"));
+    let output = crate::support::finish(home.cmd(["init", "--", "sh", "-c", &script]));
+    assert_eq!((code(&output), stdout(&output).as_str()), (4, "asked\n"), "{output:?}");
+    assert_eq!(home.processes(), Vec::<String>::new());
+}
+
 /// E3: those that make more of themselves faster than one look can see.
 #[test]
 fn e3_what_keeps_forking_at_the_end_goes_too() {

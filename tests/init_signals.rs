@@ -12,6 +12,7 @@ use crate::support::{
 
 const USR2: i32 = 12;
 const WINCH: i32 = 28;
+const PWR: i32 = 30;
 
 /// Runs the body with a shell script under init in both places; the script says `ready`.
 fn with_script(options: &[&str], script: &str, body: impl Fn(Init)) {
@@ -24,7 +25,7 @@ fn with_script(options: &[&str], script: &str, body: impl Fn(Init)) {
 
 #[test]
 fn every_signal_that_can_be_passed_on_reaches_the_command() {
-    let script = "for s in HUP INT QUIT USR1 USR2 WINCH CONT; do trap \"echo got-$s\" $s; done
+    let script = "for s in HUP INT QUIT USR1 USR2 WINCH PWR CONT; do trap \"echo got-$s\" $s; done
         trap 'echo got-TERM; exit 33' TERM; echo ready; while :; do sleep 0.05; done";
     with_script(&[], script, |init| {
         let signals = [
@@ -34,6 +35,7 @@ fn every_signal_that_can_be_passed_on_reaches_the_command() {
             (USR1, "USR1"),
             (USR2, "USR2"),
             (WINCH, "WINCH"),
+            (PWR, "PWR"),
             (CONT, "CONT"),
         ];
         for (signal, name) in signals {
@@ -51,7 +53,7 @@ fn every_signal_that_can_be_passed_on_reaches_the_command() {
 #[test]
 fn a_signal_that_ends_the_command_is_in_inits_code() {
     let real_time = [(35, 163), (64, 192)];
-    let named = [(HUP, 129), (INT, 130), (QUIT, 131), (USR1, 138), (USR2, 140), (TERM, 143)];
+    let named = [(HUP, 129), (INT, 130), (QUIT, 131), (USR1, 138), (USR2, 140), (PWR, 158), (TERM, 143)];
     for (signal, wanted) in named.into_iter().chain(real_time) {
         with_script(&[], "ulimit -c 0; echo ready; exec sleep 1000", |init| {
             init.signal(signal);
@@ -61,14 +63,84 @@ fn a_signal_that_ends_the_command_is_in_inits_code() {
     }
 }
 
+/// Runs the body with a script in both places, and where init is neither.
+fn everywhere(options: &[&str], script: &str, body: impl Fn(Init)) {
+    with_script(options, script, &body);
+    body(plain(options, script));
+}
+
+/// An init that is neither PID 1 nor a subreaper, with a script that says `ready`.
+fn plain(options: &[&str], script: &str) -> Init {
+    let home = Home::new();
+    let command = home.cmd([&["init"], options, &["--", "sh", "-c", script]].concat());
+    let init = Init::new(Place::Subreaper, home, command, None);
+    init.client().wait_for_output("ready\n");
+    init
+}
+
 /// The command itself ends only when its child has seen the signal.
 #[test]
-fn a_signal_reaches_the_commands_whole_group() {
+fn with_group_every_signal_reaches_the_commands_whole_group() {
     let script = "trap : TERM
         sh -c 'trap \"touch seen; exit\" TERM; touch up; while :; do sleep 0.05; done' &
         while ! [ -e up ]; do sleep 0.01; done; echo ready
         while ! [ -e seen ]; do sleep 0.05; done; exit 5";
-    with_script(&[], script, |init| assert_eq!(code(&init.end()), 5));
+    for option in ["-g", "--group"] {
+        everywhere(&[option], script, |init| assert_eq!(code(&init.end()), 5));
+    }
+}
+
+/// A shell whose child is in its group, and shows that it heard nothing by ending by itself.
+#[test]
+fn a_signal_reaches_the_command_alone() {
+    let script = "trap 'echo asked' TERM USR1 PWR
+        sh -c 'until [ -e go ]; do sleep 0.05; done; exit 7' & child=$!
+        echo ready; until wait $child; code=$?; [ $code -lt 128 ]; do :; done; exit $code";
+    for signal in [TERM, USR1, PWR] {
+        everywhere(&[], script, |init| {
+            init.signal(signal);
+            init.client().wait_for_output("asked\n");
+            fs::write(init.home.workspace().join("go"), "").unwrap();
+            let output = init.ended();
+            assert_eq!((code(&output), stdout(&output).as_str()), (7, "ready\nasked\n"), "{signal}: {output:?}");
+        });
+    }
+}
+
+/// As a terminal sends them. The shell waits for its child, which ends by them.
+#[test]
+fn int_and_quit_reach_the_whole_group() {
+    let script = "trap 'echo shell' INT QUIT
+        sh -c 'trap \"echo child; exit 5\" INT QUIT; echo ready; while :; do sleep 0.05; done'; exit $?";
+    for signal in [INT, QUIT] {
+        everywhere(&[], script, |init| {
+            init.signal(signal);
+            let output = init.ended();
+            assert_eq!((code(&output), stdout(&output).as_str()), (5, "ready\nchild\nshell\n"), "{output:?}");
+        });
+    }
+}
+
+/// TSTP and CONT are for all that there is, also for what has left the command's group.
+#[test]
+fn what_stands_still_and_goes_on_is_everything() {
+    let script = "trap 'exit 6' USR1; bash -c 'set -m; sleep 1000 & echo $! >other; wait' &
+        until [ -s other ]; do sleep 0.01; done; sleep 1000 & echo ready; while :; do wait; done";
+    with_script(&[], script, |init| {
+        let others = || {
+            let all = init.home.processes().into_iter().filter(|process| process.contains("sleep 1000"));
+            all.filter(|process| process.trim_end().ends_with(" sleep 1000"))
+                .map(|process| process_state(processes::number(&process)))
+                .collect::<Vec<_>>()
+        };
+        wait_until("both are there", || others().len() == 2);
+        init.signal(TSTP);
+        wait_until("they stand still", || others().iter().all(|state| *state == Some('T')));
+        init.signal(CONT);
+        wait_until("they go on", || others().iter().all(|state| *state == Some('S')));
+        init.signal(USR1);
+        assert_eq!(code(&init.ended()), 6);
+    });
 }
 
 // ---- the time to end --------------------------------------------------------------------------

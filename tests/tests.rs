@@ -16,6 +16,8 @@ mod apple_faults;
 mod apple_mac;
 #[cfg(target_os = "linux")]
 mod apple_storms;
+#[cfg(target_os = "linux")]
+mod background;
 mod behind;
 #[cfg(target_os = "linux")]
 mod carried;
@@ -58,6 +60,8 @@ mod execute_ends;
 #[cfg(target_os = "linux")]
 mod execute_load;
 #[cfg(target_os = "linux")]
+mod inherited;
+#[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
 mod init_clients;
@@ -70,6 +74,8 @@ mod init_orphans;
 #[cfg(target_os = "linux")]
 mod init_signals;
 mod input;
+#[cfg(target_os = "linux")]
+mod interrupts;
 mod layers;
 #[cfg(target_os = "linux")]
 mod leftovers;
@@ -115,6 +121,8 @@ mod terminal_ends;
 mod terminal_programs;
 #[cfg(target_os = "linux")]
 mod terminal_streams;
+#[cfg(target_os = "linux")]
+mod traps;
 mod trust;
 mod verbs;
 #[cfg(target_os = "linux")]

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::id::RunName;
 use crate::base::{duration, size};
+use crate::sys::signal::Signal;
 
 /// Run a command in an isolated place, and know for certain how it ended
 #[derive(Debug, Parser)]
@@ -127,6 +128,9 @@ pub struct Run {
     /// Time between the polite signal and the kill [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
+    /// Signal that asks the command to end [default: the image's own, else TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    pub stop_signal: Option<Signal>,
     /// Most bytes of output to record [default: 64m]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub log_max: Option<u64>,
@@ -261,6 +265,9 @@ pub struct Init {
     /// Adopt orphans although this is not PID 1
     #[arg(long)]
     pub subreaper: bool,
+    /// Pass every signal to the command's process group, not only INT and QUIT
+    #[arg(short, long)]
+    pub group: bool,
     /// After a TERM, wait this long for the command, then kill it [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
@@ -270,6 +277,11 @@ pub struct Init {
     /// The command and its arguments; everything from here on belongs to it
     #[arg(value_name = "COMMAND", required_unless_present_any = ["listen", "socket"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
+}
+
+/// A signal by its name or number.
+fn signal(text: &str) -> Result<Signal, String> {
+    Signal::parse(text).ok_or_else(|| format!("{text:?} is not {}", Signal::FORM))
 }
 
 /// An address to listen on.

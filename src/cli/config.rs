@@ -16,6 +16,7 @@ use crate::base::error::{Failure, Result};
 use crate::base::paths::{Paths, SYSTEM_CONFIG, WORKSPACE_CONFIG};
 use crate::base::{env, fs};
 use crate::runtime::Network;
+use crate::sys::signal::Signal;
 use keys::{COUNT, KEYS, WHOLE, twin, twins};
 pub use keys::{CPUS, IMAGE, cpus, is_image, is_variable, keys, network, variables_of_keys, workspace_keys};
 
@@ -47,6 +48,8 @@ pub struct Layer {
     pub timeout: Option<Duration>,
     /// Between the polite signal and the kill.
     pub grace: Option<Duration>,
+    /// The signal that asks the command to end.
+    pub stop_signal: Option<Signal>,
     /// Bytes of recorded output.
     pub log_max: Option<u64>,
     /// Variables inside.
@@ -167,6 +170,7 @@ impl Layer {
             pids: self.pids.or(lower.pids),
             timeout: self.timeout.or(lower.timeout),
             grace: self.grace.or(lower.grace),
+            stop_signal: self.stop_signal.or(lower.stop_signal),
             log_max: self.log_max.or(lower.log_max),
             env: lower.env,
             label: lower.label,

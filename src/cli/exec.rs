@@ -37,16 +37,13 @@ const WHAT: &str = "starting a command in a run";
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LOOK_SELDOM: Duration = Duration::from_millis(200);
 
-/// What is passed on to the command.
-const SIGNALS: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
-
 pub fn exec(args: &Args) -> Result {
     check(args)?;
     let store = super::store()?;
     // From here on a signal is a message.
     let input = session::input(args.interactive);
     let screen = session::screen(input)?;
-    let signals = signals::receive(&session::signals(&SIGNALS, input))?;
+    let signals = session::signals(input, false)?;
     let timeout = args.timeout.map(Deadline::after);
     let patience = Patience { signals: &signals, timeout };
     let id = find(&store, &args.run, WHAT)?;
@@ -60,8 +57,8 @@ pub fn exec(args: &Args) -> Result {
     let runtime = engines.of(&record)?;
     let exec = resolve(args, &store, &record, &*runtime)?;
     runtime.check_exec(&exec).map_err(mistake)?;
-    if let Ok(signal) = signals.try_recv() {
-        return Ok(code_of_signal(signal));
+    if let Some(code) = session::given_up(&signals) {
+        return Ok(code);
     }
     let channel = match start(&store, &record, &*runtime, &exec, &patience)? {
         Begun::Started(channel) => channel,
@@ -80,7 +77,7 @@ pub fn exec(args: &Args) -> Result {
     for failure in &outcome.failures {
         log::error(failure);
     }
-    Ok(outcome.code)
+    Ok(session::end(outcome.code, outcome.interrupted))
 }
 
 /// Starts the command: through the run's own init, to which its owner introduces this process; or through the
@@ -147,8 +144,10 @@ impl Patience<'_> {
                     pause = (pause * 2).min(LOOK_SELDOM);
                 }
                 recv(self.signals) -> signal => match signal {
-                    Ok(Signal::USR1 | Signal::USR2) => {}
-                    Ok(signal) => return Ok(Place::GivenUp(code_of_signal(signal))),
+                    Ok(signal) if signals::asks_to_end(signal) => {
+                        return Ok(Place::GivenUp(code_of_signal(signal)));
+                    }
+                    Ok(_) => {}
                     Err(error) => return Err(Failure::new(WHAT, error).into()),
                 },
             }
@@ -157,9 +156,8 @@ impl Patience<'_> {
 
     /// The exit code, if the caller wants it no more by now.
     fn is_over(&self) -> Option<u8> {
-        let signal = self.signals.try_iter().find(|signal| !matches!(*signal, Signal::USR1 | Signal::USR2));
         let late = self.timeout.is_some_and(|timeout| timeout.expired());
-        signal.map(code_of_signal).or(late.then_some(124))
+        session::given_up(self.signals).or(late.then_some(124))
     }
 
     /// Is introduced to the init of a run by its owner. One whose socket was taken away opens another.
@@ -197,10 +195,10 @@ impl Patience<'_> {
                     return Ok(Begun::Started(Arc::new(through.map_err(|failure| failure.hint(hint))?)));
                 }
                 recv(self.signals) -> signal => match signal {
-                    Ok(Signal::USR1 | Signal::USR2) => {}
-                    Ok(signal) => {
+                    Ok(signal) if signals::asks_to_end(signal) => {
                         return Ok(Begun::GivenUp(code_of_signal(signal)));
                     }
+                    Ok(_) => {}
                     Err(_) => return Err(failed(std::io::Error::other("no signals can be received")).into()),
                 },
                 recv(late) -> _ => return Ok(Begun::GivenUp(124)),

@@ -9,8 +9,8 @@ use crate::init::{self, Options};
 use crate::runtime::native::apply;
 
 pub fn init(args: Init) -> Result {
-    let Init { listen, socket, subreaper, grace, exit_file, command } = args;
-    let options = Options { command, subreaper, grace, listen, socket, exit_file };
+    let Init { listen, socket, subreaper, group, grace, exit_file, command } = args;
+    let options = Options { command, subreaper, group, grace, listen, socket, exit_file };
     Ok(init::run(&options)?)
 }
 

@@ -47,6 +47,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(argv: Vec<OsString>) -> u8 {
+    crate::sys::signal::settle();
     // How a runtime starts this program as the init of its place: not for users, and without a parser's delay.
     #[cfg(target_os = "linux")]
     if let [_, verb, option, socket] = &argv[..] {
@@ -58,7 +59,6 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
     if argv.iter().skip(1).eq(BUILDER) {
         return init::in_a_place();
     }
-    crate::sys::signal::survive_file_limit();
     let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
     let cli = match Cli::try_parse_from(argv) {

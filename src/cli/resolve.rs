@@ -20,6 +20,7 @@ use crate::base::paths::Paths;
 use crate::run::engines::Engines;
 use crate::run::store::Store;
 use crate::runtime::{Error, Kind, MountedInit, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
+use crate::sys::signal::Signal;
 use crate::wire::exit;
 
 /// A run that can be started.
@@ -38,6 +39,8 @@ pub struct Resolved {
     pub timeout: Option<Duration>,
     /// Between the polite signal and the kill.
     pub grace: Duration,
+    /// The signal that asks the command to end, if one was chosen.
+    pub stop_signal: Option<Signal>,
     /// Whether a daemon is to know of it.
     pub daemon: bool,
     /// What opens the escape of a terminal session, if that was said.
@@ -123,6 +126,7 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         labels: config.label,
         timeout: config.timeout,
         grace: config.grace.unwrap_or(GRACE),
+        stop_signal: config.stop_signal,
     })
 }
 
@@ -257,6 +261,7 @@ fn options(args: &Run) -> Result<Layer> {
         pids: args.pids,
         timeout: args.timeout,
         grace: args.grace,
+        stop_signal: args.stop_signal,
         log_max: args.log_max,
         label,
         ..Layer::default()

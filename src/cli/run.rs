@@ -17,20 +17,14 @@ use crate::base::id::{RunId, RunName};
 use crate::base::log::{self, Level};
 use crate::base::time::Timestamp;
 use crate::daemon::lease;
-use crate::process::code_of_signal;
 use crate::run::engines::note_use;
 use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
-use crate::run::signals;
 use crate::run::store::Store;
 use crate::run::terminal::Caller;
 use crate::runtime::{Kind, Plan as Planned, Runtime};
 use crate::sys::signal::Signal;
 use crate::wire::record::{self, Engine, Io, Record, State};
-
-/// What a run passes on or acts on.
-const SIGNALS: [Signal; 7] =
-    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TSTP];
 
 pub fn run(args: Run) -> Result {
     let terminal = std::io::stderr().is_terminal();
@@ -52,7 +46,7 @@ pub fn run(args: Run) -> Result {
     // From here on a signal is a message: nothing that has been made is left behind by one.
     let input = session::input(args.interactive);
     let screen = session::screen(input)?;
-    let signals = signals::receive(&session::signals(&SIGNALS, input))?;
+    let signals = session::signals(input, true)?;
     let instance = owner::prepare_places(&store)?;
     let resolved = resolve(&args, &store, &id, name.as_str(), &instance)?;
     let caller = session::caller(screen, resolved.escape.as_deref())?;
@@ -77,8 +71,8 @@ fn execute(
     signals: Receiver<Signal>,
     caller: Option<Caller>,
 ) -> Result {
-    if let Ok(signal) = signals.try_recv() {
-        return Ok(code_of_signal(signal));
+    if let Some(code) = session::given_up(&signals) {
+        return Ok(code);
     }
     resolved.runtime.begin();
     note_use(&store.paths, resolved.runtime.kind());
@@ -91,6 +85,7 @@ fn execute(
         runtime: Arc::from(resolved.runtime),
         spec: Arc::new(resolved.spec),
         grace: resolved.grace,
+        stop_signal: resolved.stop_signal,
         timeout: resolved.timeout,
         keep: args.keep,
         id_file: args.id_file.clone(),
@@ -101,7 +96,7 @@ fn execute(
     for failure in &outcome.failures {
         log::error(failure);
     }
-    Ok(outcome.code)
+    Ok(session::end(outcome.code, outcome.interrupted))
 }
 
 fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Record {
@@ -136,6 +131,7 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         keep: args.keep,
         timeout_ms: resolved.timeout.map(millis),
         grace_ms: millis(resolved.grace),
+        stop_signal: resolved.stop_signal.and_then(|signal| u8::try_from(signal.number()).ok()),
         log_max: spec.log_max,
         log_bytes: 0,
         log_truncated: false,

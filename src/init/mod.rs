@@ -9,6 +9,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | `passed` | whom of a command a signal is for |
 //! | `table` | children: keepers, commands, how each ended, and how one is ended with all it started |
 //! | `execute` | a command's output and time, and for whom it runs |
 //! | `owner`, `owned` | the owner of a run whose place this is, and the clients it introduces |
@@ -22,6 +23,7 @@ mod execute;
 mod memory;
 mod owned;
 mod owner;
+mod passed;
 mod rest;
 mod serve;
 mod source;
@@ -46,11 +48,12 @@ use crate::sys::limit::DescriptorLimit;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::{self as kernel, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
-use crate::sys::process::{Pid, kill_group};
+use crate::sys::process::Pid;
 use crate::sys::signal::Signal;
 use execute::{Asker, Executions};
 use owned::Owned;
 pub use owned::{run_for_an_owner, run_in_a_place};
+use passed::Passed;
 use rest::Rest;
 use serve::{Core, Listener, Server, TOKEN};
 use source::Source;
@@ -71,6 +74,8 @@ pub struct Options {
     pub command: Vec<OsString>,
     /// Whether to adopt orphans although this is not PID 1.
     pub subreaper: bool,
+    /// Whether every signal is for the command's whole process group.
+    pub group: bool,
     /// How long the command may take after a TERM; no limit if none.
     pub grace: Option<Duration>,
     /// Addresses to serve on.
@@ -116,7 +121,8 @@ pub fn run(options: &Options) -> Result<u8> {
         testament.started();
     }
     let base = Base { env: env::all_but(TOKEN), descriptors };
-    let init = Init { main, grace: options.grace, server, testament, ..setup.init(rest, base) };
+    let (grace, group) = (options.grace, options.group);
+    let init = Init { main, grace, group, server, testament, ..setup.init(rest, base) };
     Ok(init.run().map_err(failed)?.map_or(0, code_of))
 }
 
@@ -144,6 +150,7 @@ impl Setup {
             quiet: self.quiet,
             main: None,
             grace: None,
+            group: false,
             rest,
             kill: Deadline::never(),
             table: Table::default(),
@@ -240,6 +247,8 @@ struct Init {
     /// The command, if there is one.
     main: Option<Pid>,
     grace: Option<Duration>,
+    /// Whether every signal that is received is for the command's whole group.
+    group: bool,
     rest: Rest,
     /// When the command is killed.
     kill: Deadline,
@@ -265,7 +274,7 @@ impl Init {
                 break Some(ended);
             }
             if asked && self.main.is_none() {
-                self.rest.ask(self.group());
+                self.rest.ask(self.reach());
                 break None;
             }
             if self.owned.as_ref().is_some_and(|owned| owned.gone) {
@@ -279,7 +288,7 @@ impl Init {
                     break Some(Ended::Killed(Signal::KILL.number()));
                 }
                 self.kill = Deadline::never();
-                self.to_the_group(Signal::KILL);
+                self.to_the_command(Passed { signal: Signal::KILL, to_group: true });
                 if let Some(testament) = &mut self.testament {
                     testament.killed = true;
                 }
@@ -296,6 +305,10 @@ impl Init {
         // Nobody is served any more. Pipes stay open: who writes his last words shall not die of it.
         self.server = None;
         self.end_the_rest()?;
+        if let (Rest::Group, Some(main)) = (self.rest, self.main) {
+            // Nobody bears its number any more, unless its group hangs in the kernel.
+            kernel::reap(main).unwrap_or_default();
+        }
         kernel::take_foreground();
         if let Some(will) = will {
             if self.rest.kill_strangers(&self.signals, &mut self.quiet).is_ok() {
@@ -321,8 +334,8 @@ impl Init {
         Ok(asked)
     }
 
-    /// Reaps all who have ended. The command itself comes with its group's end: as long as it is a zombie, its
-    /// number is the group's and nobody else's.
+    /// Reaps all who have ended, the command last: as long as it is a zombie, its number is its group's and nobody
+    /// else's.
     fn reap(&mut self) -> io::Result<Option<Ended>> {
         loop {
             match kernel::look()? {
@@ -331,7 +344,9 @@ impl Init {
                 Found::NoChild => return Err(io::Error::other("the command vanished unseen")),
                 Found::Dead(pid, ended) if Some(pid) == self.main => {
                     self.rest.ask(pid);
-                    kernel::reap(pid)?;
+                    if self.rest != Rest::Group {
+                        kernel::reap(pid)?;
+                    }
                     return Ok(Some(ended));
                 }
                 Found::Dead(pid, ended) => {
@@ -380,8 +395,8 @@ impl Init {
             Source::Stdout(id) => self.executions.read(&self.epoll, id, 0),
             Source::Stderr(id) => self.executions.read(&self.epoll, id, 1),
             Source::Owner => {
-                for signal in self.with_owned(|owned, core| owned.hear_owner(core)) {
-                    self.on_owners_signal(signal);
+                for passed in self.with_owned(|owned, core| owned.hear_owner(core)) {
+                    self.on_owners_signal(passed);
                 }
             }
             Source::Session(id) => self.with_owned(|owned, core| owned.hear_client(core, id)),
@@ -394,9 +409,9 @@ impl Init {
     }
 
     /// KILL is for everybody in the place, any other for the command.
-    fn on_owners_signal(&mut self, signal: Signal) {
-        if signal != Signal::KILL {
-            return self.to_the_group(signal);
+    fn on_owners_signal(&mut self, passed: Passed) {
+        if passed.signal != Signal::KILL {
+            return self.to_the_command(passed);
         }
         if let Some(owned) = &mut self.owned {
             owned.killed = true;
@@ -422,20 +437,22 @@ impl Init {
                     self.kill = Deadline::after(grace);
                 }
             }
+            // What stands still or goes on is all that there is, as far as init's reach goes.
+            Signal::TSTP | Signal::CONT if !self.group => return self.rest.signal(self.reach(), signal),
             _ => {}
         }
-        self.to_the_group(signal);
+        self.to_the_command(Passed::received(signal, self.group));
     }
 
-    /// The command is not reaped yet, so this is its group. Gone in between: its exit is about to be read.
-    fn to_the_group(&self, signal: Signal) {
+    /// The command is not reaped yet, so this is it. Gone in between: its exit is about to be read.
+    fn to_the_command(&self, passed: Passed) {
         if let Some(main) = self.main {
-            kill_group(main, signal).unwrap_or_default();
+            passed.to(main);
         }
     }
 
-    /// The group that init ends where that is as far as its reach goes.
-    fn group(&self) -> Pid {
+    /// The command, whose group init ends where that is as far as its reach goes.
+    fn reach(&self) -> Pid {
         self.main.unwrap_or(Pid::own())
     }
 
@@ -444,17 +461,17 @@ impl Init {
         let late = Deadline::after(REST_GRACE);
         loop {
             while self.signals.next()?.is_some() {}
-            match self.rest.reap()? {
-                Found::NoChild => return Ok(()),
-                _ if self.rest.is_over(self.group()) => return Ok(()),
-                _ if late.expired() => break,
-                _ => {}
+            if self.rest.is_over(self.reach())? {
+                return Ok(());
+            }
+            if late.expired() {
+                break;
             }
             // Processes that are not children end without a word: they are looked for.
             let limit = late.remaining().map(|left| left.min(self.rest.look_again()));
             self.quiet.wait(limit)?.for_each(drop);
         }
-        self.rest.kill(self.group(), &self.signals, &mut self.quiet)
+        self.rest.kill(self.reach(), &self.signals, &mut self.quiet)
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::memory::OomKills;
 use super::owner::{Heard, Owner, Peer};
+use super::passed::Passed;
 use super::source::Source;
 use super::spawn::{self, Base};
 use super::table::{CommandId, End, How, Table};
@@ -53,7 +54,7 @@ struct Session {
     peer: Peer,
     command: Option<CommandId>,
     /// Signals that came before the command had a number.
-    waiting: Vec<Signal>,
+    waiting: Vec<Passed>,
 }
 
 /// Runs the command that the owner of a run names, to its end or the owner's; the owner listens on a socket. The exit
@@ -169,7 +170,7 @@ pub struct Core<'a> {
 
 impl Owned {
     /// Takes what the owner has said; signals for the command are given back.
-    pub fn hear_owner(&mut self, core: &mut Core<'_>) -> Vec<Signal> {
+    pub fn hear_owner(&mut self, core: &mut Core<'_>) -> Vec<Passed> {
         let mut signals = Vec::new();
         loop {
             match self.owner.peer.next(false) {
@@ -179,7 +180,8 @@ impl Owned {
                     return signals;
                 }
                 Heard::Message(message, fd) => match message {
-                    ToInit::Signal(number) => signals.push(Signal::from_number(number.into())),
+                    ToInit::Signal(number) => signals.push(passed(number, false)),
+                    ToInit::SignalGroup(number) => signals.push(passed(number, true)),
                     ToInit::Freeze(frozen) => {
                         self.frozen = frozen;
                         let signal = if frozen { Signal::STOP } else { Signal::CONT };
@@ -187,7 +189,7 @@ impl Owned {
                     }
                     ToInit::Introduce => self.meet(core, fd),
                     // It has its command, which ends with the place.
-                    ToInit::Start(_) | ToInit::End(_) => {}
+                    ToInit::Start(_) => {}
                 },
             }
         }
@@ -228,7 +230,7 @@ impl Owned {
     pub fn go_on(&mut self, table: &Table) {
         for session in self.sessions.values_mut() {
             if let Some(command) = session.command {
-                session.waiting.retain(|signal| !table.signal(command, *signal));
+                session.waiting.retain(|passed| !table.signal(command, *passed));
             }
         }
     }
@@ -261,6 +263,14 @@ fn told(end: &End) -> FromInit {
 }
 
 impl Session {
+    fn signal(&mut self, core: &mut Core<'_>, command: CommandId, passed: Passed) {
+        if passed.signal == Signal::KILL {
+            core.table.end_within(command, Duration::ZERO);
+        } else if !core.table.signal(command, passed) {
+            self.waiting.push(passed);
+        }
+    }
+
     /// Whether the client is still there.
     fn hear(&mut self, core: &mut Core<'_>) -> bool {
         loop {
@@ -282,20 +292,18 @@ impl Session {
                             return false;
                         }
                     },
-                    (ToInit::Signal(number), Some(command)) => match Signal::from_number(number.into()) {
-                        Signal::KILL => core.table.end_within(command, Duration::ZERO),
-                        signal if core.table.signal(command, signal) => {}
-                        signal => self.waiting.push(signal),
-                    },
-                    (ToInit::End(millis), Some(command)) => {
-                        core.table.end_within(command, Duration::from_millis(millis.into()));
-                    }
+                    (ToInit::Signal(number), Some(command)) => self.signal(core, command, passed(number, false)),
+                    (ToInit::SignalGroup(number), Some(command)) => self.signal(core, command, passed(number, true)),
                     // Nothing to do it to; freezing and introducing are the owner's.
                     (_, _) => {}
                 },
             }
         }
     }
+}
+
+fn passed(number: u8, to_group: bool) -> Passed {
+    Passed { signal: Signal::from_number(number.into()), to_group }
 }
 
 fn text(bytes: &[u8]) -> OsString {

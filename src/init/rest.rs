@@ -30,41 +30,49 @@ impl Rest {
     /// Asks them to end, while the command, whose group it may be, is not reaped yet.
     pub fn ask(self, main: Pid) {
         match self {
-            Rest::Group => kill_group(main, Signal::TERM).unwrap_or_default(),
             // Every orphan is a child by now: who has no other child than the command has nobody to ask, and need not
             // look at all processes of a machine.
             Rest::Descendants if kernel::has_no_child_but(main) => {}
-            Rest::Everybody | Rest::Descendants => self.signal(main, Signal::TERM),
+            Rest::Everybody | Rest::Descendants | Rest::Group => self.signal(main, Signal::TERM),
         }
     }
 
-    fn signal(self, main: Pid, signal: Signal) {
+    /// Signals all of them.
+    pub fn signal(self, main: Pid, signal: Signal) {
         match self {
             Rest::Everybody => kernel::kill_all(signal).unwrap_or_default(),
-            Rest::Descendants | Rest::Group => {
+            Rest::Group => kill_group(main, signal).unwrap_or_default(),
+            Rest::Descendants => {
                 for process in self.members(main).unwrap_or_default() {
-                    // Who has left the group by now is not of it; descendants never cease to be that.
-                    tree::signal(&process, signal, |now| self != Rest::Group || now.group == main.number());
+                    tree::signal(&process, signal, |_| true);
                 }
             }
         }
     }
 
-    /// Reaps all who have ended; what is left then.
-    pub fn reap(self) -> io::Result<Found> {
+    /// Reaps all who have ended; whether nobody is left that init would have to end.
+    pub fn is_over(self, main: Pid) -> io::Result<bool> {
         loop {
             match kernel::look()? {
+                // Of a group others are the parents. The command, whose number it has, stays a zombie meanwhile: so the
+                // number is nobody else's.
+                _ if self == Rest::Group => return Ok(self.is_empty_group(main)),
                 Found::Dead(pid, _) => kernel::reap(pid)?,
-                other => return Ok(other),
+                Found::NoChild => return Ok(true),
+                Found::NoneDead => return Ok(false),
             }
         }
     }
 
-    /// Whether nobody is left that init would have to end. `false`: it is the reaping that tells.
-    pub fn is_over(self, main: Pid) -> bool {
-        let gone = |error: io::Error| error.raw_os_error() == Some(libc::ESRCH);
-        let exists = || !kill_group(main, Signal::NONE).is_err_and(gone);
-        self == Rest::Group && (!exists() || self.members(main).is_some_and(|members| members.is_empty()))
+    fn is_empty_group(self, main: Pid) -> bool {
+        self.members(main).map_or_else(
+            || {
+                // They cannot be seen; but a group without even a zombie is not there.
+                kernel::reap(main).unwrap_or_default();
+                kill_group(main, Signal::NONE).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+            },
+            |members| members.is_empty(),
+        )
     }
 
     /// When to look again although no child has ended.
@@ -81,10 +89,8 @@ impl Rest {
         loop {
             self.signal(main, Signal::KILL);
             while signals.next()?.is_some() {}
-            match self.reap()? {
-                Found::NoChild => return Ok(()),
-                _ if self.is_over(main) || late.expired() => return Ok(()),
-                _ => {}
+            if self.is_over(main)? || late.expired() {
+                return Ok(());
             }
             epoll.wait(Some(Duration::from_millis(10)))?.for_each(drop);
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::passed::Passed;
 use super::source::Source;
 use super::timers::after;
 use super::tree::{self, Tree};
@@ -137,15 +138,14 @@ impl Table {
         self.end_within(id, GRACE);
     }
 
-    /// Signals a command's group, if its number is known and it has not ended; whether there is nothing left to do.
-    pub fn signal(&self, id: CommandId, signal: Signal) -> bool {
+    /// Signals a command, if its number is known and it has not ended; whether there is nothing left to do.
+    pub fn signal(&self, id: CommandId, passed: Passed) -> bool {
         let Some(entry) = self.entries.get(&id.0) else { return true };
         match (entry.ended, entry.leader) {
             (Some(_), _) => true,
             (None, None) => false,
             (None, Some(leader)) => {
-                // A moment after its start it leads no group yet; it is not reaped, so the number is its own.
-                kill_group(leader, signal).or_else(|_| kill_child(leader, signal)).unwrap_or_default();
+                passed.to(leader);
                 true
             }
         }

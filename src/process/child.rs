@@ -14,6 +14,7 @@ use super::{Cmd, Error, Exit};
 use crate::base::time::Deadline;
 use crate::sys::process::{
     Pid, kill_group, own_group_and_die_with_parent, own_terminal_and_die_with_parent, wait_unreaped,
+    write_in_the_background,
 };
 use crate::sys::signal::Signal;
 
@@ -133,6 +134,10 @@ impl Child {
         let mut command = cmd.command().map_err(|source| Error::Start { call: cmd.title(), source })?;
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         own_group_and_die_with_parent(&mut command);
+        if [io.stdout, io.stderr].contains(&Stdio::Inherit) {
+            // Its own group is never the terminal's foreground.
+            write_in_the_background(&mut command);
+        }
         Self::started(cmd, command)
     }
 

@@ -13,10 +13,11 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use crate::base::error::{Failure, Result};
 use crate::base::log;
 use crate::base::time::Deadline;
+use crate::run::feed::feed;
 use crate::run::output::Stream;
 use crate::run::pump::{self, Pump};
 use crate::run::terminal::{Caller, FAREWELL, Terminal, second_word};
-use crate::runtime::{Channel, End, Error, Fact, Input, Limits, Refusal};
+use crate::runtime::{Channel, End, Error, Fact, Input, Limits, Refusal, Whom};
 use crate::sys::signal::Signal;
 use crate::term::keys::Did;
 use crate::wire::record::Io;
@@ -58,6 +59,8 @@ pub struct Session {
 pub struct Outcome {
     /// The exit code.
     pub code: u8,
+    /// Whether an interrupt came and was what ended the command.
+    pub interrupted: bool,
     /// What to tell the user.
     pub failures: Vec<Failure>,
 }
@@ -73,13 +76,6 @@ enum Gate {
     Withheld,
 }
 
-/// What is done beside the thread that decides, one after the other.
-enum Command {
-    Signal(Signal),
-    /// Ends it within so much time.
-    End(Duration),
-}
-
 struct Follower {
     session: Session,
     /// The terminal that the command works at, if it has one.
@@ -91,9 +87,11 @@ struct Follower {
     first: [Option<Vec<u8>>; 2],
     endings: [Option<pump::Ending>; 2],
     end: Option<End>,
-    commands: Sender<Command>,
+    signals: Sender<Signal>,
     told: Sender<(Signal, std::result::Result<(), Error>)>,
     first_int: Option<Deadline>,
+    /// Whether INT came, however the command then ends.
+    interrupted: bool,
     /// Somebody wants it to end.
     asked: bool,
     timed_out: bool,
@@ -118,7 +116,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
     let terminal = match (session.caller.clone(), streams.terminal, streams.stdin) {
         (Some(caller), Some(leader), _) => Some(Terminal::new(caller, leader)),
         (_, None, Some(stdin)) if session.input.is_open() => {
-            pump::feed(own(std::io::stdin()).map_err(failed)?, stdin).map_err(failed)?;
+            feed(own(std::io::stdin()).map_err(failed)?, stdin).map_err(failed)?;
             None
         }
         (..) => None,
@@ -127,7 +125,7 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
     let callers = [own(std::io::stdout()).map_err(failed)?, own(std::io::stderr()).map_err(failed)?];
     let pump = Pump::start([streams.stdout, streams.stderr], callers, None, screen.as_ref()).map_err(failed)?;
     let (told, done) = unbounded();
-    let commands = deliverer(&session, &told).map_err(failed)?;
+    let deliver = deliverer(&session, &told).map_err(failed)?;
     let follower = Follower {
         timeout: session.timeout,
         session,
@@ -138,9 +136,10 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
         first: [None, None],
         endings: [None, None],
         end: None,
-        commands,
+        signals: deliver,
         told,
         first_int: None,
+        interrupted: false,
         asked: false,
         timed_out: false,
         unstarted: None,
@@ -159,19 +158,16 @@ pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
 fn deliverer(
     session: &Session,
     told: &Sender<(Signal, std::result::Result<(), Error>)>,
-) -> std::io::Result<Sender<Command>> {
-    let (commands, queue) = unbounded();
+) -> std::io::Result<Sender<Signal>> {
+    let (signals, queue) = unbounded();
     let (channel, limits, told) = (Arc::clone(&session.channel), session.limits, told.clone());
     thread::Builder::new().name("command".into()).stack_size(256 << 10).spawn(move || {
-        for command in queue {
-            let done = match command {
-                Command::Signal(signal) => (signal, channel.signal(signal, limits.change())),
-                Command::End(grace) => (Signal::TERM, channel.end(grace, limits.change())),
-            };
-            told.send(done).unwrap_or_default();
+        for signal in queue {
+            let delivered = channel.signal(signal, Whom::of(signal), limits.change());
+            told.send((signal, delivered)).unwrap_or_default();
         }
     })?;
-    Ok(commands)
+    Ok(signals)
 }
 
 impl Follower {
@@ -221,6 +217,7 @@ impl Follower {
     }
 
     fn on_signal(&mut self, signal: Signal) {
+        self.interrupted |= signal == Signal::INT;
         if let Some(terminal) = &self.terminal {
             match signal {
                 Signal::WINCH => return terminal.resize(),
@@ -253,7 +250,7 @@ impl Follower {
     }
 
     fn pass(&self, signal: Signal) {
-        self.commands.send(Command::Signal(signal)).unwrap_or_default();
+        self.signals.send(signal).unwrap_or_default();
     }
 
     fn ask_to_end(&mut self) {
@@ -269,7 +266,7 @@ impl Follower {
         self.grace = None;
         let (channel, limits, told) = (Arc::clone(&self.session.channel), self.session.limits, self.told.clone());
         let body = move || {
-            let killed = channel.signal(Signal::KILL, limits.change());
+            let killed = channel.signal(Signal::KILL, Whom::Command, limits.change());
             told.send((Signal::KILL, killed)).unwrap_or_default();
         };
         if thread::Builder::new().name("kill".into()).stack_size(256 << 10).spawn(body).is_err() {
@@ -294,8 +291,12 @@ impl Follower {
         let rings = |alarm: &mut Option<Deadline>| alarm.take_if(|deadline| deadline.expired()).is_some();
         if rings(&mut self.timeout) {
             self.timed_out = true;
-            self.ask_to_end();
-            self.commands.send(Command::End(self.session.grace)).unwrap_or_default();
+            if self.terminal.is_some() {
+                self.end_session();
+            } else if !self.asked {
+                self.ask_to_end();
+                self.pass(Signal::TERM);
+            }
         }
         if rings(&mut self.second_word) {
             self.pass(Signal::TERM);
@@ -399,6 +400,7 @@ impl Follower {
 
     fn finish(mut self, signals: &Receiver<Signal>) -> Outcome {
         let end = self.end.take().unwrap_or_else(|| unknown(String::new()));
+        let interrupted = self.interrupted && end.signal.map(i32::from) == Some(Signal::INT.number());
         let refusal = self.unstarted.take().or_else(|| self.refusal(end.code?));
         let code = match (refusal, end.code) {
             (Some(refusal), _) => {
@@ -437,7 +439,8 @@ impl Follower {
         if !flushed.undelivered.is_empty() || self.endings.iter().flatten().any(|ending| ending.cut) {
             log::warn("the rest of the output was not read");
         }
-        Outcome { code: if self.undelivered && code == 0 { FAULT } else { code }, failures: self.failures }
+        let code = if self.undelivered && code == 0 { FAULT } else { code };
+        Outcome { code, interrupted: interrupted && !self.timed_out, failures: self.failures }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::run::prepare::Undo;
 use crate::run::slot::Slot;
 use crate::run::store::{Entry, Store, View, is_being_finished};
 use crate::run::waiting::watch_lock;
-use crate::run::{control, failpoint, live, lockfile, owner};
+use crate::run::{control, failpoint, live, lockfile, owner, signals};
 use crate::runtime::{Facts, ObjectKind, Runtime, Status};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Exit;
@@ -311,7 +311,10 @@ fn end_and_record(
     let grace = Orphan::of(paths).stop.unwrap_or(grace);
     let container = objects.find(runtime, ObjectKind::Container).map_err(failed)?.into_iter().next();
     let facts = match &container {
-        Some(container) => end_command(runtime, container, grace).map_err(failed)?,
+        Some(container) => {
+            let chosen = slot.record().stop_signal.map(|number| Signal::from_number(number.into()));
+            end_command(runtime, container, chosen, grace).map_err(failed)?
+        }
         None => None,
     };
     let log = Writer::open(&paths.output(), slot.record().log_max)
@@ -334,7 +337,12 @@ fn end_and_record(
 }
 
 /// Ends what still runs, politely if there is time, and says what the engine knows then.
-fn end_command(runtime: &dyn Runtime, name: &str, grace: Duration) -> crate::runtime::Result<Option<Facts>> {
+fn end_command(
+    runtime: &dyn Runtime,
+    name: &str,
+    chosen: Option<Signal>,
+    grace: Duration,
+) -> crate::runtime::Result<Option<Facts>> {
     let limits = runtime.limits();
     let look =
         || runtime.inspect(&[name.to_owned()], limits.query(), &no_cancel()).map(|facts| facts.into_iter().next());
@@ -344,7 +352,8 @@ fn end_command(runtime: &dyn Runtime, name: &str, grace: Duration) -> crate::run
     }
     if !grace.is_zero() {
         // A refusal means that it has ended meanwhile, which the next look tells.
-        runtime.signal(name, Signal::TERM, limits.change()).map_or_else(refused_is_fine, Ok)?;
+        let signal = signals::of_the_end(chosen, runtime, name, grace);
+        runtime.signal(name, signal, limits.change()).map_or_else(refused_is_fine, Ok)?;
         let late = Deadline::after(grace);
         while !late.expired() {
             let facts = look()?;

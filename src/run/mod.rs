@@ -10,6 +10,7 @@
 //! | `slot` | the one door to a run's record: apply, commit |
 //! | `output` | what a run wrote: one append-only file |
 //! | `pump` | bytes from the command to the record and to the caller |
+//! | `feed` | bytes from the caller to the command |
 //! | `terminal` | a command at the caller's terminal |
 //! | `objects` | what an engine has of one run, and nobody else's |
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
@@ -33,6 +34,7 @@ pub mod door;
 pub mod engines;
 pub mod exec;
 pub mod failpoint;
+pub mod feed;
 pub mod finish;
 pub mod leftovers;
 pub mod live;

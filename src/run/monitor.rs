@@ -25,6 +25,7 @@ use crate::base::id::{RunId, RunName};
 use crate::base::log;
 use crate::base::time::Deadline;
 use crate::run::control::{self, Asked};
+use crate::run::feed::feed;
 use crate::run::output::{Stream, Writer};
 use crate::run::owner::Owned;
 use crate::run::prepare::{Ids, Preparation, Prepared, Stopped, Undo};
@@ -37,7 +38,7 @@ use crate::sys::signal::{self, Signal};
 use crate::term::keys::Did;
 use crate::wire::record::Io;
 use alarms::Alarms;
-use commander::{Command, Commander, Done};
+use commander::{Command, Commander, Done, Stop, Word};
 pub use launch::{Launch, Outcome};
 
 /// How long the streams may stay open after the command's end is known.
@@ -78,13 +79,15 @@ pub struct Monitor {
     done: Receiver<Done>,
     endings: [Option<pump::Ending>; 2],
     started: bool,
-    /// Signals that came before the command runs.
-    waiting: Vec<Signal>,
+    /// What is to be said to the command as soon as it runs.
+    waiting: Vec<Word>,
     /// Who asked for the end first.
     cause: Option<Cause>,
     /// The signal that asked for it.
     asked_by: Option<Signal>,
     first_int: Option<Deadline>,
+    /// Whether INT came, however the run then ends.
+    interrupted: bool,
     pipe_signalled: bool,
     alarms: Alarms,
     failures: Vec<Failure>,
@@ -133,6 +136,7 @@ impl Monitor {
             cause: None,
             asked_by: None,
             first_int: None,
+            interrupted: false,
             pipe_signalled: false,
             alarms: Alarms::default(),
             failures: Vec::new(),
@@ -265,7 +269,7 @@ impl Monitor {
         let streams = channel.streams();
         match (self.launch.caller.take(), streams.terminal, streams.stdin) {
             (Some(caller), Some(leader), _) => self.terminal = Some(Terminal::new(caller, leader)),
-            (_, None, Some(stdin)) if self.launch.spec.input.is_open() => pump::feed(own(std::io::stdin())?, stdin)?,
+            (_, None, Some(stdin)) if self.launch.spec.input.is_open() => feed(own(std::io::stdin())?, stdin)?,
             (..) => {}
         }
         let callers = [own(std::io::stdout())?, own(std::io::stderr())?];
@@ -273,15 +277,16 @@ impl Monitor {
         let pump = Pump::start([streams.stdout, streams.stderr], callers, Some(&self.log), screen.as_ref())?;
         self.pumped = pump.events.clone();
         self.pump = Some(pump);
+        let stop = Stop { chosen: self.launch.stop_signal, grace: self.launch.grace };
         let (commander, done) =
-            Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), self.container())?;
+            Commander::start(Arc::clone(&channel), Arc::clone(&self.launch.runtime), self.container(), stop)?;
         (self.commander, self.done) = (Some(commander), done);
         self.facts = channel.facts();
         self.slot.remember(|record| record.io = channel.io());
         self.channel = Some(channel);
         // Asked to end between the last look at it and the start: the start has won, and is now ended.
         if self.abort.load(Ordering::SeqCst) && self.waiting.is_empty() {
-            self.waiting.push(self.asked_by.unwrap_or(Signal::TERM));
+            self.waiting.push(self.asked_by.map_or(Word::Stop, Word::Passed));
         }
         Ok(())
     }
@@ -300,10 +305,10 @@ impl Monitor {
     fn on_alarm(&mut self) -> Option<Over> {
         if Alarms::rings(&mut self.alarms.timeout) {
             self.ask_to_end(Cause::Timeout, self.launch.grace);
-            self.ask_politely(Signal::TERM);
+            self.ask_politely();
         }
         if Alarms::rings(&mut self.alarms.second_word) {
-            self.command(Command::Signal(Signal::TERM));
+            self.command(Command::Say(Word::Stop));
         }
         if Alarms::rings(&mut self.alarms.grace) {
             self.kill();
@@ -379,8 +384,8 @@ impl Monitor {
         if let Some(cause) = self.cause {
             self.advance(Event::Stop(cause));
         }
-        for signal in std::mem::take(&mut self.waiting) {
-            self.command(Command::Signal(signal));
+        for word in std::mem::take(&mut self.waiting) {
+            self.command(Command::Say(word));
         }
     }
 
@@ -406,7 +411,7 @@ impl Monitor {
             }
             pump::Event::Unread(_) if self.started && !self.pipe_signalled => {
                 self.pipe_signalled = true;
-                self.command(Command::Signal(Signal::PIPE));
+                self.command(Command::Say(Word::Passed(Signal::PIPE)));
             }
             pump::Event::Unread(_) => {}
             pump::Event::Failed(stream, error) => {

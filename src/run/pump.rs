@@ -1,4 +1,4 @@
-//! Bytes from the command to the record and to the caller, and from the caller to the command.
+//! Bytes from the command to the record and to the caller.
 //!
 //! Each output stream has two threads. One reads the command's pipe and records, if there is a record; the other
 //! writes to the caller.
@@ -355,7 +355,7 @@ impl Shown {
 }
 
 /// Writes everything, also to a descriptor that somebody else made non-blocking.
-fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -366,29 +366,4 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Copies the caller's stdin to the command until either end closes. The thread is not joined: it may wait for
-/// a caller who never writes, and ends with the process.
-pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
-    spawn("feed", move || {
-        let (mut from, mut to) = (File::from(caller), File::from(command));
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    if write_all(&mut to, &buffer[..count]).is_err() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll::either(&from, &from).map_or_else(drop, drop);
-                }
-                Err(_) => break,
-            }
-        }
-    })
-    .map(drop)
 }

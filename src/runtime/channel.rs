@@ -5,7 +5,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -82,6 +81,22 @@ impl Outlet {
     }
 }
 
+/// Whom of a command a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// The command's own process.
+    Command,
+    /// Its process group.
+    Group,
+}
+
+impl Whom {
+    /// Who gets a signal that is passed on: the two that a terminal sends to a group go to the group.
+    pub fn of(signal: Signal) -> Whom {
+        if matches!(signal, Signal::INT | Signal::QUIT) { Whom::Group } else { Whom::Command }
+    }
+}
+
 /// What carries a command's bytes, signals and exit code between its place and its owner.
 pub trait Channel: Send + Sync {
     /// Which way it is, for the record.
@@ -104,14 +119,9 @@ pub trait Channel: Send + Sync {
     /// engine's own words, the first bytes there prove nothing.
     fn look(&self);
 
-    /// Delivers a signal; KILL ends the command with every descendant. A command that has ended takes none, which
-    /// is no error.
-    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()>;
-
-    /// Asks the command to end, and kills it with everything it started after the grace where the channel can.
-    fn end(&self, _grace: Duration, deadline: Deadline) -> Result<()> {
-        self.signal(Signal::TERM, deadline)
-    }
+    /// Delivers a signal; KILL ends the command with every descendant, whoever is named. A command that has ended takes
+    /// none, which is no error.
+    fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()>;
 
     /// Stops the command and all its descendants, or lets them go on.
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()>;

@@ -13,12 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::carry::Environment;
 use super::client;
-use super::inside::{self, Attempt, Target};
+use super::inside::{self, Attempt, Reach, Target};
 use super::tail::Tail;
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Cmd, Exit, Output, no_cancel};
-use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Outlet, Refusal, Result, Streams};
+use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Outlet, Refusal, Result, Streams, Whom};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -41,7 +41,7 @@ pub trait Executor: Send + Sync {
     fn start(&self, exec: &Exec) -> (Cmd, Environment);
 
     /// A call that sends a signal from inside (see [`inside::script`]).
-    fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd;
+    fn signal_inside(&self, exec: &Exec, signal: &str, reach: Reach) -> Cmd;
 
     /// Whether the processes in its containers may be seen on this machine: no virtual machine lies between.
     fn may_be_seen(&self) -> bool;
@@ -128,8 +128,8 @@ impl Executed {
     }
 
     /// Sends a signal from inside, where the image has a shell.
-    fn signal_inside(&self, signal: Signal, all: bool, deadline: Deadline) -> Result<Attempt> {
-        let cmd = self.engine.signal_inside(&self.exec, &signal.name(), all);
+    fn signal_inside(&self, signal: Signal, reach: Reach, deadline: Deadline) -> Result<Attempt> {
+        let cmd = self.engine.signal_inside(&self.exec, &signal.name(), reach);
         let output = process::call(&cmd, deadline, &no_cancel())?;
         match output.exit {
             Exit::Code(0) => Ok(Attempt::Sent),
@@ -138,11 +138,11 @@ impl Executed {
         }
     }
 
-    fn signal_from_here(&self, signal: Signal) -> Attempt {
+    fn signal_from_here(&self, signal: Signal, whom: Whom) -> Attempt {
         if !self.engine.may_be_seen() {
             return Attempt::Blind;
         }
-        inside::signal(target(&self.exec, &self.mark), signal)
+        inside::signal(target(&self.exec, &self.mark), signal, whom)
     }
 
     fn kill_from_here(&self, limit: Deadline) -> Attempt {
@@ -157,7 +157,7 @@ impl Executed {
         let mut killed = false;
         loop {
             let attempt = match self.kill_from_here(limit) {
-                Attempt::Blind => self.signal_inside(Signal::KILL, true, limit)?,
+                Attempt::Blind => self.signal_inside(Signal::KILL, Reach::All, limit)?,
                 known => known,
             };
             killed |= attempt == Attempt::Sent;
@@ -176,7 +176,7 @@ impl Executed {
 }
 
 fn target<'a>(exec: &'a Exec, mark: &'a str) -> Target<'a> {
-    Target { container_id: exec.container_id.as_deref(), mark }
+    Target { container_id: exec.container_id.as_deref(), mark: Some(mark) }
 }
 
 fn not_found(exec: &Exec) -> Error {
@@ -195,7 +195,7 @@ impl Channel for Executed {
 
     fn look(&self) {}
 
-    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+    fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
         if signal == Signal::KILL {
             let killed = self.kill(deadline);
             // Now or never: a full channel holds the same request.
@@ -203,8 +203,8 @@ impl Channel for Executed {
             return killed;
         }
         loop {
-            let attempt = match self.signal_from_here(signal) {
-                Attempt::Blind => self.signal_inside(signal, false, deadline)?,
+            let attempt = match self.signal_from_here(signal, whom) {
+                Attempt::Blind => self.signal_inside(signal, Reach::Of(whom), deadline)?,
                 known => known,
             };
             if attempt == Attempt::Sent || self.is_over_after(SIGNAL_AGAIN) {
@@ -218,7 +218,7 @@ impl Channel for Executed {
 
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
         let stop = self.engine.stop_signal(&self.exec);
-        self.signal(if frozen { stop } else { Signal::CONT }, deadline)
+        self.signal(if frozen { stop } else { Signal::CONT }, Whom::Command, deadline)
     }
 
     fn may_be_foreign(&self, start: &[u8]) -> bool {
@@ -274,7 +274,7 @@ impl Watch {
         if self.engine.may_be_seen() {
             inside::kill(target(&self.exec, &self.mark), Deadline::after(SWEEP_LIMIT));
         } else if !matches!(exit, Some(Exit::Code(_))) {
-            let cmd = self.engine.signal_inside(&self.exec, &Signal::KILL.name(), true);
+            let cmd = self.engine.signal_inside(&self.exec, &Signal::KILL.name(), Reach::All);
             // Whatever it says: nothing more can be done.
             drop(process::call(&cmd, Deadline::after(KILL_LIMIT), &no_cancel()));
         }

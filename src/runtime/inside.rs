@@ -1,4 +1,5 @@
-//! The processes of one more command, seen from the host where they can be: by a mark in their environment.
+//! The processes of one more command, seen from the host where they can be: by a mark in their environment. And the run's
+//! own command behind an engine's init, which passes no signal on to a group.
 //!
 //! No engine's client passes signals on to what it started by `exec`, and none tells its process. But each such
 //! command gets a variable of its own with a random value, and its descendants inherit it. Where this user may read
@@ -8,8 +9,8 @@
 
 use std::ffi::OsString;
 
-use super::EXEC_MARK;
 use super::carry::words;
+use super::{EXEC_MARK, Whom};
 use crate::base::time::Deadline;
 use crate::sys::signal::Signal;
 
@@ -24,19 +25,20 @@ pub enum Attempt {
     Blind,
 }
 
-/// Whose processes: the engine's id of the container, if it is known, and the mark.
+/// Whose processes: the engine's id of the container, if it is known, and the mark of one more command; without one it
+/// is the container's own command behind its init.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is seen there"))]
 pub struct Target<'a> {
     /// Part of the path of their control group, where the engine makes one.
     pub container_id: Option<&'a str>,
     /// `NAME=VALUE`.
-    pub mark: &'a str,
+    pub mark: Option<&'a str>,
 }
 
-/// Signals the command itself.
-pub fn signal(target: Target<'_>, signal: Signal) -> Attempt {
-    platform::signal(target, signal)
+/// Signals the command itself, or its process group.
+pub fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
+    platform::signal(target, signal, whom)
 }
 
 /// Kills the command and everything it started, as far as that can be known; looks until nothing is left.
@@ -44,12 +46,25 @@ pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
     platform::kill(target, deadline)
 }
 
-/// The same from inside, by a shell of the image: signals the command, or every process that carries its mark, as far
-/// as its user may. It ends with 0 if there was one, and with 3 if there was none.
-pub fn script(mark: &str, signal: &str, all: bool) -> Vec<OsString> {
+/// How far a signal from inside goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the command, or its group.
+    Of(Whom),
+    /// To every process that carries its mark.
+    All,
+}
+
+/// The same from inside, by a shell of the image, as far as its user may. It ends with 0 if there was somebody, and with
+/// 3 if there was nobody.
+pub fn script(mark: &str, signal: &str, reach: Reach) -> Vec<OsString> {
     // The command goes first: it would say what became of its children, and start others.
     const SCRIPT: &str = r#"
 sent=
+say() {
+    # One shell wants it before a group, another takes it for a process.
+    if kill -s 0 -- "$2" 2>/dev/null; then kill -s "$1" -- "$2" 2>/dev/null; else kill -s "$1" "$2" 2>/dev/null; fi
+}
 send() {
     for dir in /proc/[0-9]*; do
         mine=
@@ -60,24 +75,54 @@ send() {
         { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
         parent=${stat##*) }
         parent=${parent#* }
+        group=${parent#* }
         parent=${parent%% *}
-        if [ "$3" = all ] || [ "$parent" = 0 ]; then kill -s "$2" "${dir#/proc/}" 2>/dev/null && sent=1; fi
+        [ "$3" = all ] || [ "$parent" = 0 ] || continue
+        whom=${dir#/proc/}
+        if [ "$3" = group ] && [ "${group%% *}" -gt 1 ]; then whom=-${group%% *}; fi
+        say "$2" "$whom" && sent=1
     done
 }
-send "$1" "$2" first
-[ "$3" = first ] || send "$1" "$2" all
+case $3 in
+all) send "$1" "$2" first; send "$1" "$2" all ;;
+*) send "$1" "$2" "$3" ;;
+esac
 [ -n "$sent" ] || exit 3
 "#;
     let mark = format!("{EXEC_MARK}={mark}");
-    let which = if all { "all" } else { "first" };
+    let which = match reach {
+        Reach::Of(Whom::Command) => "first",
+        Reach::Of(Whom::Group) => "group",
+        Reach::All => "all",
+    };
     words(["sh", "-c", SCRIPT, "fosse-signal", &mark, signal, which])
+}
+
+/// The same for the container's own command behind its init: of init's children, the one that has been there longest.
+pub fn script_for_the_command(signal: &str, whom: Whom) -> Vec<OsString> {
+    const SCRIPT: &str = r#"
+signal=$1 to=$2 first= whom=
+for dir in /proc/[0-9]*; do
+    { IFS= read -r stat <"$dir/stat"; } 2>/dev/null || continue
+    set -- ${stat##*) }
+    [ "$2" = 1 ] || continue
+    if [ -n "$first" ] && [ "${20}" -ge "$first" ]; then continue; fi
+    first=${20} whom=${dir#/proc/}
+    if [ "$to" = group ] && [ "$3" -gt 1 ]; then whom=-$3; fi
+done
+[ -n "$whom" ] || exit 3
+# One shell wants it before a group, another takes it for a process.
+if kill -s 0 -- "$whom" 2>/dev/null; then kill -s "$signal" -- "$whom"; else kill -s "$signal" "$whom"; fi || exit 3
+"#;
+    let to = if whom == Whom::Group { "group" } else { "command" };
+    words(["sh", "-c", SCRIPT, "fosse-signal", signal, to])
 }
 
 #[cfg(not(target_os = "linux"))]
 mod platform {
-    use super::{Attempt, Deadline, Signal, Target};
+    use super::{Attempt, Deadline, Signal, Target, Whom};
 
-    pub fn signal(_: Target<'_>, _: Signal) -> Attempt {
+    pub fn signal(_: Target<'_>, _: Signal, _: Whom) -> Attempt {
         Attempt::Blind
     }
 
@@ -92,7 +137,7 @@ mod platform {
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
-    use super::{Attempt, Deadline, Signal, Target};
+    use super::{Attempt, Deadline, Signal, Target, Whom};
     use crate::sys::process::{Pid, PidHandle};
     use crate::sys::stat::Stat;
 
@@ -104,6 +149,7 @@ mod platform {
     struct Process {
         pid: i32,
         parent: i32,
+        group: i32,
         session: i32,
         /// In clock ticks since the boot: with the number, its identity.
         started: u64,
@@ -111,15 +157,31 @@ mod platform {
         marked: Option<bool>,
         /// Whether its parent is in no container: an engine started it.
         first: bool,
+        /// Whether its parent is the container's init.
+        below_init: bool,
     }
 
-    pub fn signal(target: Target<'_>, signal: Signal) -> Attempt {
+    pub fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
         let seen = look(target);
-        match seen.iter().find(|process| process.first && process.marked == Some(true)) {
-            Some(process) if send(process, signal) => Attempt::Sent,
-            Some(_) => Attempt::Blind,
-            None => nobody(&seen),
+        let command = match target.mark {
+            Some(_) => seen.iter().find(|process| process.first && process.marked == Some(true)),
+            // What init has adopted began later.
+            None => seen.iter().filter(|process| process.below_init).min_by_key(|process| process.started),
+        };
+        let Some(command) = command else { return nobody(&seen) };
+        if !send(command, signal) {
+            return Attempt::Blind;
         }
+        // An init in the same group would pass it on once more.
+        let not = [command.pid, command.parent];
+        let others = |process: &&Process| process.group == command.group && !not.contains(&process.pid);
+        if whom == Whom::Group {
+            for process in seen.iter().filter(others) {
+                // One that has ended meanwhile takes none.
+                send(process, signal);
+            }
+        }
+        Attempt::Sent
     }
 
     pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
@@ -187,9 +249,10 @@ mod platform {
         // Only what is in a pid namespace below this one: the engine's tool itself has the mark as well.
         depth(&directory).filter(|depth| *depth > here)?;
         let stat = Pid::new(pid).and_then(Stat::of).filter(|stat| stat.live)?;
-        let marked = std::fs::read(directory.join("environ"))
-            .ok()
-            .map(|bytes| bytes.split(|byte| *byte == 0).any(|variable| variable == target.mark.as_bytes()));
+        let marked = target.mark.and_then(|mark| {
+            let bytes = std::fs::read(directory.join("environ")).ok()?;
+            Some(bytes.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
+        });
         let inside = || {
             let group = std::fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
             target.container_id.is_some_and(|id| !id.is_empty() && group.contains(id))
@@ -197,15 +260,23 @@ mod platform {
         if marked != Some(true) && !inside() {
             return None;
         }
-        let first = depth(&self::directory(stat.parent)).is_none_or(|depth| depth <= here);
-        Some(Process { pid, parent: stat.parent, session: stat.session, started: stat.start, marked, first })
+        let parents = numbers(&self::directory(stat.parent));
+        let first = parents.as_ref().is_none_or(|numbers| numbers.len() <= here);
+        let below_init = !first && parents.is_some_and(|numbers| numbers.last().is_some_and(|last| last == "1"));
+        let Stat { parent, group, session, start: started, .. } = stat;
+        Some(Process { pid, parent, group, session, started, marked, first, below_init })
     }
 
-    /// How many pid namespaces a process is in, counted from that of this /proc.
-    fn depth(directory: &Path) -> Option<usize> {
+    /// The numbers that a process has in the pid namespaces that it is in, counted from that of this /proc.
+    fn numbers(directory: &Path) -> Option<Vec<String>> {
         let status = std::fs::read_to_string(directory.join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        Some(line.split_whitespace().count())
+        Some(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// How many those are.
+    fn depth(directory: &Path) -> Option<usize> {
+        numbers(directory).map(|numbers| numbers.len())
     }
 
     #[cfg(test)]
@@ -213,7 +284,8 @@ mod platform {
         use super::*;
 
         fn process(pid: i32, parent: i32, session: i32, marked: bool) -> Process {
-            Process { pid, parent, session, started: 0, marked: Some(marked), first: false }
+            let (group, marked) = (session, Some(marked));
+            Process { pid, parent, group, session, started: 0, marked, first: false, below_init: false }
         }
 
         #[test]
@@ -237,8 +309,11 @@ mod platform {
         fn what_is_not_in_a_container_is_never_meant() {
             // This process has it, as whoever started the tests; no container does.
             let variable = |name: &str| Some(format!("{name}={}", crate::base::env::get(name)?.to_str()?));
-            let mark = &variable("CARGO_MANIFEST_DIR").unwrap_or_else(|| "NOBODY=has this".into());
-            assert_eq!(signal(Target { container_id: None, mark }, Signal::CONT), Attempt::Blind);
+            let mark = variable("CARGO_MANIFEST_DIR").unwrap_or_else(|| "NOBODY=has this".into());
+            for mark in [Some(&*mark), None] {
+                let target = Target { container_id: None, mark };
+                assert_eq!(signal(target, Signal::CONT, Whom::Group), Attempt::Blind);
+            }
         }
     }
 }

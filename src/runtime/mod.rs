@@ -20,7 +20,7 @@ mod tail;
 
 pub use about::{About, Cache};
 pub use carry::fits_a_line;
-pub use channel::{Channel, End, Fact, Outlet, Refusal, Streams};
+pub use channel::{Channel, End, Fact, Outlet, Refusal, Streams, Whom};
 pub use spec::{
     Cover, EXEC_MARK, Exec, HOME, Input, Mount, MountedInit, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE,
 };
@@ -319,6 +319,11 @@ pub trait Runtime: Send + Sync {
 
     /// Whom the image of a container names as its user.
     fn image_user(&self, container: &str, deadline: Deadline) -> Result<String>;
+
+    /// The signal that is to end the command, if its image names one.
+    fn stop_signal(&self, _container: &str, _deadline: Deadline) -> Result<Option<Signal>> {
+        Ok(None)
+    }
 
     /// Signals the command; KILL ends everything in the container.
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()>;

@@ -3,7 +3,9 @@
 use std::ffi::{OsStr, OsString};
 
 use super::carry::{Environment, check_environment, environment_beside, is_text, words};
-use super::{Exec, LABEL_INSTANCE, LABEL_RUN, Spec, inside};
+use super::inside::{self, Reach};
+use super::{Exec, LABEL_INSTANCE, LABEL_RUN, Spec, Whom};
+use crate::sys::signal::Signal;
 
 /// Whose an object is.
 pub fn labels(args: &mut Vec<OsString>, spec: &Spec) {
@@ -36,13 +38,19 @@ fn user(args: &mut Vec<OsString>, exec: &Exec) {
     }
 }
 
-/// Sends a signal from inside, as the user of the command: to that command (`all` is false), or to every process
-/// that carries its mark. Code 3 means that there is none.
-pub fn signal_inside(exec: &Exec, signal: &str, all: bool) -> Vec<OsString> {
+/// Sends a signal from inside, as the user of the command. Code 3 means that there is nobody.
+pub fn signal_inside(exec: &Exec, signal: &str, reach: Reach) -> Vec<OsString> {
     let mut args = words(["exec"]);
     user(&mut args, exec);
     args.push(exec.container.clone().into());
-    args.extend(inside::script(&exec.mark, signal, all));
+    args.extend(inside::script(&exec.mark, signal, reach));
+    args
+}
+
+/// The same to a run's own command, as the container's user.
+pub fn signal_command_inside(container: &str, signal: Signal, whom: Whom) -> Vec<OsString> {
+    let mut args = words(["exec", container]);
+    args.extend(inside::script_for_the_command(&signal.name(), whom));
     args
 }
 

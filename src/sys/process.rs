@@ -92,6 +92,24 @@ pub fn own_group_and_die_with_parent(command: &mut Command) {
     die_with_parent(command);
 }
 
+/// The same for this very program, which is to find its signals as this process found them.
+#[cfg(target_os = "linux")]
+pub fn hand_down_and_die_with_parent(command: &mut Command) {
+    own_group_and_die_with_parent(command);
+    // SAFETY: between fork and exec the function only makes async-signal-safe calls.
+    unsafe { command.pre_exec(super::signal::hand_down) };
+}
+
+/// Arranges that the child can write to a terminal in whose background it is, whatever that terminal's mode.
+pub fn write_in_the_background(command: &mut Command) {
+    let prepare = || {
+        super::signal::ignore_ttou();
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure only makes an async-signal-safe call.
+    unsafe { command.pre_exec(prepare) };
+}
+
 /// The same, where its stdin is a terminal, which is its own.
 pub fn own_terminal_and_die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec the function only makes async-signal-safe calls.

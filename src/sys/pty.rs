@@ -69,7 +69,7 @@ pub fn own_terminal(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let prepare = || {
         take_terminal()?;
-        super::signal::unblock_all()
+        super::signal::hand_down()
     };
     // SAFETY: between fork and exec the closure only makes async-signal-safe calls.
     unsafe { command.pre_exec(prepare) };

@@ -76,14 +76,14 @@ impl fmt::Debug for Start {
 pub enum ToInit {
     /// Start this command: the answer to the greeting, once. The owner's comes with the exit page.
     Start(Start),
-    /// Deliver a signal; KILL ends the command with everything it started.
+    /// Deliver a signal to the command alone; KILL ends it with everything it started.
     Signal(u8),
     /// Stop everything in the place, or let it go on.
     Freeze(bool),
-    /// End the command with everything it started: TERM, this many milliseconds, KILL.
-    End(u32),
     /// The descriptor that comes with it is a client's: it will say what to start.
     Introduce,
+    /// Deliver a signal to the command's process group.
+    SignalGroup(u8),
 }
 
 /// Why a command was not started.
@@ -206,8 +206,9 @@ impl Message for ToInit {
             }),
             ToInit::Signal(signal) => frame(2, |out| out.push(*signal)),
             ToInit::Freeze(frozen) => frame(3, |out| out.push(u8::from(*frozen))),
-            ToInit::End(millis) => frame(4, |out| out.extend(millis.to_le_bytes())),
+            // 4 was another way to end a command.
             ToInit::Introduce => frame(5, |_| ()),
+            ToInit::SignalGroup(signal) => frame(6, |out| out.push(*signal)),
         }
     }
 
@@ -222,8 +223,8 @@ impl Message for ToInit {
             }),
             2 => ToInit::Signal(fields.byte()?),
             3 => ToInit::Freeze(fields.truth()?),
-            4 => ToInit::End(fields.number()?),
             5 => ToInit::Introduce,
+            6 => ToInit::SignalGroup(fields.byte()?),
             _ => return Err(Garbled),
         };
         fields.end(message)
@@ -397,8 +398,8 @@ mod tests {
             start.prop_map(|(streams, cwd, argv, env)| ToInit::Start(Start { argv, env, cwd, streams })),
             any::<u8>().prop_map(ToInit::Signal),
             any::<bool>().prop_map(ToInit::Freeze),
-            any::<u32>().prop_map(ToInit::End),
             Just(ToInit::Introduce),
+            any::<u8>().prop_map(ToInit::SignalGroup),
         ]
     }
 

@@ -169,6 +169,9 @@ pub struct Record {
     /// Between the polite signal and the kill, in milliseconds.
     #[serde(default = "default_grace")]
     pub grace_ms: u64,
+    /// The signal that asks it to end; null: its image's own, or TERM.
+    #[serde(default)]
+    pub stop_signal: Option<u8>,
     /// The most bytes that the output's file may have.
     #[serde(default = "default_log_max")]
     pub log_max: u64,

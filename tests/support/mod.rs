@@ -531,6 +531,12 @@ pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
 }
 
+/// The exit code as a shell has it: a signal's is 128 and its number.
+pub fn shell_code(output: &Output) -> i32 {
+    let by_signal = || std::os::unix::process::ExitStatusExt::signal(&output.status).map(|signal| 128 + signal);
+    output.status.code().or_else(by_signal).unwrap()
+}
+
 /// stderr as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

@@ -10,6 +10,7 @@ use super::Layer;
 use crate::base::{duration, size};
 use crate::process::names_a_program;
 use crate::runtime::Network;
+use crate::sys::signal::Signal;
 use crate::term::escape;
 
 /// One key: how its value is read, and whether a workspace may set it.
@@ -36,7 +37,7 @@ const SWITCH: &str = "auto or off";
 const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
 
 /// Every key of a file.
-pub const KEYS: [Key; 27] = [
+pub const KEYS: [Key; 28] = [
     Key {
         name: "runtime",
         form: "auto, native, docker, podman or apple",
@@ -88,6 +89,12 @@ pub const KEYS: [Key; 27] = [
         set: |l, v| put(&mut l.timeout, time(v).filter(|t| !t.is_zero())),
     },
     Key { name: "grace", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.grace, time(v)) },
+    Key {
+        name: "stop_signal",
+        form: Signal::FORM,
+        in_workspace: false,
+        set: |l, v| put(&mut l.stop_signal, Signal::parse(&number(v)?)),
+    },
     Key { name: "log_max", form: size::FORM, in_workspace: false, set: |l, v| put(&mut l.log_max, bytes(v)) },
     Key {
         name: "env",

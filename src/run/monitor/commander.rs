@@ -3,16 +3,39 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::runtime::{Channel, Error, Runtime};
+use crate::run::signals;
+use crate::run::terminal::FAREWELL;
+use crate::runtime::{Channel, Error, Runtime, Whom};
 use crate::sys::signal::Signal;
+
+/// What is said to the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// A signal that this process has received, or that the command would have met by itself.
+    Passed(Signal),
+    /// That its terminal is gone.
+    Farewell,
+    /// To end.
+    Stop,
+}
+
+/// Which signal asks the command to end, and how long it then has.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// The one that was chosen, if one was.
+    pub chosen: Option<Signal>,
+    /// Between it and the kill.
+    pub grace: Duration,
+}
 
 /// What is to be done, one after the other.
 pub enum Command {
-    /// Pass a signal on.
-    Signal(Signal),
+    /// Say something.
+    Say(Word),
     /// Stop everything in the place, or let it go on.
     Freeze(bool),
 }
@@ -42,14 +65,23 @@ impl Commander {
         channel: Arc<dyn Channel>,
         runtime: Arc<dyn Runtime>,
         container: String,
+        stop: Stop,
     ) -> io::Result<(Self, Receiver<Done>)> {
         let (commands, queue) = unbounded();
         let (tell, done) = unbounded();
         let (caller, limits, teller) = (Arc::clone(&channel), runtime.limits(), tell.clone());
+        let (asked, name) = (Arc::clone(&runtime), container.clone());
         thread::Builder::new().name("command".into()).stack_size(256 << 10).spawn(move || {
             for command in queue {
                 let done = match command {
-                    Command::Signal(signal) => Done::Signalled(signal, caller.signal(signal, limits.change())),
+                    Command::Say(word) => {
+                        let (signal, whom) = match word {
+                            Word::Passed(signal) => (signal, Whom::of(signal)),
+                            Word::Farewell => (FAREWELL, Whom::Command),
+                            Word::Stop => (signals::of_the_end(stop.chosen, &*asked, &name, stop.grace), Whom::Command),
+                        };
+                        Done::Signalled(signal, caller.signal(signal, whom, limits.change()))
+                    }
                     Command::Freeze(frozen) => {
                         // What cannot be frozen goes on running; fosse stops all the same.
                         caller.freeze(frozen, limits.query()).unwrap_or_default();
@@ -75,7 +107,7 @@ impl Commander {
         let body = move || {
             let limits = runtime.limits();
             let killed = channel
-                .signal(Signal::KILL, limits.change())
+                .signal(Signal::KILL, Whom::Command, limits.change())
                 .or_else(|_| runtime.remove_containers(&[name], limits.change()));
             tell.send(Done::Killed(killed)).unwrap_or_default();
         };

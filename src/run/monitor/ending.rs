@@ -174,6 +174,7 @@ impl Monitor {
     fn part(mut self) -> Outcome {
         let record = self.slot.record();
         let (id, reason) = (record.id.clone(), record.reason);
+        let interrupted = self.interrupted && record.signal.map(i32::from) == Some(Signal::INT.number());
         let code = match (reason, record.exit_code) {
             (Some(Reason::Timeout), _) => 124,
             (_, Some(code)) => code,
@@ -198,7 +199,7 @@ impl Monitor {
         }
         log::progress(&format!("view output: fosse logs {id}"));
         let code = if self.undelivered && code == 0 { FAULT } else { code };
-        Outcome { code, failures: self.failures, recorded: true }
+        Outcome { code, interrupted, failures: self.failures, recorded: true }
     }
 
     /// The engine does not do what it must. Nothing is claimed: the record stays as it is, the lock falls, and
@@ -207,7 +208,7 @@ impl Monitor {
         self.terminal = None;
         self.failures.push(failure);
         self.log.sync().unwrap_or_default();
-        Outcome { code: FAULT, failures: self.failures, recorded: true }
+        Outcome { code: FAULT, interrupted: false, failures: self.failures, recorded: true }
     }
 
     /// The run never came to be: bad input leaves nothing behind.
@@ -217,6 +218,6 @@ impl Monitor {
         if let Err(error) = self.owned.discard(self.slot.record()) {
             self.failures.push(Failure::new("removing the run", error));
         }
-        Outcome { code: FAULT, failures: self.failures, recorded: false }
+        Outcome { code: FAULT, interrupted: false, failures: self.failures, recorded: false }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::error::Failure;
 use crate::run::terminal::Caller;
 use crate::runtime::{Runtime, Spec};
+use crate::sys::signal::Signal;
 
 /// What a run is started with.
 pub struct Launch {
@@ -15,6 +16,8 @@ pub struct Launch {
     pub spec: Arc<Spec>,
     /// Between the polite signal and the kill.
     pub grace: Duration,
+    /// The signal that asks it to end; its image's own, or TERM, if none was chosen.
+    pub stop_signal: Option<Signal>,
     /// The limit on its running time.
     pub timeout: Option<Duration>,
     /// Whether container and network stay.
@@ -31,6 +34,8 @@ pub struct Launch {
 pub struct Outcome {
     /// The exit code of the client.
     pub code: u8,
+    /// Whether an interrupt came and was what ended the command.
+    pub interrupted: bool,
     /// What to tell the user.
     pub failures: Vec<Failure>,
     /// Whether there is a record to look at.

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Monitor;
-use super::commander::Command;
+use super::commander::{Command, Word};
 use crate::base::error::Failure;
 use crate::base::time::Deadline;
 use crate::run::control::{Answer, Asked};
 use crate::run::state::{Cause, Event, State};
-use crate::run::terminal::{FAREWELL, Terminal, second_word};
+use crate::run::terminal::{Terminal, second_word};
 use crate::runtime::Channel;
 use crate::sys::signal::Signal;
 use crate::term::keys::Did;
@@ -25,6 +25,7 @@ const KILL_MARGIN: Duration = Duration::from_secs(15);
 
 impl Monitor {
     pub(super) fn on_signal(&mut self, signal: Signal) {
+        self.interrupted |= signal == Signal::INT;
         match signal {
             Signal::WINCH => self.terminal.iter().for_each(Terminal::resize),
             Signal::CONT => self.terminal.iter().for_each(Terminal::go_on),
@@ -40,12 +41,12 @@ impl Monitor {
                 }
                 self.asked_by.get_or_insert(signal);
                 self.ask_to_end(Cause::Asked, self.launch.grace);
-                self.deliver(signal);
+                self.deliver(Word::Passed(signal));
                 if again {
                     self.kill();
                 }
             }
-            other => self.deliver(other),
+            other => self.deliver(Word::Passed(other)),
         }
     }
 
@@ -55,7 +56,7 @@ impl Monitor {
                 let first = self.cause.is_none();
                 self.ask_to_end(Cause::Asked, grace_ms.map_or(self.launch.grace, Duration::from_millis));
                 if first {
-                    self.ask_politely(Signal::TERM);
+                    self.ask_politely();
                 }
                 (true, None)
             }
@@ -70,11 +71,11 @@ impl Monitor {
 
     /// Asks the command to end: a session at a terminal first hears that its terminal is gone, which an interactive
     /// shell obeys that ignores anything else.
-    pub(super) fn ask_politely(&mut self, signal: Signal) {
+    pub(super) fn ask_politely(&mut self) {
         if self.terminal.is_none() {
-            return self.deliver(signal);
+            return self.deliver(Word::Stop);
         }
-        self.deliver(FAREWELL);
+        self.deliver(Word::Farewell);
         let left = self.alarms.grace.and_then(|grace| grace.remaining()).unwrap_or(self.launch.grace);
         self.alarms.second_word.get_or_insert_with(|| second_word(left));
     }
@@ -85,7 +86,7 @@ impl Monitor {
         self.asked_by.get_or_insert(signal);
         self.ask_to_end(Cause::Asked, self.launch.grace);
         if first {
-            self.ask_politely(signal);
+            self.ask_politely();
         }
     }
 
@@ -127,12 +128,12 @@ impl Monitor {
         }
     }
 
-    /// Passes a signal to the command, now or as soon as it runs; a run that is still being prepared ends instead.
-    pub(super) fn deliver(&mut self, signal: Signal) {
+    /// Says something to the command, now or as soon as it runs; a run that is still being prepared ends instead.
+    pub(super) fn deliver(&mut self, word: Word) {
         if self.started {
-            self.command(Command::Signal(signal));
+            self.command(Command::Say(word));
         } else if self.channel.is_some() {
-            self.waiting.push(signal);
+            self.waiting.push(word);
         }
     }
 

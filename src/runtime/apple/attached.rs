@@ -18,7 +18,7 @@ use super::{Apple, argv};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
 use crate::runtime::tail::Tail;
-use crate::runtime::{Channel, Error, Fact, MountedInit, Outlet, Result, Runtime, Spec, Status, client};
+use crate::runtime::{Channel, Error, Fact, MountedInit, Outlet, Result, Runtime, Spec, Status, Whom, client, options};
 use crate::sys::signal::Signal;
 use crate::wire::exit::{self, ExitFile};
 use crate::wire::record;
@@ -39,6 +39,9 @@ const AGREEMENT: Duration = Duration::from_secs(120);
 /// on. The tool itself waits 3 s for streams that somebody holds.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// How long a shell of the image may take to signal the command.
+const INSIDE_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long a client may take to notice that its container was killed, before the container is removed by force.
 const KILLED: Duration = Duration::from_secs(3);
 
@@ -50,6 +53,18 @@ pub struct Attached {
     ask: Sender<()>,
     /// Disconnected when the end is known.
     over: Receiver<()>,
+    first: First,
+}
+
+/// What is PID 1, and so takes the signals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// fosse's own init: each signal goes to whom it is usually for.
+    Own,
+    /// The tool's, which passes all on to the command alone.
+    Tools,
+    /// The command itself.
+    Command,
 }
 
 impl Attached {
@@ -66,6 +81,11 @@ impl Attached {
         let input = spec.input;
         let call = cmd.title();
         let init = spec.mounted_init.clone();
+        let first = match &init {
+            Some(_) => First::Own,
+            None if apple.tool_version(apple.limits.query())?.at_least(0, 10) => First::Tools,
+            None => First::Command,
+        };
         let mut watch = Watch {
             apple: Arc::clone(&apple),
             name: container.clone(),
@@ -94,7 +114,7 @@ impl Attached {
         thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;
         let gone = || Error::Garbled { call, why: "its thread ended".into() };
         let streams = streams.recv().map_err(|_| gone())??;
-        Ok(Box::new(Attached { apple, name: container, outlet: Outlet::new(streams, facts), ask, over }))
+        Ok(Box::new(Attached { apple, name: container, outlet: Outlet::new(streams, facts), ask, over, first }))
     }
 
     fn is_over_within(&self, limit: Duration) -> bool {
@@ -103,6 +123,13 @@ impl Attached {
             recv(self.over) -> _ => true,
             recv(late) -> _ => false,
         }
+    }
+
+    /// Signals the command by a shell of the image; whether it was done.
+    fn signal_inside(&self, signal: Signal, whom: Whom, deadline: Deadline) -> bool {
+        let cmd = self.apple.cmd(options::signal_command_inside(&self.name, signal, whom));
+        let output = process::call(&cmd, Deadline::after(INSIDE_LIMIT).min(deadline), &no_cancel());
+        output.is_ok_and(|output| output.exit.success())
     }
 
     /// Kills the container. One that survives that, as the service says or as its client shows, is removed by force.
@@ -148,9 +175,18 @@ impl Channel for Attached {
         self.ask.try_send(()).unwrap_or_default();
     }
 
-    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+    fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
         if signal == Signal::KILL {
             return self.kill(deadline);
+        }
+        let usual = match self.first {
+            First::Own => Whom::of(signal),
+            First::Tools => Whom::Command,
+            // Of it nothing more can be told than that.
+            First::Command => whom,
+        };
+        if whom != usual && self.signal_inside(signal, whom, deadline) {
+            return Ok(());
         }
         match self.apple.signal(&self.name, signal, deadline) {
             Err(Error::Refused { complaint, .. }) if is_over(&complaint) => Ok(()),
@@ -160,7 +196,7 @@ impl Channel for Attached {
 
     fn freeze(&self, frozen: bool, deadline: Deadline) -> Result<()> {
         // The tool has no pause, and PID 1 cannot be stopped from inside: it passes these on.
-        self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline)
+        self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, Whom::Command, deadline)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Apple, argv, ending, words};
 use crate::process::{Cmd, Output, no_cancel};
 use crate::runtime::carry::{Environment, environment_beside};
 use crate::runtime::exec::Executor;
+use crate::runtime::inside::Reach;
 use crate::runtime::{Error, Exec, Refusal, Runtime, Status, options};
 use crate::sys::signal::Signal;
 
@@ -14,8 +15,8 @@ impl Executor for Apple {
         (self.cmd(argv::exec(exec)), environment_beside(&exec.env))
     }
 
-    fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd {
-        self.cmd(options::signal_inside(exec, signal, all))
+    fn signal_inside(&self, exec: &Exec, signal: &str, reach: Reach) -> Cmd {
+        self.cmd(options::signal_inside(exec, signal, reach))
     }
 
     fn may_be_seen(&self) -> bool {

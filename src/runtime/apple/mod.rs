@@ -332,6 +332,10 @@ impl Runtime for Apple {
         Ok(self.one(container, deadline)?.map(|found| found.user).unwrap_or_default())
     }
 
+    fn stop_signal(&self, container: &str, deadline: Deadline) -> Result<Option<Signal>> {
+        Ok(self.one(container, deadline)?.and_then(|found| found.stop_signal))
+    }
+
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()> {
         let cmd = self.cmd(argv::kill(container, signal));
         let output = self.change(container, &cmd, deadline, &no_cancel())?;

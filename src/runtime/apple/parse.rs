@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::base::id::RunId;
 use crate::base::time::Timestamp;
 use crate::runtime::{Facts, LABEL_RUN, Object, ObjectKind, Status};
+use crate::sys::signal::Signal;
 
 /// Seconds from 1970 to 2001, from which dates up to 0.12 are counted.
 const REFERENCE_DATE: f64 = 978_307_200.0;
@@ -72,6 +73,8 @@ pub struct Container {
     started: bool,
     /// Who its first process is: `uid:gid`, or as the image says it.
     pub user: String,
+    /// The signal that its image names for its end (1.0 on).
+    pub stop_signal: Option<Signal>,
 }
 
 impl Container {
@@ -129,6 +132,7 @@ fn container(value: &Value) -> Result<Container, String> {
         labels: labels(configuration),
         created: configuration.get("creationDate").and_then(date),
         started: started.is_some_and(|date| !date.is_null()),
+        stop_signal: text(configuration.get("stopSignal")).and_then(|name| Signal::parse(&name)),
         user: configuration.get("initProcess").and_then(|process| user(process.get("user")?)).unwrap_or_default(),
     })
 }

@@ -2,7 +2,7 @@
 
 mod exec;
 
-pub use exec::{check_exec, exec, image_of, user_of};
+pub use exec::{check_exec, exec, image_of, stop_signal_of, user_of};
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

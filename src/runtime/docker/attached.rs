@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::{Engine, argv, parse};
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
-use crate::runtime::{Channel, End, Error, Fact, Facts, Outlet, Result, Runtime, Spec, Status, client};
+use crate::runtime::inside::{self, Attempt, Target};
+use crate::runtime::{Channel, End, Error, Fact, Facts, Outlet, Result, Runtime, Spec, Status, Whom, client, options};
 use crate::sys::signal::Signal;
 use crate::wire::record;
 
@@ -24,6 +25,9 @@ const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// After which time a signal is sent again that came too early.
 const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a shell of the image may take to signal the command's group.
+const INSIDE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often a client is checked against its engine.
 const AGREEMENT: Duration = Duration::from_secs(20);
@@ -68,6 +72,19 @@ impl Attached {
     }
 }
 
+impl Attached {
+    /// Signals the command's group: from the host where that can be, else by a shell of the image. Whether it was done.
+    fn signal_group(&self, signal: Signal, deadline: Deadline) -> bool {
+        let target = Target { container_id: Some(&self.name), mark: None };
+        if inside::signal(target, signal, Whom::Group) == Attempt::Sent {
+            return true;
+        }
+        let cmd = self.engine.cmd(options::signal_command_inside(&self.name, signal, Whom::Group));
+        let output = process::call(&cmd, Deadline::after(INSIDE_LIMIT).min(deadline), &no_cancel());
+        output.is_ok_and(|output| output.exit.success())
+    }
+}
+
 impl Channel for Attached {
     fn io(&self) -> record::Io {
         record::Io::Engine
@@ -82,7 +99,11 @@ impl Channel for Attached {
         self.ask.try_send(()).unwrap_or_default();
     }
 
-    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+    fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
+        // The engine's init passes a signal on to the command alone.
+        if whom == Whom::Group && signal != Signal::KILL && self.signal_group(signal, deadline) {
+            return Ok(());
+        }
         loop {
             let refused = match self.engine.signal(&self.name, signal, deadline) {
                 Err(Error::Refused { call, complaint }) if parse::not_running(&complaint) => {
@@ -106,7 +127,9 @@ impl Channel for Attached {
         let verb = if frozen { "pause" } else { "unpause" };
         match self.engine.ask(&self.engine.cmd([verb, &self.name]), deadline, &no_cancel()) {
             // No freezer (rootless on cgroup v1): the command's own process at least.
-            Err(Error::Refused { .. }) => self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, deadline),
+            Err(Error::Refused { .. }) => {
+                self.signal(if frozen { Signal::TSTP } else { Signal::CONT }, Whom::Command, deadline)
+            }
             other => other.map(drop),
         }
     }

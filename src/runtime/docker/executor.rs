@@ -6,6 +6,7 @@ use super::{Engine, Tool, argv, parse};
 use crate::process::{Cmd, Output, no_cancel};
 use crate::runtime::carry::Environment;
 use crate::runtime::exec::Executor;
+use crate::runtime::inside::Reach;
 use crate::runtime::{Error, Exec, Refusal, Runtime, Status, options};
 
 impl Engine {
@@ -21,8 +22,8 @@ impl Executor for Engine {
         (self.cmd(args), carried)
     }
 
-    fn signal_inside(&self, exec: &Exec, signal: &str, all: bool) -> Cmd {
-        self.cmd(options::signal_inside(exec, signal, all))
+    fn signal_inside(&self, exec: &Exec, signal: &str, reach: Reach) -> Cmd {
+        self.cmd(options::signal_inside(exec, signal, reach))
     }
 
     fn may_be_seen(&self) -> bool {

@@ -255,6 +255,11 @@ impl Runtime for Engine {
         Ok(Self::text(&self.ask(&self.cmd(argv::user_of(&image)), deadline, &no_cancel())?))
     }
 
+    fn stop_signal(&self, container: &str, deadline: Deadline) -> Result<Option<Signal>> {
+        let said = Self::text(&self.ask(&self.cmd(argv::stop_signal_of(container)), deadline, &no_cancel())?);
+        Ok(Signal::parse(&said))
+    }
+
     fn signal(&self, container: &str, signal: Signal, deadline: Deadline) -> Result<()> {
         self.ask(&self.cmd(["kill", "--signal", &signal.name(), container]), deadline, &no_cancel()).map(drop)
     }

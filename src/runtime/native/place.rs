@@ -17,7 +17,7 @@ use super::report::{self, Report};
 use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::runtime::pid1::Visitor;
-use crate::sys::process::{Pid, PidHandle, own_group_and_die_with_parent, wait_unreaped};
+use crate::sys::process::{Pid, PidHandle, hand_down_and_die_with_parent, wait_unreaped};
 use crate::sys::signal::Signal;
 
 /// The arguments with which this program is a builder.
@@ -149,7 +149,7 @@ fn start(theirs: UnixStream) -> io::Result<std::process::Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("fosse").args(BUILDER).env_clear();
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-    own_group_and_die_with_parent(&mut command);
+    hand_down_and_die_with_parent(&mut command);
     command.spawn()
 }
 

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::{Link, read_page};
 use crate::base::time::Deadline;
 use crate::process::code_of_unstarted;
-use crate::runtime::{Channel, End, Error, Fact, Outlet, Result, Streams};
+use crate::runtime::{Channel, End, Error, Fact, Outlet, Result, Streams, Whom};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
 use crate::wire::channel::{Exit, FromInit, Message, Page, Stage, Start, ToInit, Wanted};
@@ -109,17 +109,17 @@ impl Channel for Through {
     /// Init speaks by itself, and nobody else writes to the command's streams.
     fn look(&self) {}
 
-    fn signal(&self, signal: Signal, deadline: Deadline) -> Result<()> {
+    fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
         let number = u8::try_from(signal.number()).unwrap_or_default();
-        self.say(&ToInit::Signal(number), &[])?;
+        let message = match whom {
+            Whom::Group if signal != Signal::KILL => ToInit::SignalGroup(number),
+            Whom::Group | Whom::Command => ToInit::Signal(number),
+        };
+        self.say(&message, &[])?;
         if signal != Signal::KILL || self.is_gone_within(Deadline::after(KILL_LIMIT).min(deadline)) {
             return Ok(());
         }
         Err(Error::Refused { call: "fosse's PID 1".into(), complaint: "it does not end".into() })
-    }
-
-    fn end(&self, grace: Duration, _deadline: Deadline) -> Result<()> {
-        self.say(&ToInit::End(u32::try_from(grace.as_millis()).unwrap_or(u32::MAX)), &[])
     }
 
     fn freeze(&self, frozen: bool, _deadline: Deadline) -> Result<()> {

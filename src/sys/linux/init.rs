@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::sys::limit::DescriptorLimit;
 
 use crate::sys::process::Pid;
-use crate::sys::signal::{Signal, unblock_all};
+use crate::sys::signal::{Signal, hand_down};
 use crate::sys::{cerr, retry};
 
 /// How a child ended.
@@ -104,7 +104,8 @@ pub fn become_undumpable() -> io::Result<()> {
 }
 
 /// Arranges that the child leads a group of its own, which is the foreground of the terminal on its stdin, if
-/// there is one that it may have, that no signal is blocked in it, and that its limit on descriptors is the one given.
+/// there is one that it may have, that no signal is blocked in it and those are ignored that this process's caller has
+/// ignored, and that its limit on descriptors is the one given.
 pub fn own_group_in_the_foreground(command: &mut Command, descriptors: Option<DescriptorLimit>) {
     let prepare = move || {
         // SAFETY: async-signal-safe calls with integers. TTOU is blocked while the terminal changes hands: it would
@@ -117,7 +118,7 @@ pub fn own_group_in_the_foreground(command: &mut Command, descriptors: Option<De
         if let Some(limit) = descriptors {
             limit.restore();
         }
-        unblock_all()
+        hand_down()
     };
     // SAFETY: between fork and exec the closure only makes async-signal-safe calls.
     unsafe { command.pre_exec(prepare) };

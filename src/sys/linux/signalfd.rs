@@ -8,7 +8,7 @@ use crate::sys::{cerr, retry};
 
 /// The signals that a process can block and pass on. Left out: the two that nobody can block, those that a
 /// program's own fault raises (a blocked one kills at once). The real-time ones come beside these.
-const PASSABLE: [libc::c_int; 21] = [
+const PASSABLE: [libc::c_int; 22] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -30,6 +30,7 @@ const PASSABLE: [libc::c_int; 21] = [
     libc::SIGPROF,
     libc::SIGWINCH,
     libc::SIGIO,
+    libc::SIGPWR,
 ];
 
 /// Every passable signal of this process, to be read.

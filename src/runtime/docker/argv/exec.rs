@@ -35,6 +35,11 @@ pub fn user_of(image: &str) -> [&str; 5] {
     ["image", "inspect", "--format", "{{.Config.User}}", image]
 }
 
+/// Asks for the signal that ends a container, which its image may name. A container has none if its image has none.
+pub fn stop_signal_of(container: &str) -> [&str; 5] {
+    ["container", "inspect", "--format", "{{.Config.StopSignal}}", container]
+}
+
 /// What of one more command cannot be written for this tool.
 pub fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
     options::check_exec(kind.as_str(), exec)

@@ -90,6 +90,8 @@ mod native_escapes;
 #[cfg(target_os = "linux")]
 mod native_guards;
 #[cfg(target_os = "linux")]
+mod native_limits;
+#[cfg(target_os = "linux")]
 mod native_processes;
 #[cfg(target_os = "linux")]
 mod native_survives;

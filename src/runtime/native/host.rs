@@ -22,7 +22,7 @@ mod unreadable;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mounts::Mounts;
@@ -58,6 +58,8 @@ pub struct Host {
     pub resolver: Option<PathBuf>,
     /// Which of null, zero, full, random, urandom and tty exist in /dev.
     pub devices: Vec<&'static str>,
+    /// What /proc holds beside processes that user 0 might write to, as far as modes tell.
+    pub writable: Vec<OsString>,
 }
 
 /// A name in a directory.
@@ -126,7 +128,18 @@ fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
     // Where an empty directory stands there is nothing left to hide.
     let hidden = hidden.into_iter().filter(|hidden| !tops::is_emptied(&tops, &hidden.path)).collect();
     let devices = DEVICES.into_iter().filter(|name| is_device(&root.at(&Path::new("/dev").join(name)))).collect();
-    Ok(Host { tops, hidden, resolver, devices })
+    let views = root.list(Path::new("/proc")).unwrap_or_default().into_iter().map(|(name, _)| name);
+    let writable = views.filter(|name| is_writable_view(&root.at(&Path::new("/proc").join(name)))).collect();
+    Ok(Host { tops, hidden, resolver, devices, writable })
+}
+
+/// Whether something directly in /proc is a directory, or a file that has a mode to write it; processes apart. Which
+/// there are differs from kernel to kernel. What is in /proc/pressure is everybody's to write: it is a question.
+fn is_writable_view(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let known = name == "pressure" || name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let about = if known { None } else { fs::symlink_metadata(path).ok() };
+    about.is_some_and(|about| about.is_dir() || about.is_file() && about.permissions().mode() & 0o222 != 0)
 }
 
 /// Whether a path, a real one, is below a directory that the sandbox shows.

@@ -372,6 +372,21 @@ fn devices_are_those_that_are_devices() {
     assert_eq!(tree.look().devices, ["zero"]);
 }
 
+#[test]
+fn what_of_proc_could_be_written_is_found_whatever_the_kernel_calls_it() {
+    let tree = Tree::new();
+    tree.file("/proc/1/mem", "").directory("/proc/new").directory("/proc/pressure").file("/proc/switch", "");
+    tree.file("/proc/version", "");
+    tree.link("/proc/thread-self", "1/task/1");
+    let mode = |path, mode| fs::set_permissions(tree.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    mode("/proc/switch", 0o200);
+    mode("/proc/version", 0o444);
+    let writable = tree.look().writable;
+    for (name, expected) in [("new", 1), ("switch", 1), ("version", 0), ("1", 0), ("pressure", 0), ("thread-self", 0)] {
+        assert_eq!(writable.iter().filter(|found| *found == name).count(), expected, "{name}: {writable:?}");
+    }
+}
+
 // ---- this machine -----------------------------------------------------------------------------
 
 #[test]

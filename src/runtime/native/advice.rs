@@ -74,10 +74,10 @@ fn fixed_hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
     match step {
         Step::Group(_) => "may this user make control groups? fosse-run(1), Limits, says how",
         Step::Become { .. } => "only root can be another user: --user caller",
-        Step::Bind(_) if matches!(errno, libc::EACCES) => {
+        Step::Open { .. } if matches!(errno, libc::EACCES) => {
             "the user that the command runs as cannot reach it: it needs the right to enter every directory above"
         }
-        Step::Bind(_) | Step::Hide { .. } if errno == libc::ELOOP => {
+        Step::Open { .. } | Step::Bind(_) | Step::Hide { .. } if errno == libc::ELOOP => {
             "a symbolic link has come into the way: name the real directory"
         }
         Step::Bind(_) if errno == libc::ENOENT => "nothing is made in what is shared: make the mount point first",

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::cgroup::{self, Group};
+use super::open::Opened;
 use super::plan::{HostPath, Step};
 use super::report::{self, Report};
 use super::root::Root;
@@ -47,11 +48,12 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     }
     made?;
     let guard = if limits.groups.is_empty() { None } else { Some(leave_a_guard(&socket, &limits.groups)?) };
-    each(&socket, &outside, build)?;
+    let mut opened = Opened::default();
+    each(&socket, &outside, |step| build(step, &mut opened))?;
     let (wait, go) = pipe()?;
     let Some(first) = namespace::fork(Parent::Grandparent)? else {
         drop(go);
-        become_first(&socket, &wait, &limits.doors, &inside)?;
+        become_first(&socket, &wait, &limits.doors, &inside, opened)?;
         return Ok((socket, limits.counter));
     };
     drop(wait);
@@ -98,27 +100,36 @@ impl Limits {
 }
 
 /// A step of the builder's.
-fn build(step: &Step) -> io::Result<()> {
+fn build(step: &Step, opened: &mut Opened) -> io::Result<()> {
     match step {
+        Step::MountNamespace => {
+            namespace::enter_mount_namespace()?;
+            mount::make_all_private()
+        }
+        Step::Open { user: Some(user), bind } => namespace::with_files_of(*user, || opened.open(bind)),
+        Step::Open { user: None, bind } => opened.open(bind),
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
         Step::Veil { paths } => veil(paths),
         Step::UserNamespace { uid, gid } => {
             namespace::leave_groups();
             namespace::enter_user_namespace((*uid, *gid))
         }
-        Step::Namespaces { network } => namespace::enter_namespaces(*network),
+        Step::Namespaces { network } => {
+            namespace::enter_namespaces(*network)?;
+            // What the host mounts or unmounts from here on comes into nothing that is shown.
+            mount::make_all_private()
+        }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
 /// In a mount namespace between the host's and the place's: a place cannot take away what it gets from there.
 fn veil(paths: &[HostPath]) -> io::Result<()> {
-    namespace::enter_mount_namespace()?;
-    mount::make_all_private()?;
     let nobody = namespace::of_nobody()?;
     let root = File::open("/")?;
     for HostPath(path) in paths {
-        let place = mount::look_up(root.as_fd(), path, Links::Refused)?;
+        // What is gone by now is not shown.
+        let Some(place) = mount::existing(mount::look_up(root.as_fd(), path, Links::Refused))? else { continue };
         let tree = Tree::copy_of(place.as_fd())?;
         tree.map_owners(nobody.as_fd())?;
         tree.attach(place.as_fd())?;
@@ -127,7 +138,7 @@ fn veil(paths: &[HostPath]) -> io::Result<()> {
 }
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.
-fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step]) -> io::Result<()> {
+fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step], opened: Opened) -> io::Result<()> {
     File::from(wait.try_clone()?).read(&mut [0]).map(drop)?;
     namespace::die_with_parent()?;
     // An owner that ended before that request will send no signal, and its end of the socket is closed.
@@ -138,19 +149,19 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[St
     namespace::leave_session()?;
     let joined = doors.iter().try_for_each(cgroup::enter).and_then(|()| namespace::enter_cgroup_namespace());
     joined.inspect_err(|error| tell_failure(socket, None, error))?;
-    let mut root = None;
-    each(socket, steps, |step| settle(step, &mut root))?;
+    let (mut root, mut opened) = (None, Some(opened));
+    each(socket, steps, |step| settle(step, &mut root, &mut opened))?;
     let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();
     report::write(socket, &Report::Done { read_only: read_only.into_iter().map(HostPath).collect() })
 }
 
 /// A step of PID 1's.
-fn settle(step: &Step, root: &mut Option<Root>) -> io::Result<()> {
+fn settle(step: &Step, root: &mut Option<Root>, opened: &mut Option<Opened>) -> io::Result<()> {
     match step {
         Step::Processes { most } => namespace::limit_processes(*most),
         Step::Loopback => namespace::start_loopback(),
         Step::Root => {
-            *root = Some(Root::make()?);
+            *root = Some(Root::make(opened.take().unwrap_or_default())?);
             Ok(())
         }
         Step::NoPrivileges => {

@@ -118,6 +118,25 @@ pub fn aliases<const N: usize>(lists: [&[PathBuf]; N]) -> [Vec<PathBuf>; N] {
     })
 }
 
+/// What a directory holds, by which it can be shown, if it has mounts below it by now; `root` is where the host's root
+/// is. Nothing if there are none, or too much is in it.
+pub fn apart(root: &Path, directory: &Path) -> Option<Vec<Entry>> {
+    let host = Root::new(root).ok()?;
+    let mounts = Mounts::parse(&read(&host, "/proc/self/mountinfo").ok()?).below(root);
+    tops::apart(&host, &mounts, directory)
+}
+
+/// Where a path inside leads by the links of what is shown: one in `/bin` may be in `/usr/bin`.
+pub fn leads_to(path: &Path) -> PathBuf {
+    let root = Root::new(Path::new("/")).ok();
+    let real = path.ancestors().take_while(|above| is_shown(above)).find_map(|above| {
+        // What is not shown is the sandbox's own, where a link may lead elsewhere.
+        let real = root.as_ref()?.real(above).filter(|real| is_shown(real))?;
+        Some(real.iter().chain(path.strip_prefix(above).ok()?.iter()).collect())
+    });
+    real.unwrap_or_else(|| path.to_owned())
+}
+
 fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
     let table = read(root, "/proc/self/mountinfo")?;
     let mounts = Mounts::parse(&table);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `host` | what there is on the host: looked up, nothing changed |
 //! | `plan` | the steps to a place, as a value: a pure function of the run and the host |
-//! | `apply`, `root` | doing the steps, in a process of their own |
+//! | `apply`, `open`, `root` | doing the steps, in a process of their own |
 //! | `report` | what that process is told and says |
 //! | `place` | a place as its owner sees it |
 //! | `cgroup` | limits |
@@ -18,6 +18,7 @@ pub mod advice;
 pub mod apply;
 pub mod cgroup;
 pub mod host;
+mod open;
 mod place;
 pub mod plan;
 pub mod probe;
@@ -25,7 +26,7 @@ mod report;
 mod root;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -119,7 +120,7 @@ impl Native {
             allow_namespaces: spec.allow_userns,
             veil: veil && self.is_root(spec),
         };
-        Ok(plan::plan(spec, &host, &wanted))
+        Ok(plan::plan(&with_real_targets(spec), &host, &wanted))
     }
 
     /// Control groups, or the limit on processes that is to be had without one.
@@ -222,7 +223,9 @@ impl Runtime for Native {
     fn create(&self, spec: &Spec, deadline: Deadline, cancel: &Cancel) -> Result<Made> {
         let made = match self.make(spec, true, deadline, cancel)? {
             // A file system that cannot show its files as nobody's, a container, an old kernel.
-            Err(place::Error::Step(Some(Step::Veil { .. }), ..)) => self.make(spec, false, deadline, cancel)?,
+            Err(place::Error::Step(Some(Step::MountNamespace | Step::Veil { .. }), ..)) => {
+                self.make(spec, false, deadline, cancel)?
+            }
             made => made,
         };
         let mut place = made.map_err(|error| match error {
@@ -377,6 +380,36 @@ impl Native {
         crate::base::fs::remove_file(&file).unwrap_or_default();
         Ok(())
     }
+}
+
+/// With the places inside that links of the host lead to: what is mounted in `/bin` may be in `/usr/bin`. In what is
+/// mounted no link is followed.
+fn with_real_targets(spec: &Spec) -> Spec {
+    let mut mounts: Vec<(PathBuf, PathBuf)> =
+        spec.mounts.iter().map(|mount| (mount.target.clone(), host::leads_to(&mount.target))).collect();
+    mounts.sort_by_key(|(target, _)| target.components().count());
+    let mut known: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let within = |known: &[(PathBuf, PathBuf)], path: &Path| {
+        let (target, real) = known.iter().rev().find(|(target, _)| path.starts_with(target))?;
+        Some(real.iter().chain(path.strip_prefix(target).ok()?.iter()).collect::<PathBuf>())
+    };
+    for (target, real) in mounts {
+        let real = within(&known, &target).unwrap_or(real);
+        known.push((target, real));
+    }
+    let real = |path: &Path| within(&known, path).unwrap_or_else(|| path.to_owned());
+    let mut spec = spec.clone();
+    for mount in &mut spec.mounts {
+        mount.target = real(&mount.target);
+    }
+    for cover in &mut spec.covers {
+        cover.target = real(&cover.target);
+    }
+    let workdir = spec.workdir.as_deref().map(Path::new);
+    let workdir = workdir.map(|dir| within(&known, dir).unwrap_or_else(|| host::leads_to(dir)));
+    // What is no text stays as it was asked for.
+    spec.workdir = workdir.and_then(|dir| dir.into_os_string().into_string().ok()).or(spec.workdir);
+    spec
 }
 
 /// Where the caller's variables say that engines and agents listen.

@@ -2,6 +2,10 @@
 //!
 //! The steps are applied in this order, in a process of their own (`apply`). The first ones are done by a builder
 //! outside; everything from [`Step::Root`] on by the process that then is PID 1 inside.
+//!
+//! There are two ways in which something of the host comes in. What the host's root holds is shown at its own path,
+//! seen through the veil where there is one ([`Step::Overlay`], [`Step::File`]). Everything else is bound
+//! ([`Step::Bind`]) from what [`Step::Open`] opened before anything was laid over the host.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -26,6 +30,17 @@ pub enum Step {
         uid: u32,
         /// The group.
         gid: u32,
+    },
+    /// Enters a mount namespace between the host's and the place's, which takes the rights of root.
+    MountNamespace,
+    /// Opens what is bound into the place later, wherever it is put there. What is laid over the host after that is not
+    /// in its way, and nobody can exchange it any more.
+    Open {
+        /// Who must be able to reach it, if that is somebody else than this process; its rights over mounts stay its
+        /// own.
+        user: Option<(u32, u32)>,
+        /// What it is opened for.
+        bind: Bind,
     },
     /// Puts copies over directories and files of the host in which nobody's files are the caller's, who is root: what
     /// other users cannot read it then cannot read either.
@@ -77,11 +92,18 @@ pub enum Step {
         /// The path, outside and inside.
         #[serde(with = "path")]
         path: PathBuf,
-        /// What is put into it later and may be made there. In what the overlay shows, only the host's owner of a
-        /// directory could make something; what keeps the changes is the caller's.
-        holds: Vec<Bind>,
+        /// What is needed in it later and may be made there: mount points, the command's directory. In what the
+        /// overlay shows, only the host's owner of a directory could make something; what keeps the changes is the
+        /// caller's.
+        holds: Vec<HostPath>,
     },
-    /// Shows something of the host.
+    /// Shows a file of the host at its own path, read-only.
+    File {
+        /// The path, outside and inside.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Shows something that was opened.
     Bind(Bind),
     /// Puts an empty directory of the place's own over what is there, for anybody to write in.
     Private {
@@ -168,7 +190,7 @@ pub struct Bind {
     pub path: PathBuf,
     /// Whether it can only be read.
     pub read_only: bool,
-    /// Whether it is a device.
+    /// Whether device nodes work in it. One that is bound itself always does.
     pub device: bool,
     /// Whether it is left out if the host has no such thing.
     pub optional: bool,
@@ -205,47 +227,69 @@ pub struct Wanted {
 
 /// All steps, in order.
 pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
-    let mut steps: Vec<Step> = wanted.groups.iter().cloned().map(Step::Group).collect();
-    let veil = steps.len();
-    steps.extend(identity(spec.user, wanted.caller));
-    let network = spec.network != Network::Open;
-    steps.push(Step::Namespaces { network });
-    steps.extend(wanted.processes.map(|most| Step::Processes { most }));
-    steps.extend(network.then_some(Step::Loopback));
-    steps.push(Step::Root);
     let binds = mounts(&spec.mounts);
-    for entry in &host.tops {
-        show(Path::new("/"), entry, &binds, &mut steps);
-    }
-    if wanted.veil {
-        let paths = steps.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
-        steps.insert(veil, Step::Veil { paths });
-    }
-    own_directories(&mut steps);
-    devices(host, &mut steps);
-    kernel_views(host, wanted.allow_namespaces, &mut steps);
-    steps.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
-    steps.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
-    // Its parent is the host's, so it is put over what is there, or over what hides that.
-    steps.push(Step::Private { path: "/var/tmp".into() });
-    steps.extend(binds.into_iter().map(Step::Bind));
-    steps.extend(spec.covers.iter().map(|cover| Step::Hide { path: cover.target.clone() }));
-    steps.push(Step::Enter);
     let workdir = PathBuf::from(spec.workdir.as_deref().unwrap_or("/"));
     let shared = spec.mounts.iter().any(|mount| workdir.starts_with(&mount.target));
-    steps.push(Step::Workdir { path: workdir, make: !shared });
-    steps.push(Step::NoPrivileges);
-    steps.push(Step::Filter { allow_namespaces: wanted.allow_namespaces });
+    let points = binds.iter().filter(|bind| bind.make).map(|bind| &bind.path);
+    let points = points.chain((!shared).then_some(&workdir)).cloned().map(HostPath).collect::<Vec<_>>();
+    let mut inside = vec![Step::Root];
+    for entry in &host.tops {
+        show(Path::new("/"), entry, &points, &mut inside);
+    }
+    let veil: Vec<HostPath> = inside.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
+    own_directories(&mut inside);
+    devices(host, &mut inside);
+    kernel_views(host, wanted.allow_namespaces, &mut inside);
+    inside.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
+    inside.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
+    // Its parent is the host's, so it is put over what is there, or over what hides that.
+    inside.push(Step::Private { path: "/var/tmp".into() });
+    inside.extend(binds.into_iter().map(Step::Bind));
+    inside.extend(spec.covers.iter().map(|cover| Step::Hide { path: cover.target.clone() }));
+    inside.push(Step::Enter);
+    inside.push(Step::Workdir { path: workdir, make: !shared });
+    inside.push(Step::NoPrivileges);
+    inside.push(Step::Filter { allow_namespaces: wanted.allow_namespaces });
+
+    let binds = inside.iter().filter_map(|step| if let Step::Bind(bind) = step { Some(bind.clone()) } else { None });
+    let open = |user| binds.map(|bind| Step::Open { user, bind }).collect::<Vec<_>>();
+    let network = spec.network != Network::Open;
+    let namespaces = Step::Namespaces { network };
+    let mut steps: Vec<Step> = wanted.groups.iter().cloned().map(Step::Group).collect();
+    if wanted.veil {
+        // Before it is laid over the host, and with the rights that only root has out there.
+        let user = spec.user.ids_or(wanted.caller);
+        let user = (user != wanted.caller).then_some(user);
+        steps.push(Step::MountNamespace);
+        steps.append(&mut open(user));
+        steps.push(Step::Veil { paths: veil });
+        steps.extend(identity(spec.user, wanted.caller));
+        steps.push(namespaces);
+    } else {
+        steps.extend(identity(spec.user, wanted.caller));
+        steps.push(namespaces);
+        steps.append(&mut open(None));
+    }
+    steps.extend(wanted.processes.map(|most| Step::Processes { most }));
+    steps.extend(network.then_some(Step::Loopback));
+    steps.append(&mut inside);
     steps
 }
 
 /// What of the host a step shows at its own path.
 fn shown(step: &Step) -> Option<&Path> {
     match step {
-        Step::Overlay { path, .. } => Some(path),
-        Step::Bind(bind) => Some(&bind.source),
+        Step::Overlay { path, .. } | Step::File { path } => Some(path),
         _ => None,
     }
+}
+
+/// The steps that show a directory of the host entry by entry, because something is mounted below it.
+pub fn apart(path: &Path, entries: Vec<Entry>, holds: &[HostPath]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return steps };
+    show(parent, &Entry { name: name.to_owned(), kind: Kind::Split(entries) }, holds, &mut steps);
+    steps
 }
 
 /// Who the command is. Files it makes belong to the caller, unless root asked for somebody else.
@@ -257,22 +301,22 @@ fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
 }
 
 /// What the host's root holds.
-fn show(parent: &Path, entry: &Entry, binds: &[Bind], steps: &mut Vec<Step>) {
+fn show(parent: &Path, entry: &Entry, points: &[HostPath], steps: &mut Vec<Step>) {
     let path = parent.join(&entry.name);
     match &entry.kind {
         // The kernel says whether what is too large to be taken apart can be written.
         Kind::Directory | Kind::ReadOnly => {
-            let holds = binds.iter().filter(|bind| bind.make && bind.path.starts_with(&path)).cloned().collect();
+            let holds = points.iter().filter(|HostPath(point)| point.starts_with(&path)).cloned().collect();
             steps.push(Step::Overlay { path, holds });
         }
         Kind::Empty => steps.push(directory(path, 0o755)),
         Kind::Split(entries) => {
             steps.push(Step::Directory { path: path.clone(), mode: None });
             for entry in entries {
-                show(&path, entry, binds, steps);
+                show(&path, entry, points, steps);
             }
         }
-        Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
+        Kind::File => steps.push(Step::File { path }),
         Kind::Link(target) => steps.push(Step::Link { path, target: target.clone() }),
     }
 }
@@ -385,6 +429,8 @@ impl Step {
         matches!(
             self,
             Step::Group(_)
+                | Step::MountNamespace
+                | Step::Open { .. }
                 | Step::Become { .. }
                 | Step::Veil { .. }
                 | Step::UserNamespace { .. }
@@ -396,6 +442,8 @@ impl Step {
     pub fn words(&self) -> Vec<OsString> {
         match self {
             Step::Group(group) => list(&[&"cgroup", &group.dir]),
+            Step::MountNamespace => list(&[&"unshare", &"mount"]),
+            Step::Open { bind, .. } => list(&[&"open", &bind.source]),
             Step::Become { uid, gid } => list(&[&"become", &format!("{uid}:{gid}")]),
             Step::Veil { paths } => {
                 let paths: Vec<&dyn AsRef<OsStr>> = paths.iter().map(|path| &path.0 as &dyn AsRef<OsStr>).collect();
@@ -411,6 +459,7 @@ impl Step {
             Step::Directory { path, mode: None } => list(&[&"directory", &"as-is", path]),
             Step::Link { path, target } => list(&[&"link", target, path]),
             Step::Overlay { path, .. } => list(&[&"overlay", path]),
+            Step::File { path } => list(&[&"file", path]),
             Step::Bind(bind) if bind.read_only => list(&[&"bind-read-only", &bind.source, &bind.path]),
             Step::Bind(bind) => list(&[&"bind", &bind.source, &bind.path]),
             Step::Private { path } => list(&[&"private", path]),

@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::plan::{Bind, Special, Step};
-use crate::sys::linux::mount::{self, Attributes, Links, Mask, Tree, look_up};
+use super::host;
+use super::open::Opened;
+use super::plan::{self, Bind, HostPath, Special, Step};
+use crate::sys::linux::mount::{self, Attributes, Links, Mask, Tree, existing, look_up};
 
 /// Where the file system in memory is put before it takes the place of the host's root: on a directory that each
 /// host has.
@@ -39,13 +41,14 @@ struct Work {
     mask: Mask,
     /// How many directories of `upper` are in use.
     uppers: usize,
+    /// What is bound.
+    opened: Opened,
 }
 
 impl Root {
-    /// Makes it, empty.
-    pub fn make() -> io::Result<Root> {
+    /// Makes it, empty, in a mount namespace in which nothing changes any more.
+    pub fn make(opened: Opened) -> io::Result<Root> {
         let mask = Mask::lift();
-        mount::make_all_private()?;
         let scratch = Tree::new(c"tmpfs", &[(c"mode", c"0755")], OPEN)?;
         for (name, mode) in [("old", 0o700), ("new", 0o755), ("upper", 0o700), ("void", 0o555)] {
             mount::make_directory(scratch.as_fd(), Path::new(name), mode)?;
@@ -64,7 +67,8 @@ impl Root {
         Tree::copy_of(new.as_fd())?.attach(new.as_fd())?;
         let new = look_up(scratch.as_fd(), Path::new("new"), Links::Refused)?;
         let [void, nothing] = [fixed(&scratch, "void")?, fixed(&scratch, "nothing")?];
-        Ok(Root { work: Some(Work { host, new, scratch, void, nothing, mask, uppers: 0 }), read_only: Vec::new() })
+        let work = Work { host, new, scratch, void, nothing, mask, uppers: 0, opened };
+        Ok(Root { work: Some(work), read_only: Vec::new() })
     }
 
     /// Does a step.
@@ -76,12 +80,16 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path, holds } => {
-                if !work.overlay(path, holds)? {
+            Step::Overlay { path, holds } => match work.overlay(path, holds)? {
+                Shown::Whole => Ok(()),
+                // Something was mounted below since the host was looked at.
+                Shown::Apart(steps) => steps.iter().try_for_each(|step| self.apply(step)),
+                Shown::ReadOnly => {
                     self.read_only.push(path.clone());
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
+            Step::File { path } => work.file(path),
             Step::Bind(bind) => work.bind(bind),
             Step::Private { path } => work.private(path),
             Step::Hide { path } => work.hide(path),
@@ -102,10 +110,21 @@ impl Root {
 
 /// Every path is inside by now.
 fn workdir(path: &Path, make: bool) -> io::Result<()> {
-    if make {
+    // What is there decides, and not whether it could be made.
+    if make && std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         std::fs::create_dir_all(path)?;
     }
     std::env::set_current_dir(path)
+}
+
+/// How a directory of the host came to be shown.
+enum Shown {
+    /// Below an overlay, or not at all, since it is gone.
+    Whole,
+    /// Not yet: by these steps.
+    Apart(Vec<Step>),
+    /// As it is.
+    ReadOnly,
 }
 
 impl Work {
@@ -125,43 +144,59 @@ impl Work {
         mount::make_link(self.new.as_fd(), relative(path), target)
     }
 
-    /// Whether an overlay could be had.
-    fn overlay(&mut self, path: &Path, holds: &[Bind]) -> io::Result<bool> {
-        let place = look_up(self.host.as_fd(), path, Links::Refused)?;
+    fn overlay(&mut self, path: &Path, holds: &[HostPath]) -> io::Result<Shown> {
+        let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(Shown::Whole) };
         self.uppers += 1;
         let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
         // The root of an overlay has the mode of its upper directory.
-        mount::make_directory(self.scratch.as_fd(), Path::new(&upper), permissions(place.as_fd())?)?;
+        let mode = permissions(place.as_fd())?;
+        mount::make_directory(self.scratch.as_fd(), Path::new(&upper), mode)?;
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
         let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
-        holds.iter().try_for_each(|bind| self.prepare(bind, path, place.as_fd(), kept.as_fd()))?;
+        holds.iter().try_for_each(|HostPath(point)| self.prepare(point, path, place.as_fd(), kept.as_fd()))?;
         let lower = mount::overlay_path(&Path::new("/old").join(relative(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
             [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
         // What it is put into is the place's own by now.
         let name = relative(path);
-        mount::make_directory(self.new.as_fd(), name, 0o755)?;
-        let target = look_up(self.new.as_fd(), name, Links::Refused)?;
+        mount::make_directory(self.new.as_fd(), name, mode)?;
         // What the machine does not execute, nobody inside does.
         let attributes = Attributes { no_execution: mount::is_without_execution(place.as_fd())?, ..OPEN };
         if let Ok(tree) = Tree::new(c"overlay", &options, attributes) {
-            return tree.attach(target.as_fd()).map(|()| true);
+            return tree.attach(look_up(self.new.as_fd(), name, Links::Refused)?.as_fd()).map(|()| Shown::Whole);
         }
-        let tree = Tree::copy_of(place.as_fd())?;
-        tree.restrict(Attributes { read_only: true, ..attributes })?;
-        tree.attach(target.as_fd()).map(|()| false)
+        if let Some(entries) = host::apart(Path::new("/old"), path) {
+            return Ok(Shown::Apart(plan::apart(path, entries, holds)));
+        }
+        self.as_it_is(place.as_fd(), path, attributes).map(|()| Shown::ReadOnly)
     }
 
-    /// Makes, in what keeps the changes of an overlay, what something is mounted on later and the host does not have.
-    fn prepare(&self, bind: &Bind, top: &Path, lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> io::Result<()> {
-        let below = bind.path.strip_prefix(top).unwrap_or(Path::new(""));
+    fn file(&self, path: &Path) -> io::Result<()> {
+        let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(()) };
+        // One that has become a directory meanwhile is not what was looked at.
+        if mount::is_directory(mount::mode_of(place.as_fd())?) {
+            return Ok(());
+        }
+        mount::make_file(self.new.as_fd(), relative(path), 0o644)?;
+        self.as_it_is(place.as_fd(), path, OPEN)
+    }
+
+    /// Shows something of the host where its own path leads inside, read-only.
+    fn as_it_is(&self, place: BorrowedFd<'_>, path: &Path, attributes: Attributes) -> io::Result<()> {
+        let tree = Tree::copy_of(place)?;
+        tree.restrict(Attributes { read_only: true, ..attributes })?;
+        tree.attach(look_up(self.new.as_fd(), relative(path), Links::Refused)?.as_fd())
+    }
+
+    /// Makes, in what keeps the changes of an overlay, what is needed there later and the host does not have.
+    fn prepare(&self, point: &Path, top: &Path, lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> io::Result<()> {
+        let below = point.strip_prefix(top).unwrap_or(Path::new(""));
         // What is there is taken as it is, and what is no directory, or a link, leads where it leads.
         let is_missing = |path: &Path| match look_up(lower, path, Links::Refused) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(_) => false,
         };
-        let Some(source) = existing(look_up(self.host.as_fd(), &bind.source, Links::Refused))? else { return Ok(()) };
         if below.as_os_str().is_empty() || !is_missing(below) {
             return Ok(());
         }
@@ -169,7 +204,7 @@ impl Work {
         way.reverse();
         for part in way {
             let mode = look_up(lower, part, Links::Refused).and_then(|part| permissions(part.as_fd())).unwrap_or(0o755);
-            let made = if part == below && !mount::is_directory(mount::mode_of(source.as_fd())?) {
+            let made = if part == below && self.opened.is_file(point)? {
                 mount::make_file(upper, part, 0o644)
             } else {
                 mount::make_directory(upper, part, mode)
@@ -183,15 +218,10 @@ impl Work {
         Ok(())
     }
 
-    fn bind(&self, bind: &Bind) -> io::Result<()> {
-        let source = match look_up(self.host.as_fd(), &bind.source, Links::Refused) {
-            Err(error) if bind.optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        let tree = Tree::copy_of(source.as_fd())?;
-        let attributes = Attributes { read_only: bind.read_only, no_execution: false, no_devices: !bind.device };
-        tree.restrict(attributes)?;
-        let directory = mount::is_directory(mount::mode_of(source.as_fd())?);
+    fn bind(&mut self, bind: &Bind) -> io::Result<()> {
+        // What the host does not have was left out.
+        let Some(tree) = self.opened.take(bind) else { return Ok(()) };
+        let directory = mount::is_directory(mount::mode_of(tree.as_fd())?);
         tree.attach(self.target(&bind.path, directory, bind.make)?.as_fd())
     }
 
@@ -205,7 +235,14 @@ impl Work {
     }
 
     fn hide(&self, path: &Path) -> io::Result<()> {
-        let Some(target) = existing(look_up(self.new.as_fd(), path, Links::Refused))? else { return Ok(()) };
+        let target = match look_up(self.new.as_fd(), path, Links::Refused) {
+            // The command is nobody else, and has fewer rights: what cannot be reached here it cannot reach either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            other => match existing(other)? {
+                Some(target) => target,
+                None => return Ok(()),
+            },
+        };
         let directory = mount::is_directory(mount::mode_of(target.as_fd())?);
         let cover = if directory { &self.void } else { &self.nothing };
         // The copy can only be read, as the original.
@@ -275,11 +312,4 @@ fn relative(path: &Path) -> &Path {
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(mount::mode_of(place)? & 0o7777)
-}
-
-fn existing(found: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
-    match found {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
 }

@@ -237,6 +237,19 @@ pub fn is_without_execution(place: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(stat.f_flag & libc::ST_NOEXEC != 0)
 }
 
+/// Whether a mode is a device node's.
+pub fn is_device(mode: u32) -> bool {
+    matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
+}
+
+/// Nothing for what does not exist.
+pub fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Whether a mode is a directory's.
 pub fn is_directory(mode: u32) -> bool {
     mode & libc::S_IFMT == libc::S_IFDIR

@@ -89,6 +89,33 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
+/// Does something with the rights to files that a user and group have who are in no other group (setfsuid(2)), and with
+/// this process's own to everything else. Only for root, in a process that has one thread.
+pub fn with_files_of<T>((uid, gid): (u32, u32), act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: geteuid and getegid have no arguments and cannot fail.
+    let (own_uid, own_gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: no groups.
+    cerr(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    let done = files_of(uid, gid).and_then(|()| act());
+    files_of(own_uid, own_gid)?;
+    done
+}
+
+fn files_of(uid: u32, gid: u32) -> io::Result<()> {
+    // They say only what was before; a number that nobody can have changes nothing.
+    let none = u32::MAX;
+    // SAFETY: integers; these calls have no other arguments.
+    let is = unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        (libc::setfsuid(none).cast_unsigned(), libc::setfsgid(none).cast_unsigned())
+    };
+    // The kernel takes such a change for one of the user.
+    // SAFETY: prctl with integer arguments.
+    cerr(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong, 0, 0, 0) })?;
+    if is == (uid, gid) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 /// Leaves every supplementary group, where this process may.
 pub fn leave_groups() {
     // SAFETY: no groups.

@@ -68,10 +68,22 @@ pub struct Mounts {
 impl Mounts {
     /// Reads the table. A line that is none is passed over: the kernel writes no such line.
     pub fn parse(table: &[u8]) -> Mounts {
-        let all: Vec<Mount> = table.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
+        Mounts::of(table.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
+    }
+
+    fn of(all: Vec<Mount>) -> Mounts {
         let at = all.iter().enumerate().map(|(index, mount)| (mount.point.as_os_str().as_bytes().to_vec(), index));
         let at = at.collect();
         Mounts { all, at }
+    }
+
+    /// The same mounts with their paths below a root, and none of the others.
+    pub fn below(self, root: &Path) -> Mounts {
+        let below = |mount: Mount| {
+            let point = Path::new("/").join(mount.point.strip_prefix(root).ok()?);
+            Some(Mount { point, ..mount })
+        };
+        Mounts::of(self.all.into_iter().filter_map(below).collect())
     }
 
     /// Where something is mounted.
@@ -96,7 +108,7 @@ impl Mounts {
     }
 
     /// The mount that a path is in.
-    fn of(&self, path: &Path) -> Option<usize> {
+    fn index_of(&self, path: &Path) -> Option<usize> {
         path.ancestors().find_map(|above| self.at.get(above.as_os_str().as_bytes()).copied())
     }
 
@@ -121,7 +133,7 @@ impl Mounts {
         }
         let mut found = Vec::new();
         for path in paths {
-            let Some(index) = self.of(path) else { continue };
+            let Some(index) = self.index_of(path) else { continue };
             let own = &self.all[index];
             let inside = own.root.join(path.strip_prefix(&own.point).unwrap_or(path));
             for above in inside.ancestors() {

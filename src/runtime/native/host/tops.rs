@@ -24,8 +24,22 @@ pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &[Hidden]) -> Ve
     let names: Names = names.into_iter().filter(|(name, _)| !OWN.iter().any(|own| name == *own)).collect();
     let mut tops = Tops { root, mounts, hidden, above: HashSet::new(), apart: HashMap::new() };
     tops.mark();
-    tops.take_apart(&names);
+    tops.take_apart(directories(Path::new("/"), &names));
     tops.entries(Path::new("/"), &names)
+}
+
+/// What a directory holds that was whole when the root was looked at, if it must be taken apart by now and can be.
+/// Nothing is hidden in it yet.
+pub fn apart(root: &Root, mounts: &Mounts, directory: &Path) -> Option<Vec<Entry>> {
+    let mut tops = Tops { root, mounts, hidden: HashSet::new(), above: HashSet::new(), apart: HashMap::new() };
+    tops.mark();
+    tops.take_apart(vec![directory.to_owned()]);
+    tops.apart.get(directory).map(|names| tops.entries(directory, names))
+}
+
+fn directories(directory: &Path, names: &Names) -> Vec<PathBuf> {
+    let names = names.iter().filter(|(_, kind)| kind.is_dir());
+    names.map(|(name, _)| directory.join(name)).collect()
 }
 
 /// Whether an empty directory stands for one that a path leads through, so that the path is not there inside.
@@ -79,14 +93,9 @@ impl Tops<'_> {
         self.above.contains(path.as_os_str().as_bytes())
     }
 
-    /// Lists the directories to be taken apart, level by level, so that a large one far down takes nothing from
+    /// Lists the directories to be taken apart, these and what is below them, level by level, so that a large one far down takes nothing from
     /// those at the top.
-    fn take_apart(&mut self, tops: &Names) {
-        let directories = |directory: &Path, names: &Names| -> Vec<PathBuf> {
-            let names = names.iter().filter(|(_, kind)| kind.is_dir());
-            names.map(|(name, _)| directory.join(name)).collect()
-        };
-        let mut level = directories(Path::new("/"), tops);
+    fn take_apart(&mut self, mut level: Vec<PathBuf>) {
         let mut left = ENTRIES_MAX;
         for _ in 0..DEPTH_MAX {
             let mut next = Vec::new();

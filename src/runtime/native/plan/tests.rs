@@ -67,6 +67,8 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
     let order = [
         "unshare user 7:8",
         "unshare mount,pid,ipc,uts,cgroup",
+        "open /dev/null",
+        "open /src/ws",
         "tmpfs /",
         "overlay /usr",
         "mount proc /proc",
@@ -86,7 +88,11 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
     assert_eq!(lines.last().unwrap(), "seccomp");
     // The builder's steps come first, and it has all of its own.
     let outside = steps.iter().take_while(|step| step.is_outside()).count();
-    assert_eq!((outside, steps.iter().filter(|step| step.is_outside()).count()), (2, 2));
+    assert_eq!(steps.iter().filter(|step| step.is_outside()).count(), outside);
+    // What is bound was opened, each by a step of its own.
+    let opened = steps.iter().filter_map(|step| if let Step::Open { bind, .. } = step { Some(bind) } else { None });
+    let bound = steps.iter().filter_map(|step| if let Step::Bind(bind) = step { Some(bind) } else { None });
+    assert_eq!(opened.collect::<Vec<_>>(), bound.collect::<Vec<_>>());
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn what_the_root_holds_is_shown_each_in_its_way() {
         "directory as-is /var",
         "overlay /var/lib",
         "overlay /var/big",
-        "bind-read-only /var/f /var/f",
+        "file /var/f",
     ];
     let from = at(&lines, wanted[0]);
     assert_eq!(lines[from..from + wanted.len()], wanted);
@@ -126,8 +132,32 @@ fn for_root_nobodys_files_are_its_own() {
     let wanted = Wanted { caller: (0, 0), veil: true, ..wanted() };
     let spec = Spec { user: User::Ids { uid: 0, gid: 0, host_ids: false }, ..spec() };
     let lines = lines(&plan(&spec, &host(), &wanted));
-    // All that is shown of the host, files too, and nothing that the caller has asked for.
-    assert_eq!(lines[..2], ["veil /usr /var/lib /var/big /var/f", "unshare user 0:0"]);
+    // All that is shown of the host, files too; what is bound was opened before.
+    let veil = at(&lines, "veil /usr /var/lib /var/big /var/f");
+    assert_eq!((&*lines[0], &*lines[veil + 1]), ("unshare mount", "unshare user 0:0"));
+    assert!(lines[1..veil].iter().all(|line| line.starts_with("open ")), "{lines:#?}");
+    assert!(at(&lines, "open /src/ws") < veil && !lines[veil..].iter().any(|line| line.starts_with("open ")));
+}
+
+#[test]
+fn sources_are_opened_as_the_user_of_the_command() {
+    let wanted = Wanted { caller: (0, 0), veil: true, ..wanted() };
+    let users = |uid, gid| {
+        let user = User::Ids { uid, gid, host_ids: false };
+        let steps = plan(&Spec { user, ..spec() }, &host(), &wanted);
+        let users = steps.iter().filter_map(|step| if let Step::Open { user, .. } = step { Some(*user) } else { None });
+        users.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!((users(0, 0), users(7, 0), users(0, 7)), (vec![None], vec![Some((7, 0))], vec![Some((0, 7))]));
+}
+
+#[test]
+fn what_is_taken_apart_later_is_shown_as_if_that_had_been_known() {
+    let Kind::Split(entries) = host().tops.remove(3).kind else { panic!("no directory in parts") };
+    let holds = ["/var/lib/x", "/var/lib2"].map(|path| HostPath(path.into()));
+    let steps = apart(Path::new("/var"), entries, &holds);
+    assert_eq!(lines(&steps), ["directory as-is /var", "overlay /var/lib", "overlay /var/big", "file /var/f"]);
+    assert!(matches!(&steps[1], Step::Overlay { holds, .. } if holds == &[HostPath("/var/lib/x".into())]));
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! What is bound into a place, opened: a copy of each, attached nowhere yet, with the rights that it is to have.
+//!
+//! That is done by the builder before anything is laid over the host: for root in the mount namespace that is between
+//! the host's and the place's, with root's rights over mounts; for everybody else in the place's own. A copy of the
+//! first kind can be attached in the place although it comes from another namespace, as what is attached nowhere can
+//! (move_mount(2)). Who may reach a source is asked of the kernel as the user that the command runs as.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::plan::Bind;
+use crate::sys::linux::mount::{self, Attributes, Links, Tree};
+
+/// Everything that was opened and is not attached yet.
+#[derive(Default)]
+pub struct Opened(Vec<(Bind, Tree)>);
+
+impl Opened {
+    /// Opens a source. What the host does not have and need not have is left out.
+    pub fn open(&mut self, bind: &Bind) -> io::Result<()> {
+        let source = match mount::look_up(File::open("/")?.as_fd(), &bind.source, Links::Refused) {
+            Err(error) if bind.optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        // A device is asked for as what it is; a mount that can only be read keeps its mode, owner and times.
+        let device = mount::is_device(mount::mode_of(source.as_fd())?);
+        let tree = Tree::copy_of(source.as_fd())?;
+        let read_only = bind.read_only || device;
+        tree.restrict(Attributes { read_only, no_execution: false, no_devices: !(bind.device || device) })?;
+        self.0.push((bind.clone(), tree));
+        Ok(())
+    }
+
+    /// Whether what is to be put at a path is no directory.
+    pub fn is_file(&self, path: &Path) -> io::Result<bool> {
+        match self.0.iter().find(|(bind, _)| bind.path == path) {
+            Some((_, tree)) => mount::mode_of(tree.as_fd()).map(|mode| !mount::is_directory(mode)),
+            None => Ok(false),
+        }
+    }
+
+    /// What was opened for a step.
+    pub fn take(&mut self, bind: &Bind) -> Option<Tree> {
+        let at = self.0.iter().position(|(other, _)| other == bind)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}

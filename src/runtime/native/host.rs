@@ -11,6 +11,7 @@
 mod hidden;
 mod mounts;
 mod needed;
+pub mod owned;
 mod real;
 mod secrets;
 mod sockets;
@@ -58,6 +59,8 @@ pub struct Host {
     pub resolver: Option<PathBuf>,
     /// Which of null, zero, full, random, urandom and tty exist in /dev.
     pub devices: Vec<&'static str>,
+    /// Files of the host's root of which the sandbox's user is to have copies: real paths that are shown.
+    pub owned: Vec<PathBuf>,
 }
 
 /// A name in a directory.
@@ -123,10 +126,15 @@ fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
     let hidden = hidden::find(root, asked, &names, &mounts)?;
     let tops = tops::find(root, names, &mounts, &hidden);
     let resolver = resolver(root, &hidden, &tops);
+    let is_root = crate::sys::process::effective_ids().0 == 0;
+    let is_seen = |path: &PathBuf| {
+        is_shown(path) && !tops::is_emptied(&tops, path) && !hidden.iter().any(|hidden| path.starts_with(&hidden.path))
+    };
+    let owned = owned::find(root, 0, is_root).into_iter().filter(is_seen).collect();
     // Where an empty directory stands there is nothing left to hide.
     let hidden = hidden.into_iter().filter(|hidden| !tops::is_emptied(&tops, &hidden.path)).collect();
     let devices = DEVICES.into_iter().filter(|name| is_device(&root.at(&Path::new("/dev").join(name)))).collect();
-    Ok(Host { tops, hidden, resolver, devices })
+    Ok(Host { tops, hidden, resolver, devices, owned })
 }
 
 /// Whether a path, a real one, is below a directory that the sandbox shows.

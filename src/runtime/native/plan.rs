@@ -80,6 +80,15 @@ pub enum Step {
         /// What is put into it later and may be made there. In what the overlay shows, only the host's owner of a
         /// directory could make something; what keeps the changes is the caller's.
         holds: Vec<Bind>,
+        /// Files in it of which there are to be copies that belong to the sandbox's user.
+        #[serde(default)]
+        owned: Vec<HostPath>,
+    },
+    /// Makes a copy, that belongs to the sandbox's user, of a file of the host at its own path.
+    Copy {
+        /// The path, outside and inside.
+        #[serde(with = "path")]
+        path: PathBuf,
     },
     /// Shows something of the host.
     Bind(Bind),
@@ -215,7 +224,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     steps.push(Step::Root);
     let binds = mounts(&spec.mounts);
     for entry in &host.tops {
-        show(Path::new("/"), entry, &binds, &mut steps);
+        show(Path::new("/"), entry, &binds, &host.owned, &mut steps);
     }
     if wanted.veil {
         let paths = steps.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
@@ -242,7 +251,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
 /// What of the host a step shows at its own path.
 fn shown(step: &Step) -> Option<&Path> {
     match step {
-        Step::Overlay { path, .. } => Some(path),
+        Step::Overlay { path, .. } | Step::Copy { path } => Some(path),
         Step::Bind(bind) => Some(&bind.source),
         _ => None,
     }
@@ -257,21 +266,23 @@ fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
 }
 
 /// What the host's root holds.
-fn show(parent: &Path, entry: &Entry, binds: &[Bind], steps: &mut Vec<Step>) {
+fn show(parent: &Path, entry: &Entry, binds: &[Bind], owned: &[PathBuf], steps: &mut Vec<Step>) {
     let path = parent.join(&entry.name);
     match &entry.kind {
         // The kernel says whether what is too large to be taken apart can be written.
         Kind::Directory | Kind::ReadOnly => {
             let holds = binds.iter().filter(|bind| bind.make && bind.path.starts_with(&path)).cloned().collect();
-            steps.push(Step::Overlay { path, holds });
+            let owned = owned.iter().filter(|file| file.starts_with(&path)).cloned().map(HostPath).collect();
+            steps.push(Step::Overlay { path, holds, owned });
         }
         Kind::Empty => steps.push(directory(path, 0o755)),
         Kind::Split(entries) => {
             steps.push(Step::Directory { path: path.clone(), mode: None });
             for entry in entries {
-                show(&path, entry, binds, steps);
+                show(&path, entry, binds, owned, steps);
             }
         }
+        Kind::File if owned.contains(&path) => steps.push(Step::Copy { path }),
         Kind::File => steps.push(Step::Bind(Bind { make: true, ..bind(&path, &path, true) })),
         Kind::Link(target) => steps.push(Step::Link { path, target: target.clone() }),
     }
@@ -401,6 +412,7 @@ impl Step {
             Step::Directory { path, mode: None } => list(&[&"directory", &"as-is", path]),
             Step::Link { path, target } => list(&[&"link", target, path]),
             Step::Overlay { path, .. } => list(&[&"overlay", path]),
+            Step::Copy { path } => list(&[&"copy", path]),
             Step::Bind(bind) if bind.read_only => list(&[&"bind-read-only", &bind.source, &bind.path]),
             Step::Bind(bind) => list(&[&"bind", &bind.source, &bind.path]),
             Step::Private { path } => list(&[&"private", path]),

@@ -10,7 +10,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::plan::{Bind, Special, Step};
+mod copies;
+
+use super::plan::{Bind, HostPath, Special, Step};
 use crate::sys::linux::mount::{self, Attributes, Links, Mask, Tree, look_up};
 
 /// Where the file system in memory is put before it takes the place of the host's root: on a directory that each
@@ -76,12 +78,13 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path, holds } => {
-                if !work.overlay(path, holds)? {
+            Step::Overlay { path, holds, owned } => {
+                if !work.overlay(path, holds, owned)? {
                     self.read_only.push(path.clone());
                 }
                 Ok(())
             }
+            Step::Copy { path } => work.copy(path),
             Step::Bind(bind) => work.bind(bind),
             Step::Private { path } => work.private(path),
             Step::Hide { path } => work.hide(path),
@@ -114,11 +117,8 @@ impl Work {
             Some(mode) => mode,
             None => permissions(look_up(self.host.as_fd(), path, Links::Refused)?.as_fd())?,
         };
-        match mount::make_directory(self.new.as_fd(), relative(path), mode) {
-            // A directory of the host's that is shown by itself.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
+        // A directory of the host's may be shown by itself.
+        is_there(mount::make_directory(self.new.as_fd(), relative(path), mode))
     }
 
     fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
@@ -126,7 +126,7 @@ impl Work {
     }
 
     /// Whether an overlay could be had.
-    fn overlay(&mut self, path: &Path, holds: &[Bind]) -> io::Result<bool> {
+    fn overlay(&mut self, path: &Path, holds: &[Bind], owned: &[HostPath]) -> io::Result<bool> {
         let place = look_up(self.host.as_fd(), path, Links::Refused)?;
         self.uppers += 1;
         let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
@@ -135,6 +135,7 @@ impl Work {
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
         let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
         holds.iter().try_for_each(|bind| self.prepare(bind, path, place.as_fd(), kept.as_fd()))?;
+        self.keep_copies(owned, path, (&Path::new("/").join(&upper), kept.as_fd()))?;
         let lower = mount::overlay_path(&Path::new("/old").join(relative(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
@@ -150,7 +151,8 @@ impl Work {
         }
         let tree = Tree::copy_of(place.as_fd())?;
         tree.restrict(Attributes { read_only: true, ..attributes })?;
-        tree.attach(target.as_fd()).map(|()| false)
+        tree.attach(target.as_fd())?;
+        self.mount_copies(owned).map(|()| false)
     }
 
     /// Makes, in what keeps the changes of an overlay, what something is mounted on later and the host does not have.
@@ -174,11 +176,8 @@ impl Work {
             } else {
                 mount::make_directory(upper, part, mode)
             };
-            match made {
-                // Another mount has needed it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
-            }
+            // Another mount may have needed it.
+            is_there(made)?;
         }
         Ok(())
     }
@@ -275,6 +274,14 @@ fn relative(path: &Path) -> &Path {
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(mount::mode_of(place)? & 0o7777)
+}
+
+/// What is there already need not be made.
+fn is_there(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
 }
 
 fn existing(found: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {

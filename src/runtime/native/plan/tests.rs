@@ -44,7 +44,7 @@ fn host() -> Host {
         entry("var", lib),
     ];
     let hidden = vec![Hidden { path: "/usr/secret".into(), directory: false }];
-    Host { tops, hidden, resolver: None, devices: vec!["null"] }
+    Host { tops, hidden, resolver: None, devices: vec!["null"], owned: Vec::new() }
 }
 
 fn wanted() -> Wanted {

@@ -92,7 +92,11 @@ mod native_guards;
 #[cfg(target_os = "linux")]
 mod native_limits;
 #[cfg(target_os = "linux")]
+mod native_owners;
+#[cfg(target_os = "linux")]
 mod native_processes;
+#[cfg(target_os = "linux")]
+mod native_promises;
 #[cfg(target_os = "linux")]
 mod native_survives;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@
 mod hidden;
 mod mounts;
 mod needed;
+pub mod owned;
 mod real;
 mod secrets;
 mod sockets;
@@ -60,6 +61,8 @@ pub struct Host {
     pub devices: Vec<&'static str>,
     /// What /proc holds beside processes that user 0 might write to, as far as modes tell.
     pub writable: Vec<OsString>,
+    /// Files of the host's root of which the sandbox's user is to have copies: real paths that are shown.
+    pub owned: Vec<PathBuf>,
 }
 
 /// A name in a directory.
@@ -144,12 +147,17 @@ fn look_below(root: &Root, asked: &Question) -> io::Result<Host> {
     let hidden = hidden::find(root, asked, &names, &mounts)?;
     let tops = tops::find(root, names, &mounts, &hidden);
     let resolver = resolver(root, &hidden, &tops);
+    let is_root = crate::sys::process::effective_ids().0 == 0;
+    let is_seen = |path: &PathBuf| {
+        is_shown(path) && !tops::is_emptied(&tops, path) && !hidden.iter().any(|hidden| path.starts_with(&hidden.path))
+    };
+    let owned = owned::find(root, 0, is_root).into_iter().filter(is_seen).collect();
     // Where an empty directory stands there is nothing left to hide.
     let hidden = hidden.into_iter().filter(|hidden| !tops::is_emptied(&tops, &hidden.path)).collect();
     let devices = DEVICES.into_iter().filter(|name| is_device(&root.at(&Path::new("/dev").join(name)))).collect();
     let views = root.list(Path::new("/proc")).unwrap_or_default().into_iter().map(|(name, _)| name);
     let writable = views.filter(|name| is_writable_view(&root.at(&Path::new("/proc").join(name)))).collect();
-    Ok(Host { tops, hidden, resolver, devices, writable })
+    Ok(Host { tops, hidden, resolver, devices, writable, owned })
 }
 
 /// Whether something directly in /proc is a directory, or a file that has a mode to write it; processes apart. Which

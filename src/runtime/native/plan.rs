@@ -96,6 +96,15 @@ pub enum Step {
         /// overlay shows, only the host's owner of a directory could make something; what keeps the changes is the
         /// caller's.
         holds: Vec<HostPath>,
+        /// Files in it of which there are to be copies that belong to the sandbox's user.
+        #[serde(default)]
+        owned: Vec<HostPath>,
+    },
+    /// Makes a copy, that belongs to the sandbox's user, of a file of the host at its own path.
+    Copy {
+        /// The path, outside and inside.
+        #[serde(with = "path")]
+        path: PathBuf,
     },
     /// Shows a file of the host at its own path, read-only.
     File {
@@ -232,9 +241,10 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     let shared = spec.mounts.iter().any(|mount| workdir.starts_with(&mount.target));
     let points = binds.iter().filter(|bind| bind.make).map(|bind| &bind.path);
     let points = points.chain((!shared).then_some(&workdir)).cloned().map(HostPath).collect::<Vec<_>>();
+    let owned = host.owned.iter().cloned().map(HostPath).collect::<Vec<_>>();
     let mut inside = vec![Step::Root];
     for entry in &host.tops {
-        show(Path::new("/"), entry, &points, &mut inside);
+        show(Path::new("/"), entry, &points, &owned, &mut inside);
     }
     let veil: Vec<HostPath> = inside.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
     own_directories(&mut inside);
@@ -279,16 +289,16 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
 /// What of the host a step shows at its own path.
 fn shown(step: &Step) -> Option<&Path> {
     match step {
-        Step::Overlay { path, .. } | Step::File { path } => Some(path),
+        Step::Overlay { path, .. } | Step::File { path } | Step::Copy { path } => Some(path),
         _ => None,
     }
 }
 
 /// The steps that show a directory of the host entry by entry, because something is mounted below it.
-pub fn apart(path: &Path, entries: Vec<Entry>, holds: &[HostPath]) -> Vec<Step> {
+pub fn apart(path: &Path, entries: Vec<Entry>, holds: &[HostPath], owned: &[HostPath]) -> Vec<Step> {
     let mut steps = Vec::new();
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return steps };
-    show(parent, &Entry { name: name.to_owned(), kind: Kind::Split(entries) }, holds, &mut steps);
+    show(parent, &Entry { name: name.to_owned(), kind: Kind::Split(entries) }, holds, owned, &mut steps);
     steps
 }
 
@@ -301,21 +311,24 @@ fn identity(user: User, caller: (u32, u32)) -> Vec<Step> {
 }
 
 /// What the host's root holds.
-fn show(parent: &Path, entry: &Entry, points: &[HostPath], steps: &mut Vec<Step>) {
+fn show(parent: &Path, entry: &Entry, points: &[HostPath], owned: &[HostPath], steps: &mut Vec<Step>) {
     let path = parent.join(&entry.name);
     match &entry.kind {
         // The kernel says whether what is too large to be taken apart can be written.
         Kind::Directory | Kind::ReadOnly => {
-            let holds = points.iter().filter(|HostPath(point)| point.starts_with(&path)).cloned().collect();
-            steps.push(Step::Overlay { path, holds });
+            let below =
+                |paths: &[HostPath]| paths.iter().filter(|HostPath(it)| it.starts_with(&path)).cloned().collect();
+            let (holds, owned) = (below(points), below(owned));
+            steps.push(Step::Overlay { path, holds, owned });
         }
         Kind::Empty => steps.push(directory(path, 0o755)),
         Kind::Split(entries) => {
             steps.push(Step::Directory { path: path.clone(), mode: None });
             for entry in entries {
-                show(&path, entry, points, steps);
+                show(&path, entry, points, owned, steps);
             }
         }
+        Kind::File if owned.iter().any(|HostPath(file)| *file == path) => steps.push(Step::Copy { path }),
         Kind::File => steps.push(Step::File { path }),
         Kind::Link(target) => steps.push(Step::Link { path, target: target.clone() }),
     }
@@ -460,6 +473,7 @@ impl Step {
             Step::Link { path, target } => list(&[&"link", target, path]),
             Step::Overlay { path, .. } => list(&[&"overlay", path]),
             Step::File { path } => list(&[&"file", path]),
+            Step::Copy { path } => list(&[&"copy", path]),
             Step::Bind(bind) if bind.read_only => list(&[&"bind-read-only", &bind.source, &bind.path]),
             Step::Bind(bind) => list(&[&"bind", &bind.source, &bind.path]),
             Step::Private { path } => list(&[&"private", path]),

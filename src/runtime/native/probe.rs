@@ -61,7 +61,11 @@ pub fn pieces(caller: (u32, u32), deadline: Deadline) -> Vec<Piece> {
     if pieces[0].result.is_ok() {
         pieces.push(tried("sandbox", &basic(caller), "root directory, /proc, no privileges, system call filter"));
         pieces.push(overlay(
-            &with(&[Step::Root, Step::Overlay { path: "/usr".into(), holds: Vec::new() }, Step::Enter]),
+            &with(&[
+                Step::Root,
+                Step::Overlay { path: "/usr".into(), holds: Vec::new(), owned: Vec::new() },
+                Step::Enter,
+            ]),
             deadline,
         ));
         let network = [namespaces(caller, true), vec![Step::Loopback]].concat();

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_and_nothing_behind_it_is_read() {
-        let step = Step::Overlay { path: "/usr".into(), holds: Vec::new() };
+        let step = Step::Overlay { path: "/usr".into(), holds: Vec::new(), owned: Vec::new() };
         let report = Report::Failed { step: Some(step), errno: 1, why: "no".into() };
         let mut bytes = Vec::new();
         write(&mut bytes, &report).unwrap();

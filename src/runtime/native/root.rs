@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+mod copies;
+
 use super::host;
 use super::open::Opened;
 use super::plan::{self, Bind, HostPath, Special, Step};
@@ -80,7 +82,7 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path, holds } => match work.overlay(path, holds)? {
+            Step::Overlay { path, holds, owned } => match work.overlay(path, holds, owned)? {
                 Shown::Whole => Ok(()),
                 // Something was mounted below since the host was looked at.
                 Shown::Apart(steps) => steps.iter().try_for_each(|step| self.apply(step)),
@@ -90,6 +92,7 @@ impl Root {
                 }
             },
             Step::File { path } => work.file(path),
+            Step::Copy { path } => work.copy(path),
             Step::Bind(bind) => work.bind(bind),
             Step::Private { path } => work.private(path),
             Step::Hide { path } => work.hide(path),
@@ -133,18 +136,15 @@ impl Work {
             Some(mode) => mode,
             None => permissions(look_up(self.host.as_fd(), path, Links::Refused)?.as_fd())?,
         };
-        match mount::make_directory(self.new.as_fd(), relative(path), mode) {
-            // A directory of the host's that is shown by itself.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
+        // A directory of the host's may be shown by itself.
+        is_there(mount::make_directory(self.new.as_fd(), relative(path), mode))
     }
 
     fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
         mount::make_link(self.new.as_fd(), relative(path), target)
     }
 
-    fn overlay(&mut self, path: &Path, holds: &[HostPath]) -> io::Result<Shown> {
+    fn overlay(&mut self, path: &Path, holds: &[HostPath], owned: &[HostPath]) -> io::Result<Shown> {
         let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(Shown::Whole) };
         self.uppers += 1;
         let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
@@ -154,6 +154,7 @@ impl Work {
         mount::make_directory(self.scratch.as_fd(), Path::new(&work), 0o700)?;
         let kept = look_up(self.scratch.as_fd(), Path::new(&upper), Links::Refused)?;
         holds.iter().try_for_each(|HostPath(point)| self.prepare(point, path, place.as_fd(), kept.as_fd()))?;
+        self.keep_copies(owned, path, (&Path::new("/").join(&upper), kept.as_fd()))?;
         let lower = mount::overlay_path(&Path::new("/old").join(relative(path)))?;
         let [upper, work] = [CString::new(format!("/{upper}"))?, CString::new(format!("/{work}"))?];
         let options: [(&CStr, &CStr); 4] =
@@ -167,9 +168,10 @@ impl Work {
             return tree.attach(look_up(self.new.as_fd(), name, Links::Refused)?.as_fd()).map(|()| Shown::Whole);
         }
         if let Some(entries) = host::apart(Path::new("/old"), path) {
-            return Ok(Shown::Apart(plan::apart(path, entries, holds)));
+            return Ok(Shown::Apart(plan::apart(path, entries, holds, owned)));
         }
-        self.as_it_is(place.as_fd(), path, attributes).map(|()| Shown::ReadOnly)
+        self.as_it_is(place.as_fd(), path, attributes)?;
+        self.mount_copies(owned).map(|()| Shown::ReadOnly)
     }
 
     fn file(&self, path: &Path) -> io::Result<()> {
@@ -209,11 +211,8 @@ impl Work {
             } else {
                 mount::make_directory(upper, part, mode)
             };
-            match made {
-                // Another mount has needed it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
-            }
+            // Another mount may have needed it.
+            is_there(made)?;
         }
         Ok(())
     }
@@ -312,4 +311,12 @@ fn relative(path: &Path) -> &Path {
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(mount::mode_of(place)? & 0o7777)
+}
+
+/// What is there already need not be made.
+fn is_there(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
 }

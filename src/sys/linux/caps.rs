@@ -10,20 +10,19 @@ use crate::sys::cerr;
 /// Bits of PR_SET_SECUREBITS (linux/securebits.h); each is followed by the one that locks it.
 const NOROOT: c_ulong = 1 << 0;
 const NO_SETUID_FIXUP: c_ulong = 1 << 2;
-const KEEP_CAPS: c_ulong = 1 << 4;
 const NO_CAP_AMBIENT_RAISE: c_ulong = 1 << 6;
 
 const fn locked(bit: c_ulong) -> c_ulong {
     bit << 1
 }
 
-/// User 0 and set-user-ID programs mean nothing any more, a change of user keeps nothing, and neither can be undone;
-/// inherited by every child, through every exec. The ambient one is of Linux 4.3.
+/// User 0 and set-user-ID programs mean nothing any more, and that cannot be undone; inherited by every child, through
+/// every exec. The ambient one is of Linux 4.3. KEEP_CAPS is not among them: there is nothing that a change of user could
+/// keep, and programs that give up what rights they may have (ping, whatever uses libcap so) end if they cannot set it.
 const SECUREBITS: c_ulong = NOROOT
     | locked(NOROOT)
     | NO_SETUID_FIXUP
     | locked(NO_SETUID_FIXUP)
-    | locked(KEEP_CAPS)
     | NO_CAP_AMBIENT_RAISE
     | locked(NO_CAP_AMBIENT_RAISE);
 
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_bits_are_those_of_the_header() {
-        assert_eq!(SECUREBITS, 0b1110_1111);
+        assert_eq!(SECUREBITS, 0b1100_1111);
     }
 
     /// In a thread, whose loss no other test feels.

@@ -3,6 +3,7 @@
 //! that somebody exchanges in between leads nowhere else.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,10 +22,19 @@ pub enum Links {
 
 /// Opens a path below a directory, for nothing but to name it (O_PATH).
 pub fn look_up(root: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<OwnedFd> {
+    open_below(root, path, links, libc::O_PATH)
+}
+
+/// Opens a file below a directory for reading. No link is followed, and what is no file does not hold this up.
+pub fn open_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    open_below(root, path, Links::Refused, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).map(File::from)
+}
+
+fn open_below(root: BorrowedFd<'_>, path: &Path, links: Links, flags: libc::c_int) -> io::Result<OwnedFd> {
     let path = c_string(path)?;
     // SAFETY: all-zero bytes are a valid open_how, a structure of integers.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
     if links == Links::Refused {
         how.resolve |= libc::RESOLVE_NO_SYMLINKS;

@@ -182,8 +182,13 @@ pub fn limit_processes(most: u64) -> io::Result<()> {
     cerr(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).map(drop)
 }
 
-/// Brings the loopback interface up (netdevice(7)).
+/// Brings the loopback interface up (netdevice(7)), and lets this group, the only one that there is, send echo requests
+/// without rights (icmp(7), ping_group_range): in a new network namespace nobody may. Where /proc cannot be written
+/// there is the interface alone.
 pub fn start_loopback() -> io::Result<()> {
+    // SAFETY: getegid has no arguments and cannot fail.
+    let gid = unsafe { libc::getegid() };
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", format!("{gid} {gid}")).unwrap_or_default();
     // SAFETY: socket takes integers.
     let socket = cerr(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the call returned a new descriptor that nobody else owns.

@@ -44,7 +44,14 @@ fn host() -> Host {
         entry("var", lib),
     ];
     let hidden = vec![Hidden { path: "/usr/secret".into(), directory: false }];
-    Host { tops, hidden, resolver: None, devices: vec!["null"], writable: vec!["tty".into(), "xen".into()] }
+    Host {
+        tops,
+        hidden,
+        resolver: None,
+        devices: vec!["null"],
+        writable: vec!["tty".into(), "xen".into()],
+        owned: Vec::new(),
+    }
 }
 
 fn wanted() -> Wanted {

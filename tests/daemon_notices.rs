@@ -9,7 +9,7 @@ use crate::support::{Client, KILL, code, finish, on_native_and_docker, wait_unti
 
 #[test]
 fn a_dead_owner_whose_lock_outlives_its_connection_is_noticed_at_once() {
-    // DESIGN: Ownership; the end of a lease means a look at once. The kernel closes what a killed process had open in
+    // The end of a lease means a look at once. The kernel closes what a killed process had open in
     // an order of its own, so here the lock is certain to be the last.
     on_native_and_docker(|engine, place| {
         let home = place.another();

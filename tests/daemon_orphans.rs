@@ -20,7 +20,7 @@ use crate::support::{
 const NOT_RUNNING: i32 = 3;
 
 /// For how long engine objects of a dead owner may stay while a daemon and the engine live.
-const CONTRACT_LIMIT: Duration = Duration::from_secs(30);
+const PROMISED: Duration = Duration::from_secs(30);
 
 /// A command whose runs start a daemon.
 fn auto(mut command: Command) -> Command {
@@ -91,7 +91,7 @@ fn a_run_starts_a_daemon_which_finishes_it_when_its_client_is_killed() {
         assert_eq!((&record["state"], &record["reason"]), (&"failed".into(), &"orphaned".into()), "{record}");
         assert!(record["exit_code"].is_null(), "{record}");
         wait_until("its objects are gone", || home.objects(engine).is_empty());
-        assert!(at.elapsed() < CONTRACT_LIMIT, "{engine:?}: {:?}", at.elapsed());
+        assert!(at.elapsed() < PROMISED, "{engine:?}: {:?}", at.elapsed());
         assert_eq!(stdout(&home.logs("dies")), "ready\n", "{engine:?}");
         wait_until("the daemon says so", || home.daemon_status()["finished"] == 1);
         finished_by_the_daemon(home);
@@ -276,7 +276,7 @@ fn an_orphan_that_never_had_a_lease_is_finished_within_seconds() {
         lose(client);
         let at = Instant::now();
         wait_until("its end is recorded", || all_recorded(home));
-        assert!(at.elapsed() < CONTRACT_LIMIT, "{engine:?}: {:?}", at.elapsed());
+        assert!(at.elapsed() < PROMISED, "{engine:?}: {:?}", at.elapsed());
         assert_eq!(home.newest()["reason"], "orphaned");
         finished_by_the_daemon(home);
     });
@@ -405,7 +405,7 @@ fn clients_that_are_killed_at_random_leave_nothing_and_harm_no_stranger() {
         let at = Instant::now();
         wait_until("all are recorded", || all_recorded(home));
         wait_until("their objects are gone", || home.objects(Engine::Docker).is_empty());
-        assert!(at.elapsed() < 2 * CONTRACT_LIMIT, "{:?}", at.elapsed());
+        assert!(at.elapsed() < 2 * PROMISED, "{:?}", at.elapsed());
         strangers.assert_untouched();
         // The addresses of their networks are free.
         assert_eq!(code(&home.run(Engine::Docker, &["--network", "private"], &["true"])), 0);

@@ -225,8 +225,8 @@ fn misshapen(file: &str, source: &str) -> Vec<String> {
     if lines > LINES_MAX {
         wrong.push(format!("{file}: {lines} lines are more than {LINES_MAX}"));
     }
-    // The entry point of the binary says it too.
-    if !source.starts_with("//! ") {
+    // The entry point of the binary says it too; what the library is for is a page of its own.
+    if !source.starts_with("//! ") && !source.starts_with("#![doc = include_str!(\"DESIGN.md\")]") {
         wrong.push(format!("{file}: does not begin with what it is for (//!)"));
     }
     wrong
@@ -303,6 +303,43 @@ fn unsafe_code_time_programs_and_printing_stay_in_their_homes() {
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
     assert_none(&sources().iter().flat_map(|(file, source)| misshapen(file, source)).collect::<Vec<_>>());
+}
+
+// ---- maps -------------------------------------------------------------------------------------
+
+/// The names in a map: what stands in backquotes in the first column of a table whose head is `module` or `file`.
+fn mapped(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().map(|line| line.trim_start_matches("//!").trim());
+    let table = lines.skip_while(|line| !line.starts_with("| module |") && !line.starts_with("| file |"));
+    let rows = table.take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
+    rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// The modules in a directory, tests apart.
+fn modules_in(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let modules = entries.filter(|path| path.is_dir() || path.extension().is_some_and(|ending| ending == "rs"));
+    let names = modules.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod" | "tests")).collect()
+}
+
+#[test]
+fn maps_name_what_the_tree_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut maps = vec![(root.clone(), fs::read_to_string(root.join("DESIGN.md")).unwrap())];
+    let directories = sources().into_iter().filter_map(|(file, source)| {
+        let directory = Path::new(file.strip_suffix("/mod.rs")?.strip_prefix("src/")?).to_path_buf();
+        Some((root.join(directory), source))
+    });
+    maps.extend(directories);
+    assert!(maps.len() > 10, "{}", maps.len());
+    for (directory, text) in maps {
+        let modules = modules_in(&directory);
+        // One or two need no map.
+        if modules.len() > 2 {
+            assert_eq!(mapped(&text), modules, "the map of {}", directory.display());
+        }
+    }
 }
 
 // ---- the scanner ------------------------------------------------------------------------------

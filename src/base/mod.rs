@@ -1,4 +1,17 @@
 //! Values that every module needs and that need nobody.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `id` | ids and names of runs |
+//! | `time` | the clock, points in time, deadlines |
+//! | `duration` | `10s`, `1m30s` |
+//! | `size` | `512m`, `2g` |
+//! | `paths` | where fosse keeps things |
+//! | `fs` | private directories, atomic writes, bounded reads |
+//! | `env` | the environment of this process |
+//! | `error` | what failed, why, and what to do |
+//! | `log` | lines on stderr |
+//! | `base64` | bytes in JSON |
 
 pub mod base64;
 pub mod duration;

@@ -9,7 +9,7 @@ use crate::base::env;
 use crate::base::error::{Failure, Result};
 use crate::base::id::{RunId, RunName};
 
-/// The places of one user's fosse (CONTRACT: Places). Nothing is created by knowing them.
+/// The places of one user's fosse (fosse(1), FILES). Nothing is created by knowing them.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// Records, logs and all locks.

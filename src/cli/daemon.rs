@@ -30,7 +30,7 @@ use crate::wire::record;
 const NOT_RUNNING: u8 = 3;
 const NOT_ANSWERING: u8 = 4;
 
-/// What is usual (CONTRACT: The daemon, The record).
+/// What is usual (fosse-daemon(8)).
 const IDLE: Duration = Duration::from_secs(300);
 const REAP_EVERY: Duration = Duration::from_secs(600);
 const KEEP_RUNS: u64 = 1000;

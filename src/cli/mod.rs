@@ -1,4 +1,15 @@
 //! The verbs, seen from a terminal or a script: arguments, configuration, one file a verb.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `args` | every verb and option, as typed |
+//! | `config` | the layers of configuration |
+//! | `resolve` | from what was typed and configured to a run that can be started |
+//! | `engines` | the engines, as the configuration names them |
+//! | `session` | stdin, and the caller's terminal |
+//! | `output` | stdout: tables, colours, JSON |
+//! | `report` | from an error to words and an exit code |
+//! | `run`, `exec`, `list`, `inspect`, `logs`, `wait`, `stop`, `destroy`, `clean`, `status`, `doctor`, `daemon`, `init` | the verbs |
 
 pub mod args;
 mod clean;

@@ -3,8 +3,7 @@
 //!
 //! One thread does all of it, in a loop over epoll(7). So an exit cannot be reaped before it is known whose it is,
 //! and a signal cannot be sent to a number that has been reaped: no lock, no table of recent exits, no waiting
-//! time decides whether a code is right. (DESIGN.md has a reaping thread and one lock instead; with one thread
-//! the same holds without either.) It also lets a process be forked that goes on without executing anything: each
+//! time decides whether a code is right. It also lets a process be forked that goes on without executing anything: each
 //! executed command has such a keeper.
 //!
 //! | module | what it knows |
@@ -16,6 +15,8 @@
 //! | `memory` | whether the kernel killed for memory |
 //! | `testament` | the file in which the command's end is left, where nobody can be told |
 //! | `serve` | HTTP: connections, and the way from a request to a command and back |
+//! | `api` | requests and answers as values: bodies, words, encodings |
+//! | `source`, `timers` | whose an event is; what is due when |
 //! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
 pub mod api;

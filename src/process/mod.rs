@@ -3,6 +3,13 @@
 //! Each child gets a process group of its own, a death signal where the kernel has one, stdin from nowhere
 //! unless it is given, and is always reaped. A call captures a bounded amount of output, and an exit is not an
 //! end of file: a grandchild may hold the pipe, so draining has a short limit of its own.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `child` | a running program: its group, its wait, its kill |
+//! | `capture` | its pipes, bounded |
+//! | `exit` | how it ended |
+//! | `detached` | one that outlives this process |
 
 mod capture;
 mod child;

@@ -36,7 +36,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_secs(3);
 const LATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long beyond the grace an owner may take to end its run, and another to finish it (CONTRACT: Deadlines, *stop*).
+/// How long beyond the grace an owner may take to end its run, and another to finish it (fosse-stop(1)).
 const OWNER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Between two looks.

@@ -26,6 +26,7 @@
 //! | `engines` | which runtimes there are now, and which one a record means |
 //! | `reap` | engine objects that belong to nobody |
 //! | `signals` | signals as messages |
+//! | `failpoint` | moments at which a test kills the process |
 //! | `resolve` | what a RUN on the command line means |
 
 pub mod control;

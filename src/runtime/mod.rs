@@ -2,6 +2,22 @@
 //! through its [`Channel`].
 //!
 //! `not found` is an answer and an error is not: nothing here turns silence into a fact.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `about` | what an engine is asked before a run, and for how long the answer is remembered |
+//! | `spec` | a run, resolved: all that a runtime needs, nothing it would have to look up |
+//! | `channel` | the seam between a run and what happens inside its place |
+//! | `pid1` | the first path through it: fosse's own PID 1, on one socket |
+//! | `client` | an engine's client that stays attached, the second path |
+//! | `exec` | the second path of one more command in a live run |
+//! | `inside` | the processes of such a command, seen from the host |
+//! | `carry` | how words and values of variables reach an engine's tool |
+//! | `options` | options that the engines' tools have in common |
+//! | `tail` | the last words of a client |
+//! | `native` | the built-in sandbox |
+//! | `docker` | docker and podman |
+//! | `apple` | Apple's containers |
 
 mod about;
 pub mod apple;
@@ -80,7 +96,7 @@ impl Kind {
     }
 }
 
-/// Limits of calls by kind (CONTRACT: Deadlines).
+/// Limits of calls by kind (fosse(1), Time limits).
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// inspect, list, version.

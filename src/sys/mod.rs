@@ -1,4 +1,18 @@
 //! The kernel: the only module with unsafe code. Newtypes in, `io::Result` out; no policy and no text for users.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `fd` | descriptors and pipes |
+//! | `limit` | limits on descriptors |
+//! | `lock` | whole-file locks |
+//! | `poll` | waiting for one of two descriptors |
+//! | `process` | identity, waiting, killing |
+//! | `pty` | terminals of one's own |
+//! | `signal` | signals as values |
+//! | `socket` | unix sockets |
+//! | `stat` | processes as /proc shows them |
+//! | `termios` | size and mode of terminals |
+//! | `linux` | what only Linux has |
 #![allow(unsafe_code)]
 
 pub mod fd;

@@ -1,4 +1,4 @@
-//! The record of a run: what is known about it on disk, and what `inspect` prints (CONTRACT: The record).
+//! The record of a run: what is known about it on disk, and what `inspect` prints (fosse-records(7)).
 
 use std::collections::BTreeMap;
 

@@ -11,8 +11,9 @@
 //! | `parse` | what it prints: six shapes of JSON |
 //! | `words` | what its complaints mean, by the texts of all versions |
 //! | `calls` | how many calls at once, one at a time for each container, each with an end |
-//! | `attached` | the channel of a run; `ending` decides what an end means |
+//! | `attached`, `ending` | the channel of a run; what an end means, pure |
 //! | `executor` | one more command |
+//! | `remove` | removing, and being sure of it |
 
 mod argv;
 mod attached;

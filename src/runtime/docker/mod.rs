@@ -1,4 +1,13 @@
 //! Docker and Podman, through their own command-line tools, so that contexts, rootless and remote engines work.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `argv` | the tools' argument vectors, pure |
+//! | `parse` | what the tools print, pure |
+//! | `endpoint` | which engine a tool speaks to |
+//! | `handshake` | a container with fosse's own PID 1, and the greeting that decides whether it serves |
+//! | `attached` | a run carried by the engine's client |
+//! | `executor` | the engine's own `exec` |
 
 pub(super) mod argv;
 mod attached;

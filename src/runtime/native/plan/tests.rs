@@ -162,7 +162,7 @@ fn sources_are_opened_as_the_user_of_the_command() {
 fn what_is_taken_apart_later_is_shown_as_if_that_had_been_known() {
     let Kind::Split(entries) = host().tops.remove(3).kind else { panic!("no directory in parts") };
     let holds = ["/var/lib/x", "/var/lib2"].map(|path| HostPath(path.into()));
-    let steps = apart(Path::new("/var"), entries, &holds);
+    let steps = apart(Path::new("/var"), entries, &holds, &[]);
     assert_eq!(lines(&steps), ["directory as-is /var", "overlay /var/lib", "overlay /var/big", "file /var/f"]);
     assert!(matches!(&steps[1], Step::Overlay { holds, .. } if holds == &[HostPath("/var/lib/x".into())]));
 }

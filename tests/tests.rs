@@ -76,9 +76,13 @@ mod native;
 #[cfg(target_os = "linux")]
 mod native_calls;
 #[cfg(target_os = "linux")]
+mod native_changes;
+#[cfg(target_os = "linux")]
 mod native_escapes;
 #[cfg(target_os = "linux")]
 mod native_guards;
+#[cfg(target_os = "linux")]
+mod native_places;
 #[cfg(target_os = "linux")]
 mod native_processes;
 #[cfg(target_os = "linux")]

@@ -133,6 +133,7 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         network_id: None,
         keep: args.keep,
         timeout_ms: resolved.timeout.map(millis),
+        read_only: Vec::new(),
         grace_ms: millis(resolved.grace),
         log_max: spec.log_max,
         log_bytes: 0,

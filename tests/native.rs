@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -221,21 +222,28 @@ fn what_cannot_be_written_inside_is_said_once() {
         let dir = home.dir.join("srv");
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-        let again = |script: &str| {
-            let mut command =
-                in_mounts(home, script, &run_cmd(home, &[], &["sh", "-c", "ls /srv/many | wc -l; touch /srv/many/x"]));
+        let again = |script: &str, options: &[&str]| {
+            let mut command = in_mounts(
+                home,
+                script,
+                &run_cmd(home, options, &["sh", "-c", "ls /srv/many | wc -l; touch /srv/many/x"]),
+            );
             finish({
                 command.env("D", &dir);
                 command
             })
         };
-        let first = again(script);
-        assert_eq!(stdout(&first), "1600\n");
-        assert!(stderr(&first).contains("fosse: /srv/many can only be read inside"), "{}", stderr(&first));
-        assert_ne!(code(&first), 0);
-        let second = again("mount --rbind \"$D\" /srv; mount -t tmpfs none /srv/many/7; \"$@\"");
-        assert_ne!(code(&second), 0);
-        assert!(!stderr(&second).contains("can only be read"), "{}", stderr(&second));
+        // A script is told nothing, people once, and the record always.
+        let told = |output: &Output| stderr(output).contains("fosse: /srv/many can only be read inside");
+        let next = "mount --rbind \"$D\" /srv; mount -t tmpfs none /srv/many/7; \"$@\"";
+        for (script, options, wanted) in [(script, &[][..], false), (next, &["-v"], true), (next, &["-v"], false)] {
+            let output = again(script, options);
+            assert_eq!((stdout(&output).as_str(), told(&output)), ("1600\n", wanted), "{output:?}");
+            assert_ne!(code(&output), 0);
+            assert_eq!(home.newest()["read_only"], serde_json::json!(["/srv/many"]));
+        }
+        assert_eq!(code(&run(home, &[], "true")), 0);
+        assert_eq!(home.newest()["read_only"], serde_json::json!([]));
     });
 }
 

@@ -41,7 +41,7 @@ fn paths<'a>(steps: &'a [Value], kind: &str) -> Vec<&'a str> {
 fn the_mounts_are_those_of_the_plan_and_none_gives_rights() {
     for_each_caller(|_, home| {
         let steps = steps(home, &[]);
-        let kinds = ["overlay", "bind", "private", "hide", "freeze", "mount"];
+        let kinds = ["overlay", "file", "bind", "private", "hide", "freeze", "mount"];
         let planned: BTreeSet<&str> = kinds.iter().flat_map(|kind| paths(&steps, kind)).chain(["/"]).collect();
         let devices: BTreeSet<&str> = steps
             .iter()
@@ -304,7 +304,14 @@ fn make_place(home: &Home, steps: &[Value]) -> Option<i64> {
         ours.read_exact(&mut bytes).unwrap();
         serde_json::from_slice::<Value>(&bytes).unwrap()
     };
-    let first = i32::try_from(hear()["begun"].as_i64().unwrap()).unwrap();
+    let begun = hear();
+    let Some(first) = begun["begun"].as_i64() else {
+        // The builder could not go on, and there is no PID 1.
+        drop(ours);
+        builder.wait().unwrap();
+        return Some(begun["failed"]["errno"].as_i64().unwrap_or_else(|| panic!("{begun}")));
+    };
+    let first = i32::try_from(first).unwrap();
     let report = hear();
     // PID 1 finds that nobody wants the place.
     drop(ours);

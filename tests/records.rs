@@ -57,6 +57,8 @@ fn a_final_record_of_version_1_loads_for_ever() {
     assert_eq!((record.container_id.as_deref(), record.network_id.as_deref()), (Some("c0ffee"), Some("beef")));
     assert_eq!((record.timeout_ms, record.grace_ms, record.log_max), (Some(60_000), 10_000, 64 << 20));
     assert_eq!((record.log_bytes, record.log_truncated, record.error), (1234, true, None));
+    // What a later version says beside that.
+    assert!(record.read_only.is_empty());
     assert_eq!(record.machine_id, "0123456789abcdef0123456789abcdef");
     assert_eq!(record.boot_id, "6f2d4a0e-0000-4000-8000-1234567890ab");
 }

@@ -86,6 +86,8 @@ mod native;
 #[cfg(target_os = "linux")]
 mod native_calls;
 #[cfg(target_os = "linux")]
+mod native_changes;
+#[cfg(target_os = "linux")]
 mod native_escapes;
 #[cfg(target_os = "linux")]
 mod native_guards;
@@ -93,6 +95,8 @@ mod native_guards;
 mod native_limits;
 #[cfg(target_os = "linux")]
 mod native_owners;
+#[cfg(target_os = "linux")]
+mod native_places;
 #[cfg(target_os = "linux")]
 mod native_processes;
 #[cfg(target_os = "linux")]

@@ -96,6 +96,7 @@ fn inspect_gives_the_whole_record() {
             "network_id",
             "keep",
             "timeout_ms",
+            "read_only",
             "log_bytes",
             "log_truncated",
             "machine_id",

@@ -107,6 +107,11 @@ pub fn info(text: &str) {
     }
 }
 
+/// Whether people are told of progress.
+pub fn shows_progress() -> bool {
+    says(Level::Verbose)
+}
+
 /// Progress, for people.
 pub fn progress(text: &str) {
     if says(Level::Verbose) {

@@ -130,6 +130,7 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         network_id: None,
         keep: args.keep,
         timeout_ms: resolved.timeout.map(millis),
+        read_only: Vec::new(),
         grace_ms: millis(resolved.grace),
         stop_signal: resolved.stop_signal.and_then(|signal| u8::try_from(signal.number()).ok()),
         log_max: spec.log_max,

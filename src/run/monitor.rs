@@ -238,6 +238,7 @@ impl Monitor {
         let noted = self.slot.note(|record| {
             record.container_id.clone_from(&ids.container);
             record.network_id.clone_from(&ids.network);
+            record.read_only = ids.read_only.iter().map(|path| path.to_string_lossy().into_owned()).collect();
             record.io = if ids.has_init { Io::Init } else { Io::Engine };
         });
         if let Err(failure) = noted {

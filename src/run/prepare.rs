@@ -130,6 +130,8 @@ pub struct Ids {
     pub container: Option<String>,
     /// Whether fosse's own init runs in it, and the engine will see no output.
     pub has_init: bool,
+    /// What of the host can only be read in it.
+    pub read_only: Vec<PathBuf>,
 }
 
 /// Why a preparation did not end in a started command.
@@ -169,6 +171,7 @@ impl Preparation {
         let container = self.container(undo)?;
         ids.container.clone_from(&container.id);
         ids.has_init = container.init.is_some();
+        ids.read_only.clone_from(&container.read_only);
         made(ids);
         failpoint::pass("container-made");
         step(self.tell_id())?;

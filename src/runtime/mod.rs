@@ -287,6 +287,8 @@ pub struct Made {
     pub id: Option<String>,
     /// fosse's own init, which runs in it already and has greeted; none where the engine is to start the command.
     pub init: Option<pid1::Visitor>,
+    /// What of the host can only be read in it, because the kernel refused an overlay (native).
+    pub read_only: Vec<std::path::PathBuf>,
 }
 
 /// A way to provide places. Each method is one call of a tool, or a few, and ends by its deadline.

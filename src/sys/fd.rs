@@ -74,14 +74,23 @@ pub fn writable_file(path: &Path) -> bool {
     may(path, libc::W_OK)
 }
 
-/// access(2), with the effective ids.
+/// Whether this process's rights are not enough to list and enter a directory, and to make something in it if that is
+/// wanted. What fails in another way is not denied.
+pub fn is_denied(directory: &Path, write: bool) -> bool {
+    let mode = libc::R_OK | libc::X_OK | if write { libc::W_OK } else { 0 };
+    access(directory, mode).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 fn may(path: &Path, mode: libc::c_int) -> bool {
+    access(path, mode).is_ok()
+}
+
+/// access(2), with the effective ids.
+fn access(path: &Path, mode: libc::c_int) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
-        return false;
-    };
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` is NUL-terminated; the rest are integers.
-    cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) }).is_ok()
+    cerr(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) }).map(drop)
 }
 
 /// Closes what this process was given beside its standard streams: a descriptor of the caller's that nobody here knows

@@ -166,6 +166,9 @@ pub struct Record {
     pub keep: bool,
     /// The limit on its running time, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// Directories of the host that can only be read inside because the kernel refused an overlay over them (native).
+    #[serde(default)]
+    pub read_only: Vec<String>,
     /// Between the polite signal and the kill, in milliseconds.
     #[serde(default = "default_grace")]
     pub grace_ms: u64,

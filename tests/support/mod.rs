@@ -142,6 +142,11 @@ impl Home {
         Home::make(Carrier::Init, user, if user.is_some() { &[] } else { REAL })
     }
 
+    /// The same, in another directory than that for temporary files.
+    pub fn of_user_in(parent: &Path, user: Option<u32>) -> Self {
+        Home::make_in(parent, Carrier::Init, user, if user.is_some() { &[] } else { REAL })
+    }
+
     /// One more of the same kind.
     pub fn another(&self) -> Self {
         let mut home = Home::make(self.carrier, self.user, self.engines);
@@ -150,7 +155,11 @@ impl Home {
     }
 
     fn make(carrier: Carrier, user: Option<u32>, engines: &'static [Engine]) -> Self {
-        let dir = std::env::temp_dir().join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
+        Home::make_in(&std::env::temp_dir(), carrier, user, engines)
+    }
+
+    fn make_in(parent: &Path, carrier: Carrier, user: Option<u32>, engines: &'static [Engine]) -> Self {
+        let dir = parent.join(format!("fosse-test-{}", fosse::base::id::random_hex(6).unwrap()));
         let home = Home { dir, carrier, user, engines, apple: None };
         for dir in [home.dir.clone(), home.workspace(), home.dir.join("home")] {
             fs::create_dir(&dir).unwrap();

@@ -78,6 +78,27 @@ pub fn for_each_caller(body: impl Fn(Caller, &Home)) {
     }
 }
 
+/// Directories that are shown inside, unlike /tmp: what is below them is the host's own files only where it is bound.
+/// In `/` a home is a new directory at the root. Each is one where the machine has it on its root's file system.
+pub const SHOWN: [&str; 8] = ["/", "/etc", "/mnt", "/opt", "/srv", "/usr/local", "/var/lib", "/var/tmp"];
+
+/// Runs the body for both callers with a home in each of those directories, if the superuser can make them.
+#[allow(clippy::disallowed_macros, reason = "the test runner shows it when the test fails")]
+pub fn for_each_caller_and_place(body: impl Fn(Caller, &Home)) {
+    if !is_root() {
+        left_out("homes outside of /tmp take root to make");
+        return;
+    }
+    for caller in [Caller::Root, Caller::User] {
+        for place in SHOWN.iter().map(Path::new).filter(|place| caller.available() && place.is_dir()) {
+            eprintln!("caller: {caller:?} in {}", place.display());
+            let home = Home::of_user_in(place, (caller == Caller::User).then_some(USER));
+            body(caller, &home);
+            assert_gone(&home);
+        }
+    }
+}
+
 /// Runs the body for the superuser only: for what others could not do outside either.
 pub fn for_root(body: impl Fn(&Home)) {
     if Caller::Root.available() {

@@ -17,10 +17,15 @@ pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
         None => std::env::current_dir()
             .map_err(|error| mistake(format!("the current directory: {error}")).hint("-w DIR names a workspace"))?,
     };
-    let real = std::fs::canonicalize(&dir).map_err(|error| {
-        mistake(format!("the workspace {}: {error}", dir.display())).hint("it must be an existing directory")
-    })?;
-    if !real.is_dir() {
+    let unusable =
+        |error| mistake(format!("the workspace {}: {error}", dir.display())).hint("it must be an existing directory");
+    // What root may not read where it is nobody has no configuration either.
+    #[cfg(target_os = "linux")]
+    if let Some(unfit) = crate::runtime::native::squash::refusal(&dir, false) {
+        return Err(mistake(unfit.why).hint(unfit.hint));
+    }
+    let real = std::fs::canonicalize(&dir).map_err(unusable)?;
+    if !std::fs::metadata(&real).map_err(unusable)?.is_dir() {
         return Err(mistake(format!("the workspace {} is not a directory", dir.display())));
     }
     if real == Path::new("/") {

@@ -294,7 +294,7 @@ impl Runtime for Apple {
         if !self.has_image(&spec.image, self.limits.query(), cancel)? {
             return Err(Error::NoImage);
         }
-        let made = || Made { id: Some(spec.object_name()), init: None };
+        let made = || Made { id: Some(spec.object_name()), init: None, read_only: Vec::new() };
         let mut pause = PAUSE;
         loop {
             let error = match self.make(spec, deadline, cancel) {

@@ -45,7 +45,7 @@ impl Engine {
             let id = self.created_id(&cmd, &output)?;
             match self.greeting(&door, spec, cancel)? {
                 Greeting::Came(visitor) if parse::is_id(&id) => {
-                    return Ok(Answer::Greeted(Made { id: Some(id), init: Some(visitor) }));
+                    return Ok(Answer::Greeted(Made { id: Some(id), init: Some(visitor), read_only: Vec::new() }));
                 }
                 Greeting::Came(_) => return Err(self.no_id(&cmd)),
                 Greeting::WillNotCome => Answer::Never,

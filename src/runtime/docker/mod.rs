@@ -152,7 +152,11 @@ impl Engine {
             return Err(Error::Refused { call: cmd.title(), complaint: warning });
         }
         let id = self.created_id(&cmd, &output)?;
-        if parse::is_id(&id) { Ok(Made { id: Some(id), init: None }) } else { Err(self.no_id(&cmd)) }
+        if parse::is_id(&id) {
+            Ok(Made { id: Some(id), init: None, read_only: Vec::new() })
+        } else {
+            Err(self.no_id(&cmd))
+        }
     }
 }
 

@@ -129,6 +129,11 @@ pub fn apart(root: &Path, directory: &Path) -> Option<Vec<Entry>> {
     tops::apart(&host, &mounts, directory)
 }
 
+/// The name of the file system that a real path is in, if it is far away or a user's own program.
+pub fn foreign_file_system(path: &Path) -> Option<String> {
+    Mounts::parse(&fs::read("/proc/self/mountinfo").ok()?).foreign(path)
+}
+
 /// Where a path inside leads by the links of what is shown: one in `/bin` may be in `/usr/bin`.
 pub fn leads_to(path: &Path) -> PathBuf {
     let root = Root::new(Path::new("/")).ok();

@@ -9,6 +9,7 @@
 //! | `place` | a place as its owner sees it |
 //! | `cgroup` | limits |
 //! | `probe` | each piece of a sandbox, tried by making it |
+//! | `squash` | file systems on which root is nobody |
 //! | `advice` | what to do when the kernel refuses a step |
 //!
 //! What happens inside comes and goes through fosse's own PID 1, as everywhere (`pid1`); the connection to it is a
@@ -24,8 +25,11 @@ pub mod plan;
 pub mod probe;
 mod report;
 mod root;
+pub mod squash;
 
+use std::fs::FileType;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
@@ -37,7 +41,7 @@ use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child};
-use crate::runtime::spec::{Network, Spec};
+use crate::runtime::spec::{Network, Spec, WORKSPACE};
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
 };
@@ -198,6 +202,18 @@ impl Runtime for Native {
             let why = "the native runtime has nothing that could be kept: a sandbox ends with its command";
             return unfit(why, "what is to stay belongs in the workspace");
         }
+        for mount in &spec.mounts {
+            let device = std::fs::metadata(&mount.source).is_ok_and(|about| is_device(about.file_type()));
+            if device && mount.read_only {
+                let why = format!("{} is a device, which takes what is written to it", mount.source.display());
+                return Err(Unfit { why, hint: "a device cannot be mounted read-only: leave :ro out".into() });
+            }
+        }
+        let workspace = spec.mounts.iter().find(|mount| mount.target == Path::new(WORKSPACE));
+        let is_root = self.caller.0 == 0 && spec.user.ids_or(self.caller).0 == 0;
+        if let Some(unfit) = workspace.filter(|_| is_root).and_then(|w| squash::refusal(&w.source, !w.read_only)) {
+            return Err(unfit);
+        }
         if spec.pids.is_some_and(|pids| pids < 2) {
             return unfit("--pids 1 leaves no room for a command beside its init", "--pids 2 or more");
         }
@@ -236,10 +252,10 @@ impl Runtime for Native {
             error => explain(error, Machine::look()),
         })?;
         self.say_once(&place.read_only);
-        let init = place.visitor.take();
+        let (init, read_only) = (place.visitor.take(), std::mem::take(&mut place.read_only));
         let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;
         *held = Some(place);
-        Ok(Made { id: None, init })
+        Ok(Made { id: None, init, read_only })
     }
 
     fn start(&self, spec: &Spec, made: Made) -> Result<Box<dyn Channel>> {
@@ -338,10 +354,10 @@ impl Native {
         Ok(builder.and_then(|builder| builder.make(&steps, deadline, cancel)))
     }
 
-    /// Says what can only be read, once on each machine as long as nothing changes.
+    /// Tells people what can only be read, once on each machine as long as nothing changes. The record says it always.
     fn say_once(&self, read_only: &[PathBuf]) {
         let file = self.paths.engines().join("native-read-only");
-        if read_only.is_empty() {
+        if read_only.is_empty() || !crate::base::log::shows_progress() {
             return;
         }
         let names: Vec<_> = read_only.iter().map(|path| path.to_string_lossy()).collect();
@@ -349,7 +365,7 @@ impl Native {
         if crate::base::fs::read_bounded(&file, 1 << 20).is_ok_and(|said| said == text.as_bytes()) {
             return;
         }
-        crate::base::log::warn(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
+        crate::base::log::progress(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
         std::fs::create_dir_all(self.paths.engines()).unwrap_or_default();
         crate::base::fs::write_atomic(&file, text.as_bytes()).unwrap_or_default();
     }
@@ -410,6 +426,10 @@ fn with_real_targets(spec: &Spec) -> Spec {
     // What is no text stays as it was asked for.
     spec.workdir = workdir.and_then(|dir| dir.into_os_string().into_string().ok()).or(spec.workdir);
     spec
+}
+
+fn is_device(kind: FileType) -> bool {
+    kind.is_char_device() || kind.is_block_device()
 }
 
 /// Where the caller's variables say that engines and agents listen.

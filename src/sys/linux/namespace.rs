@@ -108,8 +108,9 @@ fn files_of(uid: u32, gid: u32) -> io::Result<()> {
     let is = unsafe {
         libc::setfsgid(gid);
         libc::setfsuid(uid);
-        (libc::setfsuid(none).cast_unsigned(), libc::setfsgid(none).cast_unsigned())
+        (libc::setfsuid(none), libc::setfsgid(none))
     };
+    let is = (u32::from_ne_bytes(is.0.to_ne_bytes()), u32::from_ne_bytes(is.1.to_ne_bytes()));
     // The kernel takes such a change for one of the user.
     // SAFETY: prctl with integer arguments.
     cerr(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong, 0, 0, 0) })?;

@@ -102,6 +102,12 @@ impl Mounts {
         mount.is_some_and(|mount| mount.is_pseudo() || mount.is_remote())
     }
 
+    /// The name of the file system that a path is in, if somebody else than this kernel decides who may do what there.
+    pub fn foreign(&self, path: &Path) -> Option<String> {
+        let mount = &self.all[self.index_of(path)?];
+        mount.is_remote().then(|| String::from_utf8_lossy(&mount.kind).into_owned())
+    }
+
     /// Whether a path leads through a pseudo file system, so that a mere look could make a mount.
     pub fn is_in_pseudo(&self, path: &Path) -> bool {
         path.ancestors().any(|above| self.is_pseudo(above.as_os_str().as_bytes()))

@@ -8,7 +8,7 @@ use crate::exec::{exec, exec_cmd, start_box};
 use crate::support::{
     Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out,
     on_docker_with, on_each_channel, on_each_engine, on_each_engine_with, on_native_and_docker,
-    on_native_and_docker_with, pause, process_state, processes, repeat, stderr, stdout, wait_until,
+    on_native_and_docker_with, pause, process_state, processes, repeat, shell_code, stderr, stdout, wait_until,
 };
 
 /// The commands that run in the container beside its init and its own, as the container shows them.
@@ -35,7 +35,7 @@ fn int_term_and_hup_reach_the_command_whose_code_is_kept() {
             client.wait_for_output("up");
             client.signal(signal);
             let output = client.output();
-            assert_eq!((code(&output), stderr(&output).as_str()), (own, ""), "{engine:?} {signal}");
+            assert_eq!((shell_code(&output), stderr(&output).as_str()), (own, ""), "{engine:?} {signal}");
         }
         assert_eq!(others(engine, home), "");
         assert_eq!(home.newest()["state"], "running");

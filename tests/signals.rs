@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{
     CONT, Client, Engine, HUP, INT, QUIT, TERM, TSTP, USR1, code, on_docker, on_each_engine, on_native,
-    on_native_and_docker, process_state, repeat, stdout, wait_until,
+    on_native_and_docker, process_state, repeat, shell_code, stdout, wait_until,
 };
 
 /// X3 X9: a signal to the client is passed on, ends as `stopped`, and the exit code is the command's own.
@@ -15,7 +15,7 @@ fn x3_x9_int_term_and_hup_reach_the_command_whose_code_is_kept() {
             let client = home.start(engine, &[], "exec sleep 1000");
             client.signal(signal);
             let output = client.output();
-            assert_eq!(code(&output), own, "{engine:?} {signal} {output:?}");
+            assert_eq!(shell_code(&output), own, "{engine:?} {signal} {output:?}");
             let record = home.newest();
             assert_eq!(
                 (record["state"].as_str(), record["reason"].as_str(), record["exit_code"].as_i64()),

@@ -265,7 +265,7 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__init)
-            opts="-h --listen --socket --subreaper --grace --exit-file --help"
+            opts="-g -h --listen --socket --subreaper --group --grace --exit-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -357,7 +357,7 @@ _fosse() {
             return 0
             ;;
         fosse__subcmd__run)
-            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --escape --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --allow-userns --timeout --grace --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
+            opts="-n -w -i -e -m -q -v -h --name --workspace --no-workspace --workdir --interactive --escape --runtime --image --env --env-file --mount --user --memory --cpus --pids --network --allow-userns --timeout --grace --stop-signal --log-max --label --keep --id-file --dry-run --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -440,6 +440,10 @@ _fosse() {
                     return 0
                     ;;
                 --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stop-signal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -57,6 +57,7 @@ complete -c fosse -n "__fish_fosse_using_subcommand run" -l pids -d 'Limit of pr
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l network -d 'What the command can reach: open, none, private' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l timeout -d 'End the command after this time; the exit code is then 124' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l grace -d 'Time between the polite signal and the kill [default: 10s]' -r
+complete -c fosse -n "__fish_fosse_using_subcommand run" -l stop-signal -d 'Signal that asks the command to end [default: the image\'s own, else TERM]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l log-max -d 'Most bytes of output to record [default: 64m]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l label -d 'Attach a label to the record' -r
 complete -c fosse -n "__fish_fosse_using_subcommand run" -l id-file -d 'Write the run\'s id to this new file before the command starts' -r -F
@@ -151,4 +152,5 @@ complete -c fosse -n "__fish_fosse_using_subcommand init" -l socket -d 'Execute 
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l grace -d 'After a TERM, wait this long for the command, then kill it [default: no limit]' -r
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l exit-file -d 'Leave in this file how the command ended, for who shares its directory; FILE.key has the key to it' -r -F
 complete -c fosse -n "__fish_fosse_using_subcommand init" -l subreaper -d 'Adopt orphans although this is not PID 1'
+complete -c fosse -n "__fish_fosse_using_subcommand init" -s g -l group -d 'Pass every signal to the command\'s process group, not only INT and QUIT'
 complete -c fosse -n "__fish_fosse_using_subcommand init" -s h -l help -d 'Print help'

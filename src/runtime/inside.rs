@@ -60,7 +60,7 @@ pub enum Reach {
 pub fn script(mark: &str, signal: &str, reach: Reach) -> Vec<OsString> {
     // The command goes first: it would say what became of its children, and start others.
     const SCRIPT: &str = r#"
-sent=
+sent= mates=
 say() {
     # One shell wants it before a group, another takes it for a process.
     if kill -s 0 -- "$2" 2>/dev/null; then kill -s "$1" -- "$2" 2>/dev/null; else kill -s "$1" "$2" 2>/dev/null; fi
@@ -77,14 +77,23 @@ send() {
         parent=${parent#* }
         group=${parent#* }
         parent=${parent%% *}
-        [ "$3" = all ] || [ "$parent" = 0 ] || continue
-        whom=${dir#/proc/}
-        if [ "$3" = group ] && [ "${group%% *}" -gt 1 ]; then whom=-${group%% *}; fi
+        group=${group%% *} whom=${dir#/proc/}
+        case $3 in
+        all) ;;
+        mates) [ "$group" = "$mates" ] || continue ;;
+        *) [ "$parent" = 0 ] || continue ;;
+        esac
+        if [ "$3" = group ]; then
+            # One whose number cannot be seen here is who belongs to it.
+            if [ "$group" -le 1 ]; then mates=$group; continue; fi
+            whom=-$group
+        fi
         say "$2" "$whom" && sent=1
     done
 }
 case $3 in
 all) send "$1" "$2" first; send "$1" "$2" all ;;
+group) send "$1" "$2" group; [ -z "$mates" ] || send "$1" "$2" mates ;;
 *) send "$1" "$2" "$3" ;;
 esac
 [ -n "$sent" ] || exit 3

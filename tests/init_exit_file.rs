@@ -271,7 +271,7 @@ const FORGERIES: [&str; 13] = [
     "rm exit; ln -s /dev/zero exit",
     "head -c 10000000 /dev/zero >exit",
     "rm exit; rmdir $S; mkdir $S; echo 0 >$S/exit",
-    "chmod 0 . exit",
+    "chmod 0 exit .",
 ];
 
 /// Never a wrong code, at most none.

@@ -94,8 +94,12 @@ mod network;
 mod objects;
 mod orphans;
 #[cfg(target_os = "linux")]
+mod places;
+#[cfg(target_os = "linux")]
 mod process;
 mod records;
+#[cfg(target_os = "linux")]
+mod rootless;
 mod run;
 mod seeds;
 mod signals;

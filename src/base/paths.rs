@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::env;
@@ -51,7 +52,7 @@ impl Paths {
         };
         let runtime = match own("FOSSE_RUNTIME_DIR")? {
             Some(dir) => dir,
-            None => match absolute("XDG_RUNTIME_DIR") {
+            None => match absolute("XDG_RUNTIME_DIR").filter(|dir| is_own(dir, uid)) {
                 Some(dir) => dir.join("fosse"),
                 None => Paths::spare_sockets(uid),
             },
@@ -210,6 +211,15 @@ fn sockets(runtime: &Path, uid: u32) -> PathBuf {
 /// A variable that holds an absolute path; others are ignored, as the XDG Base Directory rules ask.
 fn absolute(name: &str) -> Option<PathBuf> {
     env::get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Whether a runtime directory is the user's own. After su, sudo -E, or without a login that lasts, it is another's or
+/// nobody's: what would be made there others could not use, or it would disturb them.
+fn is_own(dir: &Path, uid: u32) -> bool {
+    let own = |found: std::fs::Metadata| found.is_dir() && found.uid() == uid;
+    // What another user has put there in this one's name cannot be used either.
+    let is_free = |path: &Path| std::fs::symlink_metadata(path).is_err() || std::fs::metadata(path).is_ok_and(own);
+    std::fs::metadata(dir).is_ok_and(own) && is_free(&dir.join("fosse"))
 }
 
 /// One of our own variables: a relative path is an error, because two processes would disagree on it.

@@ -90,7 +90,8 @@ pub fn doctor(args: &Doctor) -> Result {
             #[cfg(target_os = "linux")]
             checks.extend(native::checks(engines.limits().change()));
             checks.extend(asked.into_iter().flatten());
-            if !usable {
+            // What was not asked may well work.
+            if !usable && !engines.kinds().into_iter().any(|kind| engines.spared(kind).is_some()) {
                 // The host's own programs run without one.
                 let verdict = if cfg!(target_os = "linux") { Verdict::Note } else { Verdict::Problem };
                 let check = Check::new("engines", verdict, "no engine can run a container");
@@ -157,6 +158,11 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, layer: &Layer) -> Vec<Ch
     let name = kind.as_str();
     let off = layer.init.as_deref() == Some("off");
     let limits = engines.limits();
+    if let Some(tool) = engines.spared(kind) {
+        let detail = format!("{} is not asked, because no run has used it yet", tool.display());
+        let hint = format!("from the first one on it is checked: fosse run --runtime {name} --image IMAGE true");
+        return vec![Check::new(name, Verdict::Note, detail).hint(hint)];
+    }
     let runtime = engines.today(kind, limits.query());
     let version = runtime
         .as_ref()

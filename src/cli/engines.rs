@@ -3,7 +3,7 @@
 use super::config::Layer;
 use crate::run::engines::{Engines, Tools};
 use crate::run::store::Store;
-use crate::runtime::Limits;
+use crate::runtime::{Kind, Limits};
 
 /// As the configuration says. `remember` is false where nothing may be written.
 pub fn engines(store: &Store, config: &Layer, remember: bool) -> Engines {
@@ -14,5 +14,6 @@ pub fn engines(store: &Store, config: &Layer, remember: bool) -> Engines {
     };
     let tools =
         Tools { docker: config.docker.clone(), podman: config.podman.clone(), container: config.container.clone() };
-    Engines::new(&store.paths, limits, tools, remember)
+    let wanted = config.runtime.as_deref().and_then(Kind::parse);
+    Engines::new(&store.paths, limits, tools, remember).wanting(wanted)
 }

@@ -23,7 +23,7 @@ use crate::base::log;
 use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
-use crate::run::store::{Entry, Store, View};
+use crate::run::store::{Entry, Store, View, is_owned};
 use crate::run::{control, owner, signals};
 use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Input, Runtime, User, pid1};
 use crate::sys::signal::Signal;
@@ -88,12 +88,13 @@ pub fn exec(args: &Args) -> Result {
 fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, patience: &Patience) -> Result<Begun> {
     let failed = |error: &dyn std::fmt::Display| Failure::new("starting the command", error);
     if record.io == Io::Init && exec.user.is_none() {
-        let owner = owner::read_owner(&store.run(&record.id));
-        let introduced = owner.map(|owner| control::introduce(Path::new(&owner.socket), store.uid));
-        if let Some(Ok(stream)) = introduced {
+        if let Some(stream) = patience.introduced(store, &record.id) {
             let env: Vec<_> = exec.env.iter().filter(|(name, _)| name != EXEC_MARK).cloned().collect();
             let start = pid1::start_of(&exec.command, &env, exec.workdir.as_deref(), exec.input);
             return patience.start_another(stream, start, runtime.limits().change);
+        }
+        if let Some(code) = patience.is_over() {
+            return Ok(Begun::GivenUp(code));
         }
     }
     let channel = runtime.exec(exec).map_err(|error| match &error {
@@ -150,6 +151,31 @@ impl Patience<'_> {
                     Ok(signal) => return Ok(Place::GivenUp(code_of_signal(signal))),
                     Err(error) => return Err(Failure::new(WHAT, error).into()),
                 },
+            }
+        }
+    }
+
+    /// The exit code, if the caller wants it no more by now.
+    fn is_over(&self) -> Option<u8> {
+        let signal = self.signals.try_iter().find(|signal| !matches!(*signal, Signal::USR1 | Signal::USR2));
+        let late = self.timeout.is_some_and(|timeout| timeout.expired());
+        signal.map(code_of_signal).or(late.then_some(124))
+    }
+
+    /// Is introduced to the init of a run by its owner. One whose socket was taken away opens another.
+    fn introduced(&self, store: &Store, id: &RunId) -> Option<UnixStream> {
+        let paths = store.run(id);
+        let late = Deadline::after(control::MOVE_LIMIT).min(self.timeout.unwrap_or_else(Deadline::never));
+        loop {
+            let socket = owner::read_owner(&paths).map(|owner| owner.socket).unwrap_or_default();
+            match control::introduce(Path::new(&socket), store.uid) {
+                Ok(stream) => return Some(stream),
+                // Whoever follows sees what has become of the run, and the signals that have come.
+                Err(error) if !control::is_unreachable(&error) || late.expired() || !self.signals.is_empty() => {
+                    return None;
+                }
+                Err(_) if !is_owned(&paths).unwrap_or(true) => return None,
+                Err(_) => Deadline::after(LOOK_AGAIN).min(late).wait(),
             }
         }
     }

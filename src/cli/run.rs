@@ -18,6 +18,7 @@ use crate::base::log::{self, Level};
 use crate::base::time::Timestamp;
 use crate::daemon::lease;
 use crate::process::code_of_signal;
+use crate::run::engines::note_use;
 use crate::run::monitor::{Launch, Monitor};
 use crate::run::owner::{self, Owned};
 use crate::run::signals;
@@ -80,6 +81,7 @@ fn execute(
         return Ok(code_of_signal(signal));
     }
     resolved.runtime.begin();
+    note_use(&store.paths, resolved.runtime.kind());
     let describe = |name: &RunName| describe(args, id, name, &resolved);
     let (owned, slot) = Owned::create(store, id, args.name.as_ref(), describe)?;
     if resolved.daemon && resolved.runtime.kind() != Kind::Native {

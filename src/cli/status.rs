@@ -168,6 +168,9 @@ fn detail(text: &str) -> String {
 }
 
 fn ask_engine(engines: &Engines, store: &Store, kind: Kind, deadline: Deadline) -> Answer {
+    if let Some(tool) = engines.spared(kind) {
+        return Answer { kind, state: "not used", detail: tool.display().to_string(), orphaned: Some(0) };
+    }
     let asked = engines.today(kind, deadline).and_then(|runtime| Ok((runtime.version(deadline)?, runtime)));
     let (state, detail, orphaned) = match asked {
         Ok((version, runtime)) => ("available", version, count_orphaned(store, &*runtime, deadline)),

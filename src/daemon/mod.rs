@@ -17,7 +17,7 @@
 //! | `launch` | starting one in the background |
 //! | `lease` | the owner's side: a connection for the time of a run |
 //! | `keeper` | the main loop: what happens when |
-//! | `presence`, `door` | what others find the daemon by, and the socket's file |
+//! | `presence` | what others find the daemon by |
 //! | `serve`, `api` | connections, and what can be asked |
 //! | `leases` | the connections of owners |
 //! | `orphans` | the scan of the runs, and finishing them |
@@ -29,7 +29,6 @@
 mod api;
 pub mod client;
 pub mod contend;
-mod door;
 pub mod fingerprint;
 mod journal;
 pub mod keeper;

@@ -1,22 +1,19 @@
 //! What others find the daemon by: the lock and the socket. It heals what somebody takes away or changes, and in the
 //! end removes what is still its own.
 
-use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
 use super::api::Api;
-use super::door::Door;
 use super::lock::Held;
 use super::serve::{Served, serve};
 use super::watch::Watch;
 use crate::base::error::{Failure, Result};
-use crate::base::fs::private_dir;
 use crate::base::log;
-use crate::base::paths::Paths;
+use crate::run::door::Door;
 
 /// Lock and socket.
 pub struct Presence {
@@ -39,7 +36,7 @@ impl Presence {
     ) -> Result<(Presence, UnixListener)> {
         let (door, listener) = match given {
             Some(listener) => (given_door(&listener)?, listener),
-            None => open_door(socket, uid)?,
+            None => Door::open_anywhere(&socket, uid)?,
         };
         held.tell_socket(door.path()).map_err(|error| Failure::new("starting the daemon", error))?;
         Ok((Presence { uid, lock, held, door, served: None, watch: Watch::new() }, listener))
@@ -93,7 +90,7 @@ impl Presence {
     }
 
     fn reopen(&mut self, api: &Arc<Api>) -> Result<()> {
-        let (door, listener) = open_door(self.door.path().to_owned(), self.uid)?;
+        let (door, listener) = Door::open_anywhere(self.door.path(), self.uid)?;
         if let Some(mut served) = self.served.take() {
             served.stop();
         }
@@ -124,22 +121,4 @@ fn given_door(listener: &UnixListener) -> Result<Door> {
     let path = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
     let why = "it has no path in the file system";
     path.map(Door::given).ok_or_else(|| Failure::new("taking the socket of the service manager", why))
-}
-
-/// Opens the socket where it belongs, or in the spare directory if that one is gone for good.
-fn open_door(path: PathBuf, uid: u32) -> Result<(Door, UnixListener)> {
-    let open = |path: PathBuf| {
-        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        private_dir(&dir, uid)?;
-        Door::open(&path).map_err(|error| {
-            Failure::new(format!("listening on {}", path.display()), error).hint("is the runtime directory writable?")
-        })
-    };
-    let spare = Paths::spare_sockets(uid).join(path.file_name().unwrap_or_default());
-    let parent_is_gone = |path: &PathBuf| path.ancestors().nth(2).is_some_and(|dir| fs::symlink_metadata(dir).is_err());
-    let gone = parent_is_gone(&path) && path != spare;
-    match open(path) {
-        Err(_) if gone => open(spare),
-        other => other,
-    }
 }

@@ -4,16 +4,27 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::base::error::{Failure, Result};
+use crate::run::door::Door;
+use crate::run::lockfile::LockFile;
+use crate::sys::poll;
 use crate::sys::socket::{self, peer};
 use crate::wire::control::{MAX_LINE, Reply, Request};
 
 /// How long an owner may take to answer before it counts as frozen.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often an owner looks whether its socket is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long whoever finds no socket waits for another one: a few of those looks.
+pub const MOVE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Connections that are served at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16;
@@ -34,27 +45,50 @@ pub struct Answer {
     pub connection: Option<OwnedFd>,
 }
 
-/// Starts to listen. Requests go to `requests`; who is not this user (or root) gets no answer.
-pub fn listen(socket: &Path, uid: u32, requests: Sender<Asked>) -> io::Result<()> {
-    crate::base::fs::remove_file(socket)?;
-    let listener = UnixListener::bind(socket)?;
+/// Starts to listen where the lock's file says. Requests go to `requests`; who is not this user (or root) gets no answer.
+/// If somebody takes the socket away, as the end of a login does, it is opened again, if need be elsewhere: the lock's file
+/// tells where.
+pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<Asked>) -> Result<()> {
+    let failed = |error| Failure::new(format!("listening on {}", socket.display()), error);
+    let (mut door, mut listener) = Door::open_anywhere(socket, uid)?;
+    if door.path() != socket {
+        lock.move_to(|| Ok((door.path().to_owned(), ())))?;
+    }
+    // The lock is the owner's to let go.
+    let lock = Arc::downgrade(lock);
     let (taken, room) = bounded(CONNECTIONS);
-    let accept = move || {
-        for stream in listener.incoming().flatten() {
-            // Waits for room. This thread has one end of it, so that it cannot fail.
-            taken.send(()).unwrap_or_default();
-            let (requests, done) = (requests.clone(), room.clone());
-            let served = thread::Builder::new().name("control".into()).stack_size(64 << 10).spawn(move || {
-                // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
-                serve(&stream, uid, &requests).unwrap_or_default();
-                done.recv().unwrap_or_default();
-            });
-            if served.is_err() {
-                room.recv().unwrap_or_default();
+    let accept = move || loop {
+        if !wait_for_somebody(&listener) {
+            if !door.is_in_place() {
+                let Some(lock) = lock.upgrade() else { return };
+                let open = || Door::open_anywhere(door.path(), uid).map(|opened| (opened.0.path().to_owned(), opened));
+                // What fails now may be possible at the next look.
+                if let Ok(Some(opened)) = lock.move_to(open) {
+                    (door, listener) = opened;
+                }
             }
+            continue;
+        }
+        let Ok((stream, _)) = listener.accept() else { continue };
+        // Waits for room. This thread has one end of it, so that it cannot fail.
+        taken.send(()).unwrap_or_default();
+        let (requests, done) = (requests.clone(), room.clone());
+        let served = thread::Builder::new().name("control".into()).stack_size(64 << 10).spawn(move || {
+            // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
+            serve(&stream, uid, &requests).unwrap_or_default();
+            done.recv().unwrap_or_default();
+        });
+        if served.is_err() {
+            room.recv().unwrap_or_default();
         }
     };
-    thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept).map(drop)
+    thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept).map(drop).map_err(failed)
+}
+
+/// Whether somebody wants to connect; no after a while, or if that cannot be known.
+fn wait_for_somebody(listener: &UnixListener) -> bool {
+    let ready = poll::ready(&[(listener.as_fd(), poll::Interest::Read)], Some(LOOK_EVERY));
+    ready.is_ok_and(|ready| !ready.is_empty())
 }
 
 fn serve(mut stream: &UnixStream, uid: u32, requests: &Sender<Asked>) -> io::Result<()> {
@@ -97,6 +131,12 @@ fn read_answer(stream: &UnixStream) -> io::Result<Answer> {
         line.extend_from_slice(&bytes[..count]);
     }
     Ok(Answer { reply: serde_json::from_slice(&line)?, connection: fds.pop() })
+}
+
+/// Whether nobody listens at a socket, which says nothing about the owner's health.
+pub fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory)
 }
 
 /// Asks; an error means that the owner did not answer in time, for whatever cause.

@@ -1,8 +1,11 @@
 //! Which runtimes there are for this user now, and which one a stored record means.
 
+use std::path::PathBuf;
 use std::thread;
 
+use crate::base::env;
 use crate::base::error::{Failure, Result};
+use crate::base::fs::create_private;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process;
@@ -51,6 +54,22 @@ pub struct Engines {
     cache: Cache,
     paths: Paths,
     caller: (u32, u32),
+    /// The runtime that the caller's configuration names.
+    wanted: Option<Kind>,
+}
+
+/// Takes note that a runtime is used from here on.
+pub fn note_use(paths: &Paths, kind: Kind) {
+    if kind == Kind::Podman {
+        let dir = paths.engines();
+        std::fs::create_dir_all(&dir).unwrap_or_default();
+        // Where nothing can be written there will be no run, and if there is one its record says the same.
+        create_private(&used(paths), b"").unwrap_or_default();
+    }
+}
+
+fn used(paths: &Paths) -> PathBuf {
+    paths.engines().join("podman-used")
 }
 
 impl Engines {
@@ -62,7 +81,34 @@ impl Engines {
             cache: Cache(remember.then(|| paths.engines())),
             paths: paths.clone(),
             caller: effective_ids(),
+            wanted: None,
         }
+    }
+
+    /// With a runtime that is asked for.
+    #[must_use]
+    pub fn wanting(self, wanted: Option<Kind>) -> Self {
+        Engines { wanted, ..self }
+    }
+
+    /// The tool of an engine that is not asked for anything, not even its version, because whoever has never used it would
+    /// be left with something by the mere question: rootless podman starts a process that stays, and makes directories.
+    /// It has nothing of ours.
+    pub fn spared(&self, kind: Kind) -> Option<PathBuf> {
+        if kind != Kind::Podman || self.caller.0 == 0 || self.wanted == Some(kind) || self.tools.podman.is_some() {
+            return None;
+        }
+        // A remote one makes nothing here.
+        let is_local = env::get("CONTAINER_HOST").is_none();
+        let tool = process::find(self.name(kind)).filter(|_| is_local)?;
+        (!used(&self.paths).exists() && !self.is_recorded(kind)).then_some(tool)
+    }
+
+    fn is_recorded(&self, kind: Kind) -> bool {
+        let store = Store { paths: self.paths.clone(), uid: self.caller.0 };
+        let is_its = |entry: Entry| matches!(entry, Entry::Known(view) if view.record.runtime == kind.as_str());
+        // What cannot be read may be anything.
+        store.all_for_show().is_ok_and(|all| all.into_iter().any(is_its))
     }
 
     /// Learns where a tool is that cannot be found from here; whether that was news.
@@ -157,8 +203,8 @@ impl Engines {
     }
 
     /// The engines that may have something of these runs: those that are reachable from here, and those that records
-    /// name, each with why it could not be asked. One that is not there at all has nothing; one that does not answer
-    /// may.
+    /// name, each with why it could not be asked. One that is not there at all has nothing, and neither has one that is
+    /// spared; one that does not answer may.
     pub fn of_runs(&self, store: &Store) -> Result<Found> {
         let limits = self.limits;
         let ask = |kind| {
@@ -167,7 +213,8 @@ impl Engines {
             Ok(runtime)
         };
         let answers: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = self.kinds().into_iter().map(|kind| (kind, scope.spawn(move || ask(kind)))).collect();
+            let kinds = self.kinds().into_iter().filter(|kind| self.spared(*kind).is_none());
+            let threads: Vec<_> = kinds.map(|kind| (kind, scope.spawn(move || ask(kind)))).collect();
             threads.into_iter().map(|(kind, thread)| (kind, thread.join())).collect()
         });
         let mut found = Found::default();

@@ -123,15 +123,18 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
     let answer_by = Deadline::after(control::ANSWER_LIMIT);
     let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
     let freed = watch_lock(store, id)?;
-    // An owner that is just starting or just ending does not listen: it is asked again until its time is over.
+    // An owner that is just starting or just ending does not listen, and one whose socket was taken away opens another:
+    // it is asked again until its time is over.
+    let mut reachable = true;
     let accepted = loop {
-        let Some(owner) = owner::read_owner(&paths) else {
-            break false;
-        };
-        let socket = std::path::PathBuf::from(&owner.socket);
+        let owner = owner::read_owner(&paths);
+        let socket = owner.map(|owner| std::path::PathBuf::from(owner.socket)).unwrap_or_default();
         match control::ask(&socket, store.uid, &Request::Stop { grace_ms }) {
             Ok(reply) => break reply.accepted,
-            Err(_) if answer_by.expired() => break false,
+            Err(error) if answer_by.expired() => {
+                reachable = !control::is_unreachable(&error);
+                break false;
+            }
             Err(_) => {
                 let pause = Deadline::after(Duration::from_millis(20)).channel();
                 crossbeam_channel::select! {
@@ -141,6 +144,8 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
             }
         }
     };
+    // There is no way to it, which is not its fault: it is asked as any program is.
+    let accepted = accepted || (!reachable && ask_by_signal(store, id)?);
     if accepted {
         // The end itself is the lock. The owner has the grace, and its own engine calls after it.
         let limit = polite.saturating_add(OWNER_LIMIT);
@@ -164,6 +169,14 @@ fn stop_by_owner(store: &Store, id: &RunId, grace: Option<Duration>, polite: Dur
     end_frozen(store, id, polite)
 }
 
+/// Asks an owner to end its run by a signal, as whoever sees its process may. Not one that stands still.
+fn ask_by_signal(store: &Store, id: &RunId) -> Result<bool> {
+    match owner::read_owner(&store.run(id)).filter(|owner| !owner::stands_still(owner)) {
+        Some(owner) => owner::signal_proved(&owner, store.uid, Signal::TERM).map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// Ends an owner that does not answer. Its lock falls with it: by then it is on disk what the run was asked for, and in
 /// hand what keeps everybody else from finishing it, so that whoever waits sees one end of it.
 fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
@@ -178,7 +191,8 @@ fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
         return Err(Failure::new(format!("stopping run {id}"), "its owner cannot be identified"));
     };
     mark_to_stop(&paths, polite).map_err(failed)?;
-    owner::end_proved(&owner, store.uid).inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
+    owner::signal_proved(&owner, store.uid, Signal::KILL)
+        .inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
     Ok(Frozen::Ended(lock))
 }
 

@@ -31,9 +31,9 @@ pub fn found(store: &Store, id: &RunId) -> Vec<PathBuf> {
     let files = entries.filter(|path| !stays(path, may_have_objects));
     // Its owner may have known another directory for them than this process.
     let told = read_owner(&paths).map(|owner| PathBuf::from(owner.socket)).filter(|path| is_socket_of(path, id));
-    let init = told.as_ref().map(|socket| socket.with_extension("init"));
-    let mut sockets: Vec<PathBuf> =
-        [store.paths.socket(id), store.paths.init_socket(id)].into_iter().chain(told).chain(init).collect();
+    // What init connects to, and a control socket in the making, are beside it.
+    let beside = |socket: PathBuf| [socket.with_extension("init"), socket.with_extension("new"), socket];
+    let mut sockets: Vec<PathBuf> = Some(store.paths.socket(id)).into_iter().chain(told).flat_map(beside).collect();
     sockets.sort();
     sockets.dedup();
     files.chain(sockets.into_iter().filter(|path| fs::symlink_metadata(path).is_ok())).collect()

@@ -4,9 +4,10 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::base::error::{Failure, Result};
 use crate::base::paths::RunPaths;
 use crate::wire::control::{End, Owner};
 use crate::wire::record::Record;
@@ -17,30 +18,45 @@ const MAX: usize = 16 << 10;
 /// The file in the hands of the owner. While this lives, the lock is held.
 pub struct LockFile {
     file: File,
-    owner: Mutex<Owner>,
+    said: Mutex<Said>,
+}
+
+struct Said {
+    owner: Owner,
+    /// The run is over for its owner, who is not to be reached any more.
+    over: bool,
 }
 
 impl LockFile {
     /// Writes who the owner is into its lock's file.
     pub fn new(file: File, owner: Owner) -> io::Result<LockFile> {
         write(&file, &owner)?;
-        Ok(LockFile { file, owner: Mutex::new(owner) })
+        Ok(LockFile { file, said: Mutex::new(Said { owner, over: false }) })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Owner)) -> io::Result<()> {
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut owner);
-        write(&self.file, &owner)
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says where the owner listens from now on.
-    pub fn tell_socket(&self, socket: &Path) -> io::Result<()> {
-        self.change(|owner| owner.socket = socket.to_string_lossy().into_owned())
+    /// Opens a socket and says that the owner listens there from now on, unless the run is over: then nobody would take
+    /// the socket away again.
+    pub fn move_to<T>(&self, open: impl FnOnce() -> Result<(PathBuf, T)>) -> Result<Option<T>> {
+        let mut said = self.said();
+        if said.over {
+            return Ok(None);
+        }
+        let (socket, opened) = open()?;
+        said.owner.socket = socket.to_string_lossy().into_owned();
+        write(&self.file, &said.owner).map_err(|error| Failure::new("telling where the owner listens", error))?;
+        Ok(Some(opened))
     }
 
-    /// Says how the run ended, which is on disk by now.
+    /// Says how the run ended, which is on disk by now. From here on its owner listens nowhere else.
     pub fn tell_end(&self, record: &Record) -> io::Result<()> {
-        self.change(|owner| owner.end = end_of(record))
+        let mut said = self.said();
+        said.over = true;
+        said.owner.end = end_of(record);
+        write(&self.file, &said.owner)
     }
 }
 

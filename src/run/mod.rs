@@ -15,6 +15,7 @@
 //! | `prepare` | acquiring what a run needs, with an undo stack armed first |
 //! | `monitor` | the one thread that decides, from the first resource to the last |
 //! | `exec` | one more command in a live run, from its start to its end |
+//! | `door` | the file of a socket on which somebody listens |
 //! | `control` | asking the owner of a run for something |
 //! | `orphan` | what a dead owner has left, and what that means |
 //! | `finish` | ending a run from another process, and doing what a dead owner can no longer do |
@@ -28,6 +29,7 @@
 
 pub mod control;
 pub mod destroy;
+pub mod door;
 pub mod engines;
 pub mod exec;
 pub mod failpoint;

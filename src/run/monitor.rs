@@ -97,17 +97,12 @@ impl Monitor {
         let (ask, requests) = bounded(0);
         let opened = Writer::open(&owned.paths.output(), launch.spec.log_max)
             .map_err(|error| Failure::new("preparing the run", error))
-            .and_then(|log| {
-                control::listen(&owned.socket, uid, ask).map(|()| log).map_err(|error| {
-                    Failure::new(format!("listening on {}", owned.socket.display()), error)
-                        .hint("is the runtime directory writable?")
-                })
-            });
+            .and_then(|log| control::listen(&owned.socket, uid, &owned.lock, ask).map(|()| log));
         let log = match opened {
             Ok(log) => log,
             Err(failure) => {
                 // It never came to be, and no engine knows of it.
-                owned.discard().unwrap_or_default();
+                owned.discard(slot.record()).unwrap_or_default();
                 return Err(failure);
             }
         };

@@ -22,7 +22,8 @@ use crate::run::store::{Store, is_owned};
 use crate::run::{failpoint, live};
 use crate::sys::lock;
 use crate::sys::process::Pid;
-use crate::sys::stat::Stat;
+use crate::sys::signal::Signal;
+use crate::sys::stat::{Halt, Stat};
 use crate::wire::control::Owner;
 use crate::wire::record::{self, Record};
 
@@ -263,7 +264,8 @@ impl Owned {
     }
 
     /// Gives the run up and removes every trace of it: it never came to be.
-    pub fn discard(self) -> io::Result<()> {
+    pub fn discard(self, record: &Record) -> io::Result<()> {
+        self.lock.tell_end(record).unwrap_or_default();
         remove_dir(&self.paths.dir)?;
         live::remove(&self.store, &self.id);
         self.name.release();
@@ -340,13 +342,12 @@ fn in_time(deadline: Deadline, mut attempt: impl FnMut() -> io::Result<bool>) ->
     Ok(true)
 }
 
-/// Ends an owner that does not answer, after proving that the process is the one that wrote the lock's file and
-/// runs for this user: the handle is opened first, then the identity checked, then exactly that process signalled.
+/// Signals an owner, after proving that the process is the one that wrote the lock's file and runs for this user: the
+/// handle is opened first, then the identity checked, then exactly that process signalled. One that has ended is fine.
 #[cfg(target_os = "linux")]
-pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
+pub fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
     use crate::sys::process::PidHandle;
-    use crate::sys::signal::Signal;
-    let what = || format!("ending the owner that does not answer (process {})", owner.pid);
+    let what = || format!("signalling the owner that does not answer (process {})", owner.pid);
     let refuse = |why: &str| Failure::new(what(), why).hint("end it by hand, then try again");
     if owner.boot_id != boot_id() {
         return Err(refuse("it belongs to another boot of this machine, or to another machine"));
@@ -364,14 +365,21 @@ pub fn end_proved(owner: &Owner, uid: u32) -> Result<()> {
     if user != Some(uid) && uid != 0 {
         return Err(refuse("it runs for another user"));
     }
-    match handle.signal(Signal::KILL) {
+    match handle.signal(signal) {
         Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(Failure::new(what(), error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not ended.
+/// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not signalled.
 #[cfg(not(target_os = "linux"))]
-pub fn end_proved(owner: &Owner, _uid: u32) -> Result<()> {
-    Err(Failure::new(format!("ending the owner that does not answer (process {})", owner.pid), "not on this system"))
+pub fn signal_proved(owner: &Owner, _uid: u32, _signal: Signal) -> Result<()> {
+    let what = format!("signalling the owner that does not answer (process {})", owner.pid);
+    Err(Failure::new(what, "not on this system"))
+}
+
+/// Whether the process that the lock's file names stands still, so that no signal but KILL would reach it.
+pub fn stands_still(owner: &Owner) -> bool {
+    let stat = Pid::new(owner.pid).and_then(Stat::of);
+    stat.is_some_and(|stat| stat.start == owner.start_time && stat.halt != Halt::No)
 }

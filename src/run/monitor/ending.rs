@@ -214,7 +214,7 @@ impl Monitor {
     fn discard(mut self, failure: Failure) -> Outcome {
         self.failures.push(failure);
         self.clean_up();
-        if let Err(error) = self.owned.discard() {
+        if let Err(error) = self.owned.discard(self.slot.record()) {
             self.failures.push(Failure::new("removing the run", error));
         }
         Outcome { code: FAULT, failures: self.failures, recorded: false }

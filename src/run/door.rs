@@ -1,5 +1,6 @@
-//! The socket's file. It is bound under another name and renamed, so that there is no moment without one; one that was
-//! given by a service manager is never touched; and only what is still this daemon's own is removed.
+//! The file of a socket on which a run's owner or the daemon listens. It is bound under another name and renamed, so that
+//! there is no moment without one; one that was given by a service manager is never touched; and only what is still this
+//! process's own is removed.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use crate::base::fs::remove_file;
+use crate::base::error::{Failure, Result};
+use crate::base::fs::{private_dir, remove_file};
+use crate::base::paths::Paths;
 
 /// Which file it is: device, inode and the time of its making, for an inode's number comes again.
 type Identity = (u64, u64, i64, i64);
@@ -35,12 +38,29 @@ impl Door {
         }
     }
 
+    /// Opens it where it belongs, or in the spare directory if that one is gone for good.
+    pub fn open_anywhere(path: &Path, uid: u32) -> Result<(Door, UnixListener)> {
+        let open = |path: &Path| {
+            private_dir(path.parent().unwrap_or(Path::new("/")), uid)?;
+            Door::open(path).map_err(|error| {
+                Failure::new(format!("listening on {}", path.display()), error)
+                    .hint("is the runtime directory writable?")
+            })
+        };
+        let spare = Paths::spare_sockets(uid).join(path.file_name().unwrap_or_default());
+        let parent_is_gone = path.ancestors().nth(2).is_some_and(|dir| fs::symlink_metadata(dir).is_err());
+        match open(path) {
+            Err(_) if parent_is_gone && path != spare => open(&spare),
+            other => other,
+        }
+    }
+
     /// One that was given.
     pub fn given(path: &Path) -> Door {
         Door { path: path.to_owned(), own: None }
     }
 
-    /// Whether it is this daemon's, and not a service manager's.
+    /// Whether it is this process's, and not a service manager's.
     pub fn is_own(&self) -> bool {
         self.own.is_some()
     }
@@ -50,12 +70,12 @@ impl Door {
         &self.path
     }
 
-    /// Whether the path still leads to it, as far as that is this daemon's business.
+    /// Whether the path still leads to it, as far as that is this process's business.
     pub fn is_in_place(&self) -> bool {
         self.own.is_none_or(|own| identity(&self.path).is_ok_and(|now| now == own))
     }
 
-    /// Removes it, if it is still this daemon's.
+    /// Removes it, if it is still this process's.
     pub fn remove(&self) {
         if self.own.is_some() && self.is_in_place() {
             remove_file(&self.path).unwrap_or_default();

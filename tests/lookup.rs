@@ -50,7 +50,7 @@ fn no_verb_starts_a_tool_of_the_directory_it_is_started_in() {
                 command.env("PATH", path(value)).env_remove("FOSSE_DOCKER").env_remove("FOSSE_PODMAN");
                 // Nobody listens there: this is about which tool is asked.
                 command.env("DOCKER_HOST", "unix:///nowhere/sock").env("CONTAINER_HOST", "unix:///nowhere/sock");
-                command.env("FOSSE_EXECUTABLE", home.program());
+                command.env("FOSSE_EXECUTABLE", home.program()).env("XDG_RUNTIME_DIR", home.dir.join("home"));
                 finish(command);
                 let told = std::fs::read_to_string(&sprung).unwrap();
                 assert_eq!(told, "", "{caller:?}, PATH={value:?}, {args:?}");

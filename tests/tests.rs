@@ -137,3 +137,4 @@ mod trust;
 mod verbs;
 #[cfg(target_os = "linux")]
 mod waits;
+mod workdir;

@@ -81,6 +81,7 @@ fn inspect_gives_the_whole_record() {
             "image",
             "command",
             "workspace",
+            "workdir",
             "user",
             "network",
             "interactive",

@@ -94,6 +94,9 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, pat
             return Ok(Begun::GivenUp(code));
         }
     }
+    // Where the run's own init has entered its directory, the engine was not told of that.
+    let of_run = || record.workdir.clone().filter(|_| record.io == Io::Init);
+    let exec = &Exec { workdir: exec.workdir.clone().or_else(of_run), ..exec.clone() };
     let channel = runtime.exec(exec).map_err(|error| match &error {
         runtime::Error::Forbidden { hint, .. } => failed(&error).hint(hint.clone()),
         _ => failed(&error).hint("fosse doctor tells whether the engine works"),

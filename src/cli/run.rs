@@ -114,6 +114,7 @@ fn describe(args: &Run, id: &RunId, name: &RunName, resolved: &Resolved) -> Reco
         image: Some(spec.image.clone()).filter(|image| !image.is_empty()),
         command: spec.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         workspace: resolved.workspace.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+        workdir: spec.workdir.clone(),
         user: spec.user.describe(),
         network: spec.network.as_str().to_owned(),
         interactive: spec.input.is_open(),
@@ -206,7 +207,8 @@ fn dry_run(args: &Run, resolved: &Resolved) -> Result {
         }
         if spec.own_init.is_some() {
             let command: Vec<String> = spec.command.iter().map(text).collect();
-            out.line(&format!("# fosse's init in it then starts: {}", quoted(&command)))?;
+            let dir = spec.workdir.as_ref().map(|dir| format!(" in {}", shell_quoted(dir))).unwrap_or_default();
+            out.line(&format!("# fosse's init in it then starts{dir}: {}", quoted(&command)))?;
         }
     }
     out.finish()?;

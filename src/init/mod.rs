@@ -20,6 +20,7 @@
 //! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
 pub mod api;
+mod directory;
 mod execute;
 mod memory;
 mod owned;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::directory;
 use super::memory::OomKills;
 use super::owner::{Heard, Owner, Peer};
 use super::passed::Passed;
@@ -116,6 +117,10 @@ fn serve(setup: Setup, owner: Owner, start: &Start, kills: OomKills) -> io::Resu
 fn start_piped(start: &Start) -> std::result::Result<(Pid, Vec<OwnedFd>), (Stage, io::Error)> {
     let mut words = start.argv.iter().map(|word| OsStr::from_bytes(word));
     let program = words.next().ok_or_else(|| (Stage::Execute, io::ErrorKind::NotFound.into()))?;
+    if !start.cwd.is_empty() {
+        let dir = Path::new(OsStr::from_bytes(&start.cwd));
+        directory::enter(dir, &start.shared).map_err(|error| (Stage::Directory, error))?;
+    }
     let streams = Streams::new(start.streams).map_err(|error| (Stage::Streams, error))?;
     let is_terminal = matches!(start.streams, Wanted::Terminal(_));
     #[allow(clippy::disallowed_methods, reason = "init holds what it starts without a deadline")]

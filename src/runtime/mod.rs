@@ -33,6 +33,7 @@ mod options;
 pub mod pid1;
 mod spec;
 mod tail;
+mod workdir;
 
 pub use about::{About, Cache};
 pub use carry::fits_a_line;

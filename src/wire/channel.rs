@@ -24,6 +24,8 @@ pub struct Start {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where it runs; init's own directory if empty.
     pub cwd: Vec<u8>,
+    /// Where nothing is made if that is missing, which is said of a run's own command only.
+    pub shared: Vec<Vec<u8>>,
     /// What its streams are.
     pub streams: Wanted,
 }
@@ -196,6 +198,8 @@ impl Message for ToInit {
                     }
                 }
                 put(out, &start.cwd);
+                number(out, start.shared.len());
+                start.shared.iter().for_each(|dir| put(out, dir));
                 number(out, start.argv.len());
                 start.argv.iter().for_each(|word| put(out, word));
                 number(out, start.env.len());
@@ -218,6 +222,7 @@ impl Message for ToInit {
             1 => ToInit::Start(Start {
                 streams: fields.wanted()?,
                 cwd: fields.bytes()?,
+                shared: fields.list(Fields::bytes)?,
                 argv: fields.list(Fields::bytes)?,
                 env: fields.list(|fields| Ok((fields.bytes()?, fields.bytes()?)))?,
             }),
@@ -393,9 +398,12 @@ mod tests {
         let terminal = any::<[u16; 4]>()
             .prop_map(|[rows, columns, width, height]| Wanted::Terminal(Window { rows, columns, width, height }));
         let streams = prop_oneof![Just(Wanted::Output), Just(Wanted::Pipes), terminal];
-        let start = (streams, any::<Vec<u8>>(), any::<Vec<Vec<u8>>>(), any::<Vec<(Vec<u8>, Vec<u8>)>>());
+        let lists = any::<[Vec<Vec<u8>>; 2]>();
+        let start = (streams, any::<Vec<u8>>(), lists, any::<Vec<(Vec<u8>, Vec<u8>)>>());
         prop_oneof![
-            start.prop_map(|(streams, cwd, argv, env)| ToInit::Start(Start { argv, env, cwd, streams })),
+            start.prop_map(|(streams, cwd, [argv, shared], env)| {
+                ToInit::Start(Start { argv, env, cwd, shared, streams })
+            }),
             any::<u8>().prop_map(ToInit::Signal),
             any::<bool>().prop_map(ToInit::Freeze),
             Just(ToInit::Introduce),

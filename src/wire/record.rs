@@ -130,6 +130,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// The directory mounted at `/workspace`.
     pub workspace: Option<String>,
+    /// Where the command started, inside; null where the image said it.
+    #[serde(default)]
+    pub workdir: Option<String>,
     /// The user inside, as resolved: `UID:GID`, or `image`.
     pub user: String,
     /// `open`, `none` or `private`.

@@ -138,7 +138,13 @@ impl Monitor {
         let said = String::from_utf8_lossy(&said);
         let why = if why.is_empty() { said.trim() } else { why };
         let why = if why.is_empty() { "the engine does not say why" } else { why };
-        self.failures.push(Failure::new("starting the command", why).hint("fosse doctor tells what works here"));
+        let hint = match &self.launch.spec.workdir {
+            Some(dir) if why.contains(&format!("its directory {dir} ")) => {
+                "--workdir must be a directory that the command's user can enter, or can make in what is not mounted"
+            }
+            _ => "fosse doctor tells what works here",
+        };
+        self.failures.push(Failure::new("starting the command", why).hint(hint));
         Event::StartFailed { code: None, error: crate::base::error::one_line(why) }
     }
 

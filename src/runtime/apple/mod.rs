@@ -38,7 +38,7 @@ use crate::wire::exit;
 use super::exec::Executed;
 use super::{
     About, Channel, Error, Exec, Facts, Kind, LABEL_INSTANCE, Limits, Made, MountedInit, Network, Object, Plan, Result,
-    Runtime, Spec, Unfit, carry,
+    Runtime, Spec, Unfit, carry, workdir,
 };
 pub use argv::can_mount;
 pub use calls::Locks;
@@ -255,7 +255,8 @@ impl Runtime for Apple {
     }
 
     fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit> {
-        argv::check(spec).map_err(Unfit::from)
+        argv::check(spec)?;
+        workdir::check(spec)
     }
 
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::runtime::carry::{environment, words};
 use crate::runtime::docker::Tool;
 use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
-use crate::runtime::{Input, LABEL_INSTANCE, Network, Spec, User, options};
+use crate::runtime::{Input, LABEL_INSTANCE, Network, Spec, User, options, workdir};
 
 /// A program that is in no image, for [`trial`].
 pub const ABSENT: &str = "/fosse-trial-absent";
@@ -60,7 +60,7 @@ pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     for (name, _) in environment(&spec.env).by_process {
         args.extend([OsString::from("--env"), name]);
     }
-    place(&mut args, kind, spec);
+    place(&mut args, kind, spec, spec.workdir.as_deref());
     // Nothing after this is an option, whatever an image or a command is called.
     args.extend([OsString::from("--"), spec.image.clone().into()]);
     args.extend(spec.command.iter().cloned());
@@ -81,7 +81,8 @@ pub fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
     for (source, target) in [(&own.binary, &init), (&own.socket, &socket)] {
         bind(&mut args, source, target.as_ref(), true);
     }
-    place(&mut args, kind, spec);
+    let by_engine = if directory_by_init(spec).is_some() { None } else { spec.workdir.as_deref() };
+    place(&mut args, kind, spec, by_engine);
     args.extend([OsString::from("--"), spec.image.clone().into()]);
     args.extend(words(["init", "--channel", &socket]));
     args
@@ -93,10 +94,16 @@ pub fn removes_itself(spec: &Spec) -> bool {
     !spec.keep && spec.network != Network::Private
 }
 
+/// The directory that fosse's own init enters, and makes as the command's user if it is missing: an engine would make it
+/// as root. One in what is mounted is there, and an engine can enter it whoever the user is.
+pub fn directory_by_init(spec: &Spec) -> Option<&str> {
+    spec.workdir.as_deref().filter(|dir| !workdir::is_mounted(spec, dir))
+}
+
 /// What the command finds around it: directory, user, files, limits, network.
-fn place(args: &mut Vec<OsString>, kind: Tool, spec: &Spec) {
-    if let Some(workdir) = &spec.workdir {
-        args.extend(words(["--workdir", workdir]));
+fn place(args: &mut Vec<OsString>, kind: Tool, spec: &Spec, dir: Option<&str>) {
+    if let Some(dir) = dir {
+        args.extend(words(["--workdir", dir]));
     }
     args.extend(user_options(spec.user));
     args.extend(home_options(kind, spec.user));

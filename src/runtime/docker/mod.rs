@@ -16,6 +16,7 @@ mod executor;
 mod handshake;
 pub mod parse;
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +24,11 @@ use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
 use crate::sys::signal::Signal;
+use crate::wire::channel::Start;
 
 use super::{
     About, Cache, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, ObjectKind, Plan, Result, Runtime, Spec,
-    Unfit, carry, pid1,
+    Unfit, carry, pid1, workdir,
 };
 use crate::runtime::exec::Executed;
 pub use endpoint::discover;
@@ -203,7 +205,8 @@ impl Runtime for Engine {
     }
 
     fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit> {
-        argv::check(self.kind, spec).map_err(Unfit::from)
+        argv::check(self.kind, spec)?;
+        workdir::check(spec)
     }
 
     fn pull(&self, image: &str, show_progress: bool, cancel: &Cancel) -> Result<()> {
@@ -246,8 +249,10 @@ impl Runtime for Engine {
             let container = made.id.unwrap_or_else(|| spec.object_name());
             return attached::Attached::start(Arc::new(self.clone()), spec, container);
         };
-        // Its directory is the place's own.
-        let start = pid1::start_of(&spec.command, &spec.env, None, spec.input);
+        let dir = argv::directory_by_init(spec);
+        let targets = spec.mounts.iter().map(|mount| mount.target.as_os_str().as_bytes().to_vec());
+        let shared = if dir.is_some() { targets.collect() } else { Vec::new() };
+        let start = Start { shared, ..pid1::start_of(&spec.command, &spec.env, dir, spec.input) };
         let started = visitor.start(&start, &own.page, self.limits.change);
         let mut channel =
             started.map_err(|error| Error::Refused { call: "fosse's PID 1".into(), complaint: error.to_string() })?;

@@ -165,6 +165,7 @@ pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<
         argv: command.iter().map(bytes).collect(),
         env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
         cwd: cwd.unwrap_or_default().as_bytes().to_vec(),
+        shared: Vec::new(),
         streams: input.wanted(),
     }
 }

@@ -106,4 +106,5 @@ mod terminal_programs;
 #[cfg(target_os = "linux")]
 mod terminal_streams;
 mod trust;
+mod usage;
 mod verbs;

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::config::{COUNT, WHOLE};
 use crate::base::id::RunName;
 use crate::base::{duration, size};
 
 /// Run a command in an isolated place, and know for certain how it ended
 #[derive(Debug, Parser)]
-#[command(name = "fosse", version, disable_help_subcommand = true)]
+#[command(name = "fosse", version, disable_help_subcommand = true, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -67,6 +68,16 @@ pub enum Color {
     Never,
 }
 
+/// A whole number.
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {WHOLE}"))
+}
+
+/// A whole number of at least 1.
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not {COUNT}"))
+}
+
 /// `run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -113,7 +124,7 @@ pub struct Run {
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
     /// Limit of processes and threads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub pids: Option<u64>,
     /// What the command can reach: open, none, private
     #[arg(long, value_name = "NETWORK")]
@@ -232,8 +243,8 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last N lines
-    #[arg(short = 'n', long, value_name = "N")]
-    pub tail: Option<usize>,
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole)]
+    pub tail: Option<u64>,
     /// Only one stream
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<StreamName>,

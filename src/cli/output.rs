@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::Color;
 use crate::base::env;
 use crate::base::error::Failure;
+use crate::sys::poll;
 
 /// Why stdout takes no more.
 #[derive(Debug)]
@@ -28,6 +29,25 @@ impl From<io::Error> for WriteError {
     }
 }
 
+/// A file that takes everything, sooner or later: also one that somebody else has made non-blocking for all who
+/// have it open, as a program at the other end of a terminal or pipe may.
+struct Patient(File);
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll::wait_writable(&self.0)?,
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Where data goes.
 pub struct Out(BufWriter<Box<dyn Write>>);
 
@@ -44,7 +64,7 @@ impl Out {
 
     fn on(file: io::Result<File>) -> Self {
         let target: Box<dyn Write> = match file {
-            Ok(file) => Box::new(file),
+            Ok(file) => Box::new(Patient(file)),
             Err(_) => Box::new(io::sink()),
         };
         Out(BufWriter::with_capacity(64 << 10, target))

@@ -9,7 +9,7 @@ use crate::sys::signal::{Blocked, Signal};
 
 /// Begins to receive them. Those that were ignored when the program began stay so. Before the first thread.
 pub fn receive(signals: &[Signal]) -> Result<Receiver<Signal>> {
-    let failed = |error: std::io::Error| Failure::new("preparing for signals", error);
+    let failed = |error: std::io::Error| Failure::starting("preparing for signals", &error);
     let blocked = Blocked::new(signals).map_err(failed)?;
     let (tell, signals) = unbounded();
     let wait = move || {

@@ -15,6 +15,7 @@ mod inside;
 pub mod native;
 mod options;
 pub mod pid1;
+pub mod refusal;
 mod spec;
 mod tail;
 

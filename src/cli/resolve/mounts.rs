@@ -18,7 +18,8 @@ pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
             .map_err(|error| mistake(format!("the current directory: {error}")).hint("-w DIR names a workspace"))?,
     };
     let real = std::fs::canonicalize(&dir).map_err(|error| {
-        mistake(format!("the workspace {}: {error}", dir.display())).hint("it must be an existing directory")
+        mistake(format!("the workspace {}: {error}", dir.display()))
+            .hint("it must be a directory that exists here; --workdir DIR is the one inside")
     })?;
     if !real.is_dir() {
         return Err(mistake(format!("the workspace {} is not a directory", dir.display())));
@@ -61,6 +62,9 @@ fn parse(text: &OsStr) -> Result<Mount> {
         [source, target] => (source, target, false),
         [source, target, mode] if *mode == "ro" => (source, target, true),
         [source, target, mode] if *mode == "rw" => (source, target, false),
+        [one] if crate::base::size::parse(&one.to_string_lossy()).is_ok() => {
+            return Err(refuse("it must be SRC:DST or SRC:DST:ro").hint(format!("--memory {shown} limits memory")));
+        }
         _ => return Err(refuse("it must be SRC:DST or SRC:DST:ro")),
     };
     if source.is_empty() {

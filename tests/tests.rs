@@ -20,6 +20,7 @@ mod behind;
 #[cfg(target_os = "linux")]
 mod carried;
 mod clean;
+mod completions;
 mod config;
 mod daemon;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Output, Stdio};
 
+use crate::docs::read;
 use crate::support::{
     Carrier, Engine, Home, IMAGE, code, on_docker, on_docker_with, on_native, on_native_and_docker, stderr, stdout,
 };
@@ -236,6 +237,40 @@ fn a_limit_that_was_met_is_the_one_that_is_named() {
             let text = stderr(&output);
             assert!(code(&output) == 125 && text.contains("hint: raise the limit on"), "{limit}: {text}");
             assert!(text.contains(hint), "{limit}: {text}");
+        }
+    });
+}
+
+/// README's pattern for scripts, and the manual's: with the file of an earlier run in the way, and with a run that
+/// fails before it has an id.
+#[test]
+fn a_script_that_waits_for_an_id_goes_on_whatever_happens() {
+    let readme = read("README.md");
+    let block = readme.split("```sh\n").find(|block| block.contains("--id-file run.id")).unwrap();
+    let block = block.split("\n```").next().unwrap().replace("sleep 2;", "");
+    for page in ["man/fosse-run.1", "man/fosse-wait.1"] {
+        let text = read(page).replace("\\-", "-");
+        assert!(
+            text.contains("rm -f run.id\n") && text.contains("[ -s run.id ] || ! kill -0 $pid 2>/dev/null;"),
+            "{page}"
+        );
+    }
+    on_native(|home| {
+        for shell in ["sh", "bash"] {
+            let script = |text: &str| {
+                home.write("ws/run.id", "0123456789ab\n");
+                let command = home.cmd([""; 0]);
+                let text = format!("fosse() {{ {} \"$@\"; }}\n{text}", home.program().display());
+                let mut shell = crate::support::init::wrapped(&command, &[shell, "-c", &text]);
+                crate::support::finish({
+                    shell.current_dir(home.workspace());
+                    shell
+                })
+            };
+            let output = script(&block);
+            assert!(stdout(&output).starts_with("4\n4\n  \"reason\": \"exited\""), "{shell}: {output:?}");
+            let output = script(&block.replace("--id-file run.id", "--id-file run.id --memory 0"));
+            assert!(stdout(&output) == "1\n" && !home.workspace().join("run.id").exists(), "{shell}: {output:?}");
         }
     });
 }

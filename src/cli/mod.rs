@@ -2,6 +2,7 @@
 
 pub mod args;
 mod clean;
+mod complete;
 pub mod config;
 mod daemon;
 mod destroy;
@@ -58,6 +59,9 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
     #[cfg(target_os = "linux")]
     if argv.iter().skip(1).eq(BUILDER) {
         return init::in_a_place();
+    }
+    if argv.get(1).is_some_and(|word| word == complete::VERB) {
+        return complete::complete(&argv[2..]);
     }
     crate::sys::signal::survive_file_limit();
     let argv = as_options(argv);

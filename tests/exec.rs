@@ -295,7 +295,6 @@ fn wrong_usage_gives_125() {
         &["exec", "--json", "box", "true"],
         &["exec", "--detach", "box", "true"],
         &["exec", "--workdir", "relative", "box", "true"],
-        &["exec", "--timeout", "0", "box", "true"],
         &["exec", "--timeout", "soon", "box", "true"],
         &["exec", "box", ""],
     ] {
@@ -306,7 +305,7 @@ fn wrong_usage_gives_125() {
     on_native_and_docker(|engine, home| {
         let _run = start_box(engine, home, &[]);
         for options in [&["--user", "bob"][..], &["-e", "=x"], &["-e", "A B=x"]] {
-            assert_refused(&exec(home, options, &["true"]), 125, "understanding the options");
+            assert_refused(&exec(home, options, &["true"]), 125, "invalid option");
         }
     });
 }

@@ -22,6 +22,7 @@ mod behind;
 #[cfg(target_os = "linux")]
 mod carried;
 mod clean;
+mod completions;
 mod config;
 mod daemon;
 #[cfg(target_os = "linux")]
@@ -134,6 +135,7 @@ mod terminal_streams;
 #[cfg(target_os = "linux")]
 mod traps;
 mod trust;
+mod usage;
 mod verbs;
 #[cfg(target_os = "linux")]
 mod waits;

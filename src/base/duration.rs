@@ -8,7 +8,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// What is accepted, for messages.
 pub const FORM: &str = "a duration such as 500ms, 10s, 1m30s, 2h, or a number of seconds";
 
-/// Reads a duration. Each unit may stand once, larger before smaller; fractions are allowed (`1.5s`).
+/// Reads a duration. Each unit may stand once, larger before smaller; fractions are allowed (`1.5s`, `.5`).
 pub fn parse(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is not {FORM}");
     if text.is_empty() {
@@ -41,10 +41,10 @@ fn millis(number: &str, unit: u64) -> Option<u64> {
     if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
         return None;
     }
-    if number.ends_with('.') || whole.is_empty() {
+    if number.ends_with('.') {
         return None;
     }
-    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.checked_mul(unit)? };
     let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
     let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
     let part = u128::from(part) * u128::from(unit);
@@ -95,6 +95,9 @@ mod tests {
             ("1.5s", 1_500),
             ("0", 0),
             ("0.0004", 1),
+            (".5", 500),
+            (".25m", 15_000),
+            ("1m.5s", 60_500),
         ];
         for (text, millis) in cases {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
@@ -109,7 +112,8 @@ mod tests {
             "ten",
             "1 s",
             "1.",
-            ".5",
+            ".",
+            ".s",
             "1..5s",
             "99999999999999999999",
             "1m30",

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::config::{COUNT, WHOLE};
 use crate::base::id::RunName;
 use crate::base::{duration, size};
 use crate::sys::signal::Signal;
 
 /// Run a command in an isolated place, and know for certain how it ended
 #[derive(Debug, Parser)]
-#[command(name = "fosse", version, disable_help_subcommand = true)]
+#[command(name = "fosse", version, disable_help_subcommand = true, args_override_self = true)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+#[command(after_help = "fosse help VERB lists the options of a verb; man fosse-VERB has all about it.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -26,33 +29,33 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a command; block until it ends; exit as it exits
+    /// Run a command in isolation, wait for it, and exit with its code
     Run(Box<Run>),
-    /// Run one more command in a live run; exit as it exits
+    /// Run another command in a live run, and exit with its code
     Exec(Exec),
     /// List runs, newest first
     #[command(visible_alias = "ls")]
     List(List),
-    /// Print whole records as JSON
+    /// Show the full records of runs as JSON
     Inspect(Inspect),
-    /// Print what a run wrote
+    /// Show the output of a run
     Logs(Logs),
-    /// Block until runs end; print each exit code; exit with the last one
+    /// Wait for runs to end, print their exit codes, and exit with the last one
     Wait(Wait),
-    /// End runs: a polite signal, a grace, then a kill
+    /// Stop runs: the stop signal, then SIGKILL after a grace period
     Stop(Stop),
-    /// Remove ended runs: record, output, engine objects
+    /// Remove ended runs: record, output, container and network
     #[command(visible_alias = "rm")]
     Destroy(Destroy),
-    /// Destroy ended runs, and remove engine objects that belong to nobody
+    /// Remove all ended runs, and orphaned containers and networks
     Clean(Clean),
-    /// Show runtimes, live runs and disk use on one screen
+    /// Show runtimes, the daemon, live runs and disk usage
     Status(Status),
-    /// Check everything that a run needs, with a hint for each problem
+    /// Check that everything works, with a hint for each problem
     Doctor(Doctor),
-    /// Start, end and ask the background process that cleans up after runs
+    /// Manage the background process that cleans up after runs
     Daemon(Daemon),
-    /// Be PID 1: start a command, pass signals on, reap, end as it ends
+    /// Run a command as PID 1 of a container: forward signals, reap processes
     #[cfg(target_os = "linux")]
     Init(Init),
 }
@@ -68,94 +71,104 @@ pub enum Color {
     Never,
 }
 
+/// A whole number.
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {WHOLE}"))
+}
+
+/// A whole number of at least 1.
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not {COUNT}"))
+}
+
 /// `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Name of the run, unique among live ones [default: generated]
+    /// Name of the run, unique among live runs [default: generated]
     #[arg(short, long, value_name = "NAME", value_parser = RunName::parse)]
     pub name: Option<RunName>,
-    /// Directory mounted read-write at /workspace [default: the current one]
+    /// Directory to mount read-write at /workspace [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
     pub workspace: Option<PathBuf>,
-    /// Mount no workspace
+    /// Do not mount a workspace
     #[arg(long, conflicts_with = "workspace")]
     pub no_workspace: bool,
     /// Working directory inside [default: /workspace]
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<String>,
-    /// Give the command this program's stdin, and a terminal if stdin and stdout are both terminals
+    /// Pass stdin to the command; if stdin and stdout are terminals, give it a terminal
     #[arg(short, long)]
     pub interactive: bool,
-    /// Key after which k stops a terminal session's run: none, or ^X [default: ^/]
+    /// Escape key of terminal sessions (then k: stop the run): none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
     pub escape: Option<String>,
-    /// What provides the place: auto, native, docker, podman, apple [default: auto]
+    /// Runtime: auto, native, docker, podman, apple [default: auto]
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<String>,
-    /// Image to run in; a missing one is pulled [default: none, the host's own programs]
+    /// Container image, pulled if missing [default: none, a sandbox around the host's programs]
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Set a variable inside; KEY alone copies the caller's
+    /// Set an environment variable; KEY alone passes on the caller's value
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub env: Vec<OsString>,
-    /// Read variables from a file, one KEY[=VALUE] a line
+    /// Read environment variables from a file, one KEY[=VALUE] per line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Make a file or directory of the host visible at a path inside
+    /// Mount a file or directory of the host
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub mount: Vec<OsString>,
     /// User inside: caller, image, root, UID[:GID] [default: caller; in an image without a workspace: image]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// Limit of memory, swap included
+    /// Memory limit, including swap
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
-    /// Limit of processors, such as 1.5
+    /// CPU limit, such as 1.5
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// Limit of processes and threads
-    #[arg(long, value_name = "N")]
+    /// Maximum number of processes and threads
+    #[arg(long, value_name = "N", value_parser = count)]
     pub pids: Option<u64>,
-    /// What the command can reach: open, none, private
+    /// Network access: open, none, private [default: open]
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
-    /// Let the command make user namespaces, in the native runtime
+    /// Allow the command to create user namespaces (native runtime)
     #[arg(long)]
     pub allow_userns: bool,
-    /// End the command after this time; the exit code is then 124
+    /// Stop the command after this time, with exit code 124; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// Time between the polite signal and the kill [default: 10s]
+    /// Grace period between the stop signal and SIGKILL [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// Signal that asks the command to end [default: the image's own, else TERM]
+    /// Signal that asks the command to stop [default: the image's own, else TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<Signal>,
-    /// Most bytes of output to record [default: 64m]
+    /// Maximum size of the recorded output [default: 64m]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub log_max: Option<u64>,
-    /// Attach a label to the record
+    /// Add a label to the record
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-    /// Let an engine's container and network stay, stopped, until destroy or clean
+    /// Keep the stopped container and its network until destroy or clean
     #[arg(long)]
     pub keep: bool,
-    /// Write the run's id to this new file before the command starts
+    /// Write the run's ID to this file before the command starts; it must not exist
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
-    /// Print the plan and touch nothing
+    /// Print what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// With --dry-run: print the plan as JSON
+    /// With --dry-run: print JSON
     #[arg(long, requires = "dry_run")]
     pub json: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say when the command starts and how to see its output
+    /// Print when the command starts, and how to view its output
     #[arg(short, long)]
     pub verbose: bool,
-    /// The command and its arguments; everything from here on belongs to it
+    /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }
@@ -163,13 +176,13 @@ pub struct Run {
 /// `exec`.
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// Give the command this program's stdin, and a terminal if stdin and stdout are both terminals
+    /// Pass stdin to the command; if stdin and stdout are terminals, give it a terminal
     #[arg(short, long)]
     pub interactive: bool,
-    /// Key after which k stops the command in a terminal session: none, or ^X [default: ^/]
+    /// Escape key of terminal sessions (then k: stop the command): none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
     pub escape: Option<String>,
-    /// Set a variable for the command; KEY alone copies the caller's
+    /// Set an environment variable; KEY alone passes on the caller's value
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub env: Vec<OsString>,
     /// Working directory inside [default: the run's]
@@ -178,13 +191,13 @@ pub struct Exec {
     /// User inside: caller, image, root, UID[:GID] [default: the run's]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// End the command after this time; the exit code is then 124
+    /// Stop the command after this time, with exit code 124; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// The command and its arguments; everything from here on belongs to it
+    /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }
@@ -192,30 +205,30 @@ pub struct Exec {
 /// `list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only live runs
+    /// Show live runs only
     #[arg(long)]
     pub running: bool,
-    /// Only runs with this state, name, label or runtime (label=KEY or label=KEY=VALUE)
+    /// Show only runs with this state, name, runtime or label (label=KEY or label=KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Print ids only, one a line
+    /// Print IDs only, one per line
     #[arg(short, long)]
     pub quiet: bool,
-    /// When to use colour
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    /// Use colour: auto, always, never
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: Color,
 }
 
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
     pub run: Vec<String>,
 }
@@ -232,22 +245,22 @@ pub enum StreamName {
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// Go on until the run ends
+    /// Follow the output until the run ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last N lines
-    #[arg(short = 'n', long, value_name = "N")]
-    pub tail: Option<usize>,
-    /// Only one stream
-    #[arg(long, value_name = "STREAM")]
+    /// Show only the last N lines
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole)]
+    pub tail: Option<u64>,
+    /// Show only one stream: stdout, stderr
+    #[arg(long, value_name = "STREAM", hide_possible_values = true)]
     pub stream: Option<StreamName>,
-    /// Put the time of its first byte before each line
+    /// Start each line with its time
     #[arg(long, conflicts_with = "json")]
     pub timestamps: bool,
-    /// Print one JSON object a line of output
+    /// Print JSON, one object per line of output
     #[arg(long)]
     pub json: bool,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN")]
     pub run: String,
 }
@@ -256,25 +269,25 @@ pub struct Logs {
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Execute commands for who asks at this address; beyond this machine with FOSSE_INIT_TOKEN only
+    /// Serve requests to run commands on this address; a non-loopback one needs FOSSE_INIT_TOKEN
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Vec<SocketAddr>,
-    /// Execute commands for who asks at this new socket file, which only this user can open
+    /// Serve requests to run commands on this Unix socket, which only this user can open
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Adopt orphans although this is not PID 1
+    /// Adopt orphaned processes without being PID 1
     #[arg(long)]
     pub subreaper: bool,
-    /// Pass every signal to the command's process group, not only INT and QUIT
+    /// Forward every signal to the command's process group, not only INT and QUIT
     #[arg(short, long)]
     pub group: bool,
-    /// After a TERM, wait this long for the command, then kill it [default: no limit]
+    /// Grace period between SIGTERM and SIGKILL [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// Leave in this file how the command ended, for who shares its directory; FILE.key has the key to it
+    /// Write the command's exit status to this file; FILE.key holds the key that proves it
     #[arg(long, value_name = "FILE", requires = "command")]
     pub exit_file: Option<PathBuf>,
-    /// The command and its arguments; everything from here on belongs to it
+    /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required_unless_present_any = ["listen", "socket"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }
@@ -293,10 +306,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
     pub run: Vec<String>,
 }
@@ -304,13 +317,13 @@ pub struct Wait {
 /// `stop`.
 #[derive(Debug, Args)]
 pub struct Stop {
-    /// Time between the polite signal and the kill [default: the run's own]
+    /// Grace period between the stop signal and SIGKILL [default: the run's own]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
     pub run: Vec<String>,
 }
@@ -318,13 +331,13 @@ pub struct Stop {
 /// `destroy`.
 #[derive(Debug, Args)]
 pub struct Destroy {
-    /// Stop it first if it still runs; one that does not exist is fine
+    /// Stop live runs first, and ignore runs that do not exist
     #[arg(short, long)]
     pub force: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Id, name or unique prefix of an id
+    /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
     pub run: Vec<String>,
 }
@@ -332,9 +345,9 @@ pub struct Destroy {
 /// What to clean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
-    /// Ended runs, with their engine objects
+    /// Ended runs, with their containers and networks
     Runs,
-    /// Engine objects that belong to nobody
+    /// Orphaned containers and networks
     Networks,
     /// Both
     All,
@@ -343,19 +356,19 @@ pub enum Target {
 /// `clean`.
 #[derive(Debug, Args)]
 pub struct Clean {
-    /// What to clean
-    #[arg(value_name = "WHAT", default_value = "runs")]
+    /// What to remove: runs, networks, all
+    #[arg(value_name = "WHAT", default_value = "runs", hide_possible_values = true)]
     pub what: Target,
-    /// Say what would be removed, and remove nothing
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Only runs that ended longer ago than this
+    /// Remove only runs that ended longer ago than this
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub older_than: Option<Duration>,
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }
@@ -363,7 +376,7 @@ pub struct Clean {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Print one JSON document
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -371,7 +384,7 @@ pub struct Status {
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
     /// Print problems only
@@ -381,6 +394,7 @@ pub struct Doctor {
 
 /// `daemon`.
 #[derive(Debug, Args)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub struct Daemon {
     /// What to do with it.
     #[command(subcommand)]
@@ -390,31 +404,31 @@ pub struct Daemon {
 /// What can be done with the daemon.
 #[derive(Debug, Subcommand)]
 pub enum DaemonAction {
-    /// Start it, unless one serves already
+    /// Start the daemon, unless it is running
     Start(DaemonStart),
-    /// End it, and wait until it has ended
+    /// Stop the daemon, and wait until it has ended
     Stop(DaemonEnd),
-    /// End it, then start another one
+    /// Stop the daemon, and start it again
     Restart(DaemonEnd),
-    /// Say whether it serves: 0 serving, 3 not running, 4 running but not answering
+    /// Show whether the daemon runs; exit code 0 running, 3 not running, 4 not answering
     Status(DaemonStatus),
-    /// Remove engine objects that belong to nobody, now
+    /// Remove orphaned containers and networks now
     Reap(DaemonReap),
 }
 
 /// `daemon start`.
 #[derive(Debug, Args)]
 pub struct DaemonStart {
-    /// Be the daemon, for a service manager: log to stderr, and end only when told to
+    /// Run in the foreground, for a service manager: log to stderr, never time out
     #[arg(long)]
     pub foreground: bool,
-    /// Replace one that does not answer even if a debugger holds it
+    /// Replace a daemon that does not answer, even if a debugger is attached
     #[arg(long)]
     pub force: bool,
     /// Be the daemon, and report on stdout how the start came out.
     #[arg(long, hide = true, conflicts_with = "foreground")]
     pub detached: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -422,10 +436,10 @@ pub struct DaemonStart {
 /// `daemon stop` and `daemon restart`.
 #[derive(Debug, Args)]
 pub struct DaemonEnd {
-    /// End one that does not answer even if a debugger holds it
+    /// Kill a daemon that does not answer, even if a debugger is attached
     #[arg(long)]
     pub force: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -433,10 +447,10 @@ pub struct DaemonEnd {
 /// `daemon status`.
 #[derive(Debug, Args)]
 pub struct DaemonStatus {
-    /// Print one JSON document
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print nothing: the exit code says it
+    /// Print nothing, and only set the exit code
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }
@@ -444,13 +458,13 @@ pub struct DaemonStatus {
 /// `daemon reap`.
 #[derive(Debug, Args)]
 pub struct DaemonReap {
-    /// Say what would be removed, and remove nothing
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Print one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }

@@ -17,8 +17,10 @@ use crate::base::paths::{Paths, SYSTEM_CONFIG, WORKSPACE_CONFIG};
 use crate::base::{env, fs};
 use crate::runtime::Network;
 use crate::sys::signal::Signal;
-use keys::{COUNT, KEYS, WHOLE, twin, twins};
-pub use keys::{CPUS, IMAGE, cpus, is_image, is_variable, keys, network, variables_of_keys, workspace_keys};
+pub use keys::{
+    COUNT, CPUS, IMAGE, WHOLE, cpus, is_image, is_variable, keys, network, variables_of_keys, workspace_keys,
+};
+use keys::{KEYS, twin, twins};
 
 /// The most bytes a configuration file may have.
 const FILE_MAX: u64 = 256 << 10;
@@ -265,10 +267,10 @@ mod tests {
 
     #[test]
     fn processors_are_read_in_thousandths() {
-        for (text, milli) in [("2", 2_000), ("0.5", 500), ("1.25", 1_250), ("0.01", 10)] {
+        for (text, milli) in [("2", 2_000), ("0.5", 500), ("1.25", 1_250), ("0.01", 10), (".5", 500)] {
             assert_eq!(cpus(text), Some(milli), "{text}");
         }
-        for bad in ["", "0", "-1", "1.", ".5", "1.2345", "x", "0.001", "1e3"] {
+        for bad in ["", "0", "-1", "1.", ".", "1.2345", "x", "0.001", "1e3"] {
             assert_eq!(cpus(bad), None, "{bad}");
         }
     }

@@ -25,7 +25,7 @@ use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
 use crate::run::store::{Entry, Store, View, is_owned};
 use crate::run::{control, owner, signals};
-use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Input, Runtime, User, pid1};
+use crate::runtime::{self, Channel, EXEC_MARK, Exec, HOME, Input, Runtime, User, pid1, refusal};
 use crate::sys::signal::Signal;
 use crate::wire::channel::Start;
 use crate::wire::record::{Io, Record, State};
@@ -44,7 +44,7 @@ pub fn exec(args: &Args) -> Result {
     let input = session::input(args.interactive);
     let screen = session::screen(input)?;
     let signals = session::signals(input, false)?;
-    let timeout = args.timeout.map(Deadline::after);
+    let timeout = args.timeout.filter(|timeout| !timeout.is_zero()).map(Deadline::after);
     let patience = Patience { signals: &signals, timeout };
     let id = find(&store, &args.run, WHAT)?;
     let record = match patience.started(&store, &id)? {
@@ -99,6 +99,7 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, pat
     let exec = &Exec { workdir: exec.workdir.clone().or_else(of_run), ..exec.clone() };
     let channel = runtime.exec(exec).map_err(|error| match &error {
         runtime::Error::Forbidden { hint, .. } => failed(&error).hint(hint.clone()),
+        runtime::Error::Refused { complaint, .. } => failed(&error).hint(refusal::advice(complaint)),
         _ => failed(&error).hint("fosse doctor tells whether the engine works"),
     })?;
     if !matches!(store.load(&record.id), Some(Entry::Known(view)) if !view.record.state.is_final()) {
@@ -216,9 +217,6 @@ fn check(args: &Args) -> Result<()> {
     if args.command.first().is_none_or(|word| word.is_empty()) {
         return wrong("the command is empty".into());
     }
-    if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return wrong("--timeout must be more than 0".into());
-    }
     match &args.workdir {
         Some(dir) if !dir.starts_with('/') => wrong(format!("--workdir {dir:?} is not an absolute path")),
         Some(_) | None => Ok(()),
@@ -269,7 +267,8 @@ fn resolve(args: &Args, store: &Store, record: &Record, runtime: &dyn Runtime) -
     let input = session::input(args.interactive);
     if input == Input::Terminal && !env.iter().any(|(given, _)| given == "TERM") {
         // Whatever the run was told of its own: this is the terminal that the command works at.
-        env.extend(env::matching(|name| name == "TERM"));
+        let terms = env::matching(|name| name == "TERM").into_iter();
+        env.extend(terms.filter(|(name, value)| record.engine.is_none() || runtime::fits_a_line(name, value)));
     }
     let container = record.id.object_name();
     let user = match args.user.as_deref() {
@@ -307,7 +306,7 @@ fn user_of(text: &str, record: &Record, runtime: &dyn Runtime, container: &str) 
         }
         User::Ids { host_ids: true, .. } => {
             let why = "the engine maps users, and the run was not started as its caller";
-            Err(Failure::new("understanding --user", why).hint("start the run with --user caller").into())
+            Err(mistake(format!("--user caller: {why}")).hint("start the run with --user caller").into())
         }
         User::Ids { .. } => Ok(Some(user.describe())),
     }

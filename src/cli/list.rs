@@ -4,15 +4,20 @@ use super::args::{Color, List};
 use super::output::{Out, colored, table};
 use super::report::{Error, Result};
 use super::resolve::mistake;
+use super::usage::{either, nearest};
 use crate::base::duration;
 use crate::base::time::Timestamp;
 use crate::run::store::Entry;
+use crate::runtime::Kind;
 use crate::wire::record::{Record, State};
 
 const HEADING: [&str; 7] = ["NAME", "ID", "RUNTIME", "STATE", "EXIT", "AGE", "COMMAND"];
 
 /// The longest command in the table.
 const COMMAND_MAX: usize = 60;
+
+/// What `state` may be.
+pub const STATES: [&str; 7] = ["created", "starting", "running", "stopping", "stopped", "failed", "unknown"];
 
 /// A condition that a run must meet.
 enum Filter {
@@ -28,17 +33,28 @@ impl Filter {
             let why = format!("--filter {text:?} is not state=, name=, runtime= or label= with a value");
             Error::Usage(mistake(why))
         };
+        let unknown = |what: &str, value: &str, allowed: &[&str]| {
+            let failure = mistake(format!("--filter: the {what} {value:?} is not {}", either(allowed)));
+            let near = nearest(value, allowed.iter().copied());
+            let hint = near.map(|near| format!("did you mean {what}={near}?"));
+            Error::Usage(failure.hint(hint.unwrap_or_else(|| "fosse-list(1) describes every filter".into())))
+        };
         let (key, value) = text.split_once('=').ok_or_else(refuse)?;
         let value = value.to_owned();
         match key {
             _ if value.is_empty() => Err(refuse()),
             "state" => {
-                const STATES: [&str; 7] =
-                    ["created", "starting", "running", "stopping", "stopped", "failed", "unknown"];
-                if STATES.contains(&value.as_str()) { Ok(Filter::State(value)) } else { Err(refuse()) }
+                if STATES.contains(&value.as_str()) {
+                    Ok(Filter::State(value))
+                } else {
+                    Err(unknown(key, &value, &STATES))
+                }
             }
             "name" => Ok(Filter::Name(value)),
-            "runtime" => Ok(Filter::Runtime(value)),
+            "runtime" => {
+                let all = Kind::ALL.map(Kind::as_str);
+                if all.contains(&value.as_str()) { Ok(Filter::Runtime(value)) } else { Err(unknown(key, &value, &all)) }
+            }
             "label" => match value.split_once('=') {
                 Some((label, content)) => Ok(Filter::Label(label.to_owned(), Some(content.to_owned()))),
                 None => Ok(Filter::Label(value, None)),

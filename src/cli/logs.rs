@@ -108,7 +108,7 @@ fn watch_file(_path: &std::path::Path) -> Receiver<()> {
 
 /// How many bytes of each stream come before its last lines. A line belongs where it starts, so the last lines
 /// of both streams together are found by the order of their first bytes.
-fn tail(reader: &mut Reader, lines: usize, only: Option<Stream>) -> std::io::Result<[u64; 2]> {
+fn tail(reader: &mut Reader, lines: u64, only: Option<Stream>) -> std::io::Result<[u64; 2]> {
     let mut starts: VecDeque<(Stream, u64)> = VecDeque::new();
     let (mut seen, mut at_start) = ([0_u64; 2], [true; 2]);
     while let Some(frame) = reader.next_torn()? {
@@ -119,7 +119,7 @@ fn tail(reader: &mut Reader, lines: usize, only: Option<Stream>) -> std::io::Res
         for byte in bytes {
             if at_start[index] && wanted {
                 starts.push_back((stream, seen[index]));
-                if starts.len() > lines {
+                if starts.len() as u64 > lines {
                     starts.pop_front();
                 }
             }

@@ -13,6 +13,7 @@
 
 pub mod args;
 mod clean;
+mod complete;
 pub mod config;
 mod daemon;
 mod destroy;
@@ -31,6 +32,7 @@ mod run;
 mod session;
 mod status;
 mod stop;
+mod usage;
 mod wait;
 
 use std::ffi::OsString;
@@ -39,7 +41,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::Result;
 use crate::base::log;
 use crate::base::paths::Paths;
 use crate::run::store::Store;
@@ -70,11 +72,15 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
     if argv.iter().skip(1).eq(BUILDER) {
         return init::in_a_place();
     }
+    if argv.get(1).is_some_and(|word| word == complete::VERB) {
+        return complete::complete(&argv[2..]);
+    }
+    let argv = as_options(argv);
     let ends_as_a_command = argv.get(1).is_some_and(|verb| ["run", "exec", "init"].iter().any(|name| verb == name));
     let usage = if ends_as_a_command { RUN_FAULT } else { USAGE };
-    let cli = match Cli::try_parse_from(argv) {
+    let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
-        Err(error) => return said_by_clap(&error, usage),
+        Err(error) => return said_by_clap(&error, argv.get(1..).unwrap_or_default(), usage),
     };
     let result = match cli.verb {
         Verb::Run(args) => run::run(*args),
@@ -96,40 +102,41 @@ fn dispatch(argv: Vec<OsString>) -> u8 {
 }
 
 /// Help and version go to stdout with 0; a mistake is one line and a hint.
-fn said_by_clap(error: &clap::Error, usage: u8) -> u8 {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let mut out = output::Out::stdout();
-            match out.text(&error.render().to_string()).and_then(|()| out.finish()) {
-                Ok(()) | Err(output::WriteError::Closed) => 0,
-                Err(output::WriteError::Failed(failure)) => {
-                    log::error(&failure);
-                    usage
-                }
-            }
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let program = asked_of(&error.render().to_string());
-            let hint = format!("{program} --help lists the verbs");
-            log::error(&Failure::new("reading the arguments", "no verb is given").hint(hint));
-            usage
-        }
-        _ => {
-            let text = error.render().to_string();
-            let first = text.split("\n\n").next().unwrap_or(&text);
-            let words: Vec<&str> = first.trim().trim_start_matches("error: ").split_whitespace().collect();
-            let why = words.join(" ");
-            log::error(&Failure::new("reading the arguments", why).hint("fosse --help, or fosse VERB --help"));
+fn said_by_clap(error: &clap::Error, args: &[OsString], usage: u8) -> u8 {
+    if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let mut program = command();
+        // Built: `--help` is among the options then.
+        program.build();
+        log::error(&usage::explain(error, &program, args));
+        return usage;
+    }
+    let mut out = output::Out::stdout();
+    match out.text(&error.render().to_string()).and_then(|()| out.finish()) {
+        Ok(()) | Err(output::WriteError::Closed) => 0,
+        Err(output::WriteError::Failed(failure)) => {
+            log::error(&failure);
             usage
         }
     }
 }
 
-/// The words before the verb that is missing, from the line of a help text that shows the usage.
-fn asked_of(help: &str) -> String {
-    let usage = help.lines().find_map(|line| line.trim().strip_prefix("Usage:")).unwrap_or("fosse");
-    let words: Vec<&str> = usage.split_whitespace().take_while(|word| !word.starts_with(['<', '['])).collect();
-    words.join(" ")
+/// `fosse help VERB` is `fosse VERB --help`, and `fosse version` is `fosse --version`. Nothing else of what was typed
+/// is kept: it could be a command.
+fn as_options(argv: Vec<OsString>) -> Vec<OsString> {
+    let is = |at: usize, word: &str| argv.get(at).is_some_and(|arg| arg == word);
+    let (at, of) = if is(1, "daemon") { (2, &argv[..2]) } else { (1, &argv[..argv.len().min(1)]) };
+    if is(1, "version") {
+        return [of, &["--version".into()]].concat();
+    }
+    if !is(at, "help") {
+        return argv;
+    }
+    let (program, words) = (command(), [&of[1..], &argv[at + 1..]].concat());
+    let words: Vec<OsString> = words.into_iter().filter(|word| word != "help" && word != "version").collect();
+    let asked = usage::asked(&program, &words);
+    // A word that is no verb is the parser's to complain about.
+    let kept = if asked.parser.has_subcommands() { words.len().min(asked.depth + 1) } else { asked.depth };
+    [&argv[..1], &words[..kept], &["--help".into()]].concat()
 }
 
 /// The runs of this user, as the environment says.

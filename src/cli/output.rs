@@ -32,6 +32,25 @@ impl From<io::Error> for WriteError {
     }
 }
 
+/// A file that takes everything, sooner or later: also one that somebody else has made non-blocking for all who
+/// have it open, as a program at the other end of a terminal or pipe may.
+struct Patient(File);
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll::wait_writable(&self.0)?,
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Where data goes.
 pub struct Out(BufWriter<Box<dyn Write>>);
 
@@ -48,7 +67,7 @@ impl Out {
 
     fn on(file: io::Result<File>) -> Self {
         let target: Box<dyn Write> = match file {
-            Ok(file) => Box::new(file),
+            Ok(file) => Box::new(Patient(file)),
             Err(_) => Box::new(io::sink()),
         };
         Out(BufWriter::with_capacity(64 << 10, target))

@@ -53,7 +53,7 @@ const LOG_MAX: u64 = 64 << 20;
 
 /// A mistake in what was typed or configured.
 pub fn mistake(why: impl std::fmt::Display) -> Failure {
-    Failure::new("understanding the options", why)
+    Failure::invalid("option", why)
 }
 
 /// Resolves a run. `name` is what FOSSE_RUN_NAME says inside.
@@ -63,6 +63,10 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
     let workspace = config.workspace.clone();
     let engines = engines(store, &config, !args.dry_run);
     let image = config.image.clone();
+    if let Some(lower) = image.as_deref().and_then(in_lower_case) {
+        let why = format!("--image {:?}: the names of images are in lower case", image.unwrap_or_default());
+        return Err(mistake(why).hint(format!("did you mean {lower}?")));
+    }
     let runtime = choose(config.runtime.as_deref().unwrap_or("auto"), image.as_deref(), &engines)?;
     let kind = runtime.kind();
     let image = match image {
@@ -124,10 +128,23 @@ pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str
         escape: args.escape.clone().or(config.escape.clone()),
         env_names,
         labels: config.label,
-        timeout: config.timeout,
+        // 0 switches off what a lower layer has set.
+        timeout: config.timeout.filter(|timeout| !timeout.is_zero()),
         grace: config.grace.unwrap_or(GRACE),
         stop_signal: config.stop_signal,
     })
+}
+
+/// What an image should be called whose name is not in lower case; its registry, tag and digest may be in any.
+fn in_lower_case(image: &str) -> Option<String> {
+    let (rest, digest) = image.split_at(image.find('@').unwrap_or(image.len()));
+    let (host, rest) = match rest.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => rest.split_at(first.len()),
+        _ => ("", rest),
+    };
+    let (path, tag) = rest.split_at(rest.rfind(':').filter(|at| !rest[*at..].contains('/')).unwrap_or(rest.len()));
+    let lower = path.to_ascii_lowercase();
+    (lower != path).then(|| format!("{host}{lower}{tag}{digest}"))
 }
 
 /// Home directories and fosse's own ones, and the paths under which bind mounts show them too.
@@ -229,14 +246,8 @@ fn options(args: &Run) -> Result<Layer> {
         .cpus
         .as_deref()
         .map(|text| config::cpus(text).ok_or_else(|| mistake(format!("--cpus {text:?} is not {}", config::CPUS))));
-    if args.pids == Some(0) {
-        return Err(mistake("--pids must be at least 1"));
-    }
     if args.memory == Some(0) {
         return Err(mistake("--memory must be more than 0"));
-    }
-    if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(mistake("--timeout must be more than 0"));
     }
     if let Some(image) = args.image.as_deref().filter(|image| !config::is_image(image)) {
         return Err(mistake(format!("--image {image:?} is not {}", config::IMAGE)));

@@ -142,8 +142,7 @@ impl Keeper {
         let store = &context.store;
         let failed = |error: std::io::Error| Failure::new("starting the daemon", error);
         // Without them it would be there, and let nobody in.
-        fd::has_room_for(DESCRIPTORS)
-            .map_err(|error| failed(error).hint("raise the limit on open files: ulimit -n 256"))?;
+        fd::has_room_for(DESCRIPTORS).map_err(failed)?;
         let journal = match ground {
             // One that cannot be written ends nothing.
             Ground::Back => Journal::begin(&store.paths.daemon_log()).ok(),

@@ -490,6 +490,7 @@ mod tests {
             (libc::ENOEXEC, 126),
             (libc::EAGAIN, 125),
             (libc::EMFILE, 125),
+            (libc::E2BIG, 125),
         ] {
             assert_eq!(code_of_start(&io::Error::from_raw_os_error(number)), wanted, "{number}");
         }

@@ -45,11 +45,12 @@ pub fn code_of_signal(signal: Signal) -> u8 {
 }
 
 /// The code that a shell gives for a command that it cannot start (POSIX, XCU 2.8.2): 127 where it was not found, 126
-/// where it was. Nothing where no process or descriptor was to be had, which the command is not to blame for.
+/// where it was. Nothing where no process or descriptor was to be had, or where arguments and variables were too long:
+/// the program is not to blame for that.
 pub fn code_of_unstarted(error: &io::Error) -> Option<u8> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(127),
-        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => None,
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::E2BIG)) => None,
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
         _ => Some(126),
     }

@@ -49,7 +49,7 @@ pub struct Answer {
 /// If somebody takes the socket away, as the end of a login does, it is opened again, if need be elsewhere: the lock's file
 /// tells where.
 pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<Asked>) -> Result<()> {
-    let failed = |error| Failure::new(format!("listening on {}", socket.display()), error);
+    let failed = |error| Failure::starting(format!("listening on {}", socket.display()), &error);
     let (mut door, mut listener) = Door::open_anywhere(socket, uid)?;
     if door.path() != socket {
         lock.move_to(|| Ok((door.path().to_owned(), ())))?;

@@ -18,7 +18,9 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
         Some(Entry::Known(view)) => view,
     };
     if view.is_live() {
-        return Err(Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or destroy -f")));
+        return Err(
+            Failure::new(what(), "it is still running").hint(format!("fosse stop {id}, or fosse destroy -f {id}"))
+        );
     }
     if view.is_orphan() || store.run(id).engine_marker().exists() {
         finish(store, id, Duration::ZERO, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;

@@ -111,7 +111,7 @@ struct Follower {
 
 /// Follows a command to its end.
 pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
-    let failed = |error: std::io::Error| Failure::new("attaching to the command", error);
+    let failed = |error: std::io::Error| Failure::starting("attaching to the command", &error);
     let streams = session.channel.streams();
     let terminal = match (session.caller.clone(), streams.terminal, streams.stdin) {
         (Some(caller), Some(leader), _) => Some(Terminal::new(caller, leader)),

@@ -148,7 +148,7 @@ impl Monitor {
     pub fn run(mut self) -> Outcome {
         self.advance(Event::Prepare);
         if let Err(error) = self.begin() {
-            let stopped = Stopped::Failed(Failure::new("starting the run", error));
+            let stopped = Stopped::Failed(Failure::starting("starting the run", &error));
             return self.finish(Over::Unstarted(stopped));
         }
         let mut over = None;
@@ -261,7 +261,9 @@ impl Monitor {
             Err(stopped) => Some(Over::Unstarted(stopped)),
             Ok(channel) => match self.attach(Arc::from(channel)) {
                 Ok(()) => None,
-                Err(error) => Some(Over::Unstarted(Stopped::Failed(Failure::new("attaching to the command", error)))),
+                Err(error) => {
+                    Some(Over::Unstarted(Stopped::Failed(Failure::starting("attaching to the command", &error))))
+                }
             },
         }
     }
@@ -417,7 +419,7 @@ impl Monitor {
             pump::Event::Unread(_) => {}
             pump::Event::Failed(stream, error) => {
                 self.undelivered = true;
-                self.failures.push(unwritten(stream, error));
+                self.failures.push(unwritten(stream, error, &self.names().1));
             }
             pump::Event::Closed(stream, ending) => self.endings[stream.index()] = Some(ending),
         }
@@ -458,9 +460,9 @@ impl Monitor {
     }
 }
 
-fn unwritten(stream: Stream, error: std::io::Error) -> Failure {
+fn unwritten(stream: Stream, error: std::io::Error, id: &RunId) -> Failure {
     let what = format!("writing the command's {}", stream.as_str());
-    Failure::new(what, error).hint("all of it is recorded: fosse logs")
+    Failure::new(what, error).hint(format!("all of it is recorded: fosse logs {id}"))
 }
 
 fn own(stream: impl AsFd) -> std::io::Result<OwnedFd> {

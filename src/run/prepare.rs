@@ -12,7 +12,7 @@ use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::run::failpoint;
 use crate::run::objects::Objects;
-use crate::runtime::{Channel, Error, Kind, Made, Network, ObjectKind, Runtime, Spec};
+use crate::runtime::{Channel, Error, Kind, Made, Network, ObjectKind, Runtime, Spec, refusal};
 use crate::sys::fd;
 
 /// The most descriptors that following a command takes.
@@ -177,9 +177,7 @@ impl Preparation {
         step(self.tell_id())?;
         failpoint::pass("id-told");
         // What a started command needs must not be missing when it runs.
-        step(fd::has_room_for(DESCRIPTORS).map_err(|error| {
-            Failure::new("preparing to start the command", error).hint("raise the limit on open files: ulimit -n 64")
-        }))?;
+        step(fd::has_room_for(DESCRIPTORS).map_err(|error| Failure::new("preparing to start the command", error)))?;
         let channel = self.runtime.start(&self.spec, container);
         let channel = channel.map_err(|error| Stopped::Failed(Failure::new("starting the command", error)))?;
         failpoint::pass("start-asked");
@@ -249,6 +247,7 @@ impl Preparation {
             Error::Unreachable { .. } if self.runtime.kind() == Kind::Apple => {
                 "its service must be running: container system start"
             }
+            Error::Refused { complaint, .. } => refusal::advice(complaint),
             _ => "fosse doctor tells whether the engine works",
         };
         Err(self.stopped("creating the container", &error, hint))

@@ -33,7 +33,7 @@ pub fn receive(signals: &[Signal]) -> Result<Receiver<Signal>> {
 /// The same, with those that this program needs itself, whoever ignored them. What a terminal sends to the background is
 /// only kept from stopping this process.
 pub fn receive_with(signals: &[Signal], own: &[Signal]) -> Result<Receiver<Signal>> {
-    let failed = |error: std::io::Error| Failure::new("preparing for signals", error);
+    let failed = |error: std::io::Error| Failure::starting("preparing for signals", &error);
     let blocked = Blocked::with(signals, own).map_err(failed)?;
     let (tell, signals) = unbounded();
     let wait = move || {

@@ -53,7 +53,7 @@ pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
 }
 
 /// Refuses what no JSON of a tool can hold; each text comes with what it is.
-pub fn is_text<'a>(tool: &str, mut all: impl Iterator<Item = (&'static str, &'a OsStr)>) -> Result<(), String> {
+pub fn is_text<'a>(tool: &str, mut all: impl Iterator<Item = (String, &'a OsStr)>) -> Result<(), String> {
     match all.find(|(_, text)| text.to_str().is_none()) {
         Some((what, _)) => Err(format!("{what} is not UTF-8, which {tool} cannot carry")),
         None => Ok(()),

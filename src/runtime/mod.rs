@@ -31,6 +31,7 @@ mod inside;
 pub mod native;
 mod options;
 pub mod pid1;
+pub mod refusal;
 mod spec;
 mod tail;
 mod workdir;

@@ -1,6 +1,6 @@
 //! Options that the engines' tools have in common, and what none of them can be told.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use super::carry::{Environment, check_environment, environment_beside, is_text, words};
 use super::inside::{self, Reach};
@@ -57,7 +57,7 @@ pub fn signal_command_inside(container: &str, signal: Signal, whom: Whom) -> Vec
 /// Refuses what of a run cannot be told to a tool. The engines' interfaces are JSON: other bytes would be replaced, and
 /// another file be meant.
 pub fn check(tool: &str, spec: &Spec) -> Result<(), String> {
-    let paths = spec.mounts.iter().map(|mount| ("the path of a mount", mount.source.as_os_str()));
+    let paths = spec.mounts.iter().map(|mount| ("the path of a mount".to_owned(), mount.source.as_os_str()));
     is_text(tool, paths)?;
     check_command(tool, &spec.command, &spec.env)
 }
@@ -68,8 +68,9 @@ pub fn check_exec(tool: &str, exec: &Exec) -> Result<(), String> {
 }
 
 fn check_command(tool: &str, command: &[OsString], env: &[(OsString, OsString)]) -> Result<(), String> {
-    let words = command.iter().map(|word| ("an argument of the command", word.as_os_str()));
-    let values = env.iter().map(|(_, value): &(_, OsString)| ("the value of a variable", OsStr::new(value)));
+    let words = command.iter().map(|word| ("an argument of the command".to_owned(), word.as_os_str()));
+    let values =
+        env.iter().map(|(name, value)| (format!("the value of {}", name.to_string_lossy()), value.as_os_str()));
     is_text(tool, words.chain(values))?;
     check_environment(tool, env)
 }

@@ -82,12 +82,7 @@ pub const KEYS: [Key; 28] = [
     },
     Key { name: "cpus", form: CPUS, in_workspace: true, set: |l, v| put(&mut l.cpus_milli, cpus(&number(v)?)) },
     Key { name: "pids", form: COUNT, in_workspace: true, set: |l, v| put(&mut l.pids, v.as_u64().filter(|n| *n > 0)) },
-    Key {
-        name: "timeout",
-        form: duration::FORM,
-        in_workspace: true,
-        set: |l, v| put(&mut l.timeout, time(v).filter(|t| !t.is_zero())),
-    },
+    Key { name: "timeout", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.timeout, time(v)) },
     Key { name: "grace", form: duration::FORM, in_workspace: true, set: |l, v| put(&mut l.grace, time(v)) },
     Key {
         name: "stop_signal",
@@ -228,6 +223,7 @@ pub fn network(text: &str) -> Option<Network> {
 pub fn cpus(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let whole = if whole.is_empty() { "0" } else { whole };
     if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
         return None;
     }

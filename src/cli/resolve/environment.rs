@@ -36,7 +36,10 @@ pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str, kind: Kind) -
     let at_terminal = input(args.interactive) == Input::Terminal;
     let is_passed =
         |name: &str| matches!(name, "LANG" | "TZ") || name.starts_with("LC_") || (name == "TERM" && at_terminal);
-    all.extend(env::matching(is_passed));
+    // What an engine's tool cannot be told is left out: the caller did not ask for it.
+    let arrives =
+        |(name, value): &(OsString, OsString)| kind == Kind::Native || crate::runtime::fits_a_line(name, value);
+    all.extend(env::matching(is_passed).into_iter().filter(arrives));
     let mut users: Variables = config.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     for path in &args.env_file {
         users.extend(file(path)?);
@@ -93,7 +96,13 @@ fn file(path: &Path) -> Result<Variables> {
         return Err(failed(format!("longer than {FILE_MAX} bytes")));
     }
     let mut variables = Vec::new();
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+    // As editors of other systems begin a file.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(failed("it is UTF-16: save it as UTF-8".into()));
+    }
+    let line_end = if text.contains(&b'\n') { b'\n' } else { b'\r' };
+    for (number, line) in text.split(|byte| *byte == line_end).enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.trim_ascii().is_empty() || line.starts_with(b"#") {
             continue;

@@ -17,8 +17,10 @@ pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
         None => std::env::current_dir()
             .map_err(|error| mistake(format!("the current directory: {error}")).hint("-w DIR names a workspace"))?,
     };
-    let unusable =
-        |error| mistake(format!("the workspace {}: {error}", dir.display())).hint("it must be an existing directory");
+    let unusable = |error| {
+        mistake(format!("the workspace {}: {error}", dir.display()))
+            .hint("it must be a directory that exists here; --workdir DIR is the one inside")
+    };
     // What root may not read where it is nobody has no configuration either.
     #[cfg(target_os = "linux")]
     if let Some(unfit) = crate::runtime::native::squash::refusal(&dir, false) {
@@ -66,6 +68,9 @@ fn parse(text: &OsStr) -> Result<Mount> {
         [source, target] => (source, target, false),
         [source, target, mode] if *mode == "ro" => (source, target, true),
         [source, target, mode] if *mode == "rw" => (source, target, false),
+        [one] if crate::base::size::parse(&one.to_string_lossy()).is_ok() => {
+            return Err(refuse("it must be SRC:DST or SRC:DST:ro").hint(format!("--memory {shown} limits memory")));
+        }
         _ => return Err(refuse("it must be SRC:DST or SRC:DST:ro")),
     };
     if source.is_empty() {

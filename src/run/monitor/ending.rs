@@ -1,6 +1,7 @@
 //! The end of a run in its one order: output on disk, final record on disk, container, network, files, locks,
 //! and only then whatever the caller has not read yet.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -19,13 +20,25 @@ use crate::run::objects::Objects;
 use crate::run::output::Stream;
 use crate::run::prepare::Stopped;
 use crate::run::state::{Cause, Event};
-use crate::runtime::{Channel, End, Fact, Input, pid1};
+use crate::runtime::{Channel, End, Fact, Input, Kind, pid1, refusal};
 use crate::sys::signal::Signal;
 use crate::wire::control::{Reply, Request};
 use crate::wire::record::Reason;
 
 /// How long a caller who does not read is waited for, when the run was made to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether a whole command line was given as the name of a program, as for a shell.
+fn one_quoted_line(command: &[OsString]) -> bool {
+    matches!(command, [line] if line.to_string_lossy().trim().contains(char::is_whitespace))
+}
+
+/// Whether docker's `-v SRC:DST` was taken for an option without a value, and its value for a command.
+fn is_a_mount(command: &[OsString]) -> bool {
+    let name = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    command.len() > 1
+        && name.split_once(':').is_some_and(|(source, target)| !source.is_empty() && target.starts_with('/'))
+}
 
 /// The exit code for everything that is fosse's or an engine's fault.
 const FAULT: u8 = 125;
@@ -122,6 +135,10 @@ impl Monitor {
     fn say_not_executed(&mut self, why: &str) {
         let what = format!("{}: {why}", self.launch.spec.command[0].to_string_lossy());
         let hint = match self.launch.spec.image.as_str() {
+            _ if one_quoted_line(&self.launch.spec.command) => {
+                "the command line is one word, the name of a program: leave the quotes out, or say sh -c in front of it"
+            }
+            _ if is_a_mount(&self.launch.spec.command) => "-v is --verbose: -m SRC:DST[:ro] mounts a file or directory",
             "" => "is it on PATH, not in a home directory, and executable? fosse-run(1) says what a sandbox shows",
             _ => "is it in the image, and executable?",
         };
@@ -138,11 +155,12 @@ impl Monitor {
         let said = String::from_utf8_lossy(&said);
         let why = if why.is_empty() { said.trim() } else { why };
         let why = if why.is_empty() { "the engine does not say why" } else { why };
-        let hint = match &self.launch.spec.workdir {
-            Some(dir) if why.contains(&format!("its directory {dir} ")) => {
+        let hint = match (&self.launch.spec.workdir, self.launch.runtime.kind()) {
+            (Some(dir), _) if why.contains(&format!("its directory {dir} ")) => {
                 "--workdir must be a directory that the command's user can enter, or can make in what is not mounted"
             }
-            _ => "fosse doctor tells what works here",
+            (_, Kind::Native) => "fosse doctor tells what works here",
+            (_, Kind::Docker | Kind::Podman | Kind::Apple) => refusal::advice(why),
         };
         self.failures.push(Failure::new("starting the command", why).hint(hint));
         Event::StartFailed { code: None, error: crate::base::error::one_line(why) }
@@ -154,7 +172,8 @@ impl Monitor {
             self.failures.push(Failure::new("writing the output to disk", error));
         }
         if let Some(error) = self.log.take_failure() {
-            let hint = "what was recorded by then is there: fosse logs; fosse clean makes room";
+            let id = self.names().1;
+            let hint = format!("what was recorded by then is there: fosse logs {id}; fosse clean makes room");
             self.failures.push(Failure::new("recording the output", error).hint(hint));
         }
         failpoint::pass("output-synced");
@@ -193,7 +212,7 @@ impl Monitor {
         let mut flushed = self.pump.take().map(|pump| pump.flush(patience, &self.signals)).unwrap_or_default();
         for (stream, error) in std::mem::take(&mut flushed.failed) {
             self.undelivered = true;
-            self.failures.push(unwritten(stream, error));
+            self.failures.push(unwritten(stream, error, &id));
         }
         // Whatever is said from here on is said at the caller's own terminal.
         self.terminal = None;

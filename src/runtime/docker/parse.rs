@@ -233,7 +233,11 @@ pub fn exec_failure(exit: u8, stderr: &[u8]) -> Option<(u8, String)> {
         return None;
     }
     let why = text.rsplit(": ").next()?.to_owned();
-    let code = if why == "No such file or directory" { 127 } else { 126 };
+    let code = match why.as_str() {
+        "No such file or directory" => 127,
+        "Argument list too long" => 125,
+        _ => 126,
+    };
     Some((code, why))
 }
 

@@ -50,7 +50,8 @@ pub fn explain(error: place::Error, machine: Machine) -> Error {
         place::Error::Step(None, _, why) => (why, "fosse doctor tries each part of a sandbox".to_owned()),
         place::Error::Lost(error) => (
             format!("the process that makes the sandbox was lost: {error}"),
-            "is there memory, and room for more processes? fosse doctor tries each part of a sandbox".to_owned(),
+            "is there memory, and room for more processes and open files? fosse doctor tries each part of a sandbox"
+                .to_owned(),
         ),
         place::Error::Late => ("it took too long".to_owned(), "does a file system hang? mount lists them".to_owned()),
         place::Error::Cancelled => ("it was cancelled".to_owned(), String::new()),

@@ -80,6 +80,10 @@ mod native_escapes;
 #[cfg(target_os = "linux")]
 mod native_guards;
 #[cfg(target_os = "linux")]
+mod native_limits;
+#[cfg(target_os = "linux")]
+mod native_nested;
+#[cfg(target_os = "linux")]
 mod native_owners;
 #[cfg(target_os = "linux")]
 mod native_processes;

@@ -40,11 +40,13 @@ pub enum Step {
         /// The same for the group.
         gid: u32,
     },
-    /// Enters mount, pid, ipc, uts and cgroup namespaces.
+    /// Enters mount, pid, ipc and uts namespaces.
     Namespaces {
         /// And a network namespace.
         network: bool,
     },
+    /// Enters a cgroup namespace, once it is in its control groups.
+    CgroupNamespace,
     /// Limits processes and threads without a control group.
     Processes {
         /// How many there may be.
@@ -219,6 +221,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     steps.extend(identity(spec.user, wanted.caller));
     let network = spec.network != Network::Open;
     steps.push(Step::Namespaces { network });
+    steps.push(Step::CgroupNamespace);
     steps.extend(wanted.processes.map(|most| Step::Processes { most }));
     steps.extend(network.then_some(Step::Loopback));
     steps.push(Step::Root);
@@ -233,6 +236,10 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     own_directories(&mut steps);
     devices(host, &mut steps);
     kernel_views(wanted.allow_namespaces, &mut steps);
+    limit_views(&wanted.groups, &mut steps);
+    if wanted.allow_namespaces && !is_hosts_root(spec.user, wanted.caller) {
+        whole_proc(&mut steps);
+    }
     steps.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
     steps.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
     // Its parent is the host's, so it is put over what is there, or over what hides that.
@@ -360,6 +367,48 @@ fn kernel_views(allow_namespaces: bool, steps: &mut Vec<Step>) {
     }
 }
 
+/// Whether the command is the host's root outside, or in its group, whatever its numbers are inside.
+fn is_hosts_root(user: User, caller: (u32, u32)) -> bool {
+    let (uid, gid) = if caller.0 == 0 { user.ids_or(caller) } else { caller };
+    uid == 0 || gid == 0
+}
+
+/// A whole /proc that nobody can reach, since what is above it is hidden. The kernel lets only those mount one of their
+/// own, in a pid namespace within, who have one without covers (`mount_too_revealing` in fs/namespace.c). Nobody has it
+/// who is root outside: to him much in a /proc of his own would be writable, whatever his capabilities.
+fn whole_proc(steps: &mut Vec<Step>) {
+    const ABOVE: &str = "/sys/kernel";
+    let path = Path::new(ABOVE).join("proc");
+    steps.extend([directory(ABOVE, 0o755), directory(path.clone(), 0o555)]);
+    steps.push(Step::Mount { kind: Special::Proc, path });
+    steps.push(Step::Hide { path: ABOVE.into() });
+}
+
+/// Where programs look for the limits of their control groups: the run's own, and no other.
+fn limit_views(groups: &[Group], steps: &mut Vec<Step>) {
+    const TOP: &str = "/sys/fs/cgroup";
+    if groups.is_empty() {
+        return;
+    }
+    let places: Vec<PathBuf> = groups.iter().map(|group| Path::new(TOP).join(&group.hierarchy)).collect();
+    let mut made: Vec<Step> = places.iter().map(|place| directory(place, 0o555)).collect();
+    for hierarchy in groups.iter().map(|group| &group.hierarchy).filter(|hierarchy| hierarchy.contains(',')) {
+        let names = hierarchy.split(',');
+        made.extend(names.map(|name| Step::Link { path: Path::new(TOP).join(name), target: hierarchy.into() }));
+    }
+    if groups.iter().any(|group| !group.hierarchy.is_empty()) {
+        made.insert(0, directory(TOP, 0o755));
+        made.push(Step::Freeze { path: TOP.into() });
+    }
+    steps.push(directory("/sys/fs", 0o755));
+    steps.extend(made);
+    for (group, place) in groups.iter().zip(places) {
+        // One that could not be made is not there.
+        let optional = group.values.is_empty();
+        steps.push(Step::Bind(Bind { optional, make: true, ..bind(&group.dir, &place, true) }));
+    }
+}
+
 /// The caller's mounts, those that hold others first.
 fn mounts(wanted: &[Mount]) -> Vec<Bind> {
     let mut sorted: Vec<&Mount> = wanted.iter().collect();
@@ -403,8 +452,9 @@ impl Step {
                 list(&[&[&"veil" as &dyn AsRef<OsStr>], &paths[..]].concat())
             }
             Step::UserNamespace { uid, gid } => list(&[&"unshare", &"user", &format!("{uid}:{gid}")]),
-            Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup,net"]),
-            Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup"]),
+            Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,net"]),
+            Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts"]),
+            Step::CgroupNamespace => list(&[&"unshare", &"cgroup"]),
             Step::Processes { most } => list(&[&"processes", &most.to_string()]),
             Step::Loopback => list(&[&"loopback"]),
             Step::Root => list(&[&"tmpfs", &"/"]),

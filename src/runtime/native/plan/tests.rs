@@ -66,7 +66,7 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
     let lines = lines(&steps);
     let order = [
         "unshare user 7:8",
-        "unshare mount,pid,ipc,uts,cgroup",
+        "unshare mount,pid,ipc,uts",
         "tmpfs /",
         "overlay /usr",
         "mount proc /proc",
@@ -133,7 +133,7 @@ fn for_root_nobodys_files_are_its_own() {
 #[test]
 fn a_network_of_its_own_has_a_loopback_interface() {
     let none = lines(&plan(&Spec { network: Network::None, ..spec() }, &host(), &wanted()));
-    assert!(at(&none, "unshare mount,pid,ipc,uts,cgroup,net") < at(&none, "loopback"));
+    assert!(at(&none, "unshare mount,pid,ipc,uts,net") < at(&none, "loopback"));
     assert!(!lines(&plan(&spec(), &host(), &wanted())).contains(&"loopback".to_owned()));
 }
 

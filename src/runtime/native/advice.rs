@@ -150,6 +150,14 @@ mod tests {
             let hint = hint(&step, errno, machine);
             assert!(hint.contains(word), "{machine:?} {errno}: {hint}");
         }
+        let sandbox = Machine { sandbox: true, ..nothing };
+        let within = Machine { none_allowed: Some("max_user_namespaces"), ..sandbox };
+        assert!(hint(&step, libc::EPERM, within).contains("--allow-userns"));
+        assert!(hint(&Step::UserNamespace { uid: 0, gid: 0 }, libc::EPERM, sandbox).contains("--user UID"));
+        assert!(hint(&Step::CgroupNamespace, libc::ENOSPC, nothing).contains("max_cgroup_namespaces"));
+        // A limit that has nothing to do with the step.
+        let limited = Machine { none_allowed: Some("max_mnt_namespaces"), ..nothing };
+        assert!(!hint(&Step::Root, libc::EPERM, limited).contains("max_"));
         // AppArmor lets the namespace be made, and nothing be mounted in it.
         assert!(hint(&Step::Root, libc::EACCES, Machine { apparmor: true, ..nothing }).contains("AppArmor"));
         let proc = Step::Mount { kind: Special::Proc, path: "/proc".into() };

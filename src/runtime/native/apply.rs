@@ -39,7 +39,7 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let mut limits = Limits::default();
     // What is done here is no step of the plan.
     let beside = |what, error| {
-        let error = About::new(what, error);
+        let error = About::error(what, error);
         tell_failure(&socket, None, &error);
         error
     };
@@ -149,7 +149,7 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[(Step, File)], ste
     // The builder leads a group, and so could not.
     namespace::leave_session()?;
     for (step, door) in doors {
-        let joined = cgroup::enter(door).map_err(|error| About::new("entering it", error));
+        let joined = cgroup::enter(door).map_err(|error| About::error("entering it", error));
         joined.inspect_err(|error| tell_failure(socket, Some(step), error))?;
     }
     let mut root = None;

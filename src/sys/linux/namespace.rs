@@ -33,7 +33,7 @@ pub fn enter_namespaces(network: bool) -> io::Result<()> {
     enter(kinds.iter().fold(0, |all, (_, flag)| all | flag)).map_err(|error| {
         // Which of them the kernel refuses it tells only who asks for each.
         match kinds.iter().find_map(|(name, flag)| Some((name, enter(*flag).err()?))) {
-            Some((name, error)) => About::new(name, error),
+            Some((name, error)) => About::error(name, error),
             None => error,
         }
     })
@@ -57,7 +57,7 @@ pub struct About {
 
 impl About {
     /// Says what it is about.
-    pub fn new(what: &'static str, error: io::Error) -> io::Error {
+    pub fn error(what: &'static str, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), About { what, error })
     }
 

@@ -163,6 +163,60 @@ fn user_namespaces_can_be_allowed() {
 }
 
 #[test]
+fn a_whole_proc_is_hidden_where_one_may_be_mounted_within() {
+    let of = |allow_namespaces, uid, gid, caller| {
+        let user = User::Ids { uid, gid, host_ids: false };
+        lines(&plan(&Spec { user, ..spec() }, &host(), &Wanted { allow_namespaces, caller, ..wanted() }))
+    };
+    let allowed = of(true, 7, 8, (7, 8));
+    assert_eq!(at(&allowed, "mount proc /sys/kernel/proc") + 1, at(&allowed, "hide /sys/kernel"));
+    for lines in [of(false, 7, 8, (7, 8)), of(true, 0, 0, (0, 0)), of(true, 7, 0, (0, 0)), of(true, 7, 8, (7, 0))] {
+        assert!(lines.iter().all(|line| !line.contains("/sys/kernel")), "{lines:#?}");
+    }
+    // Whoever says to be user 0 inside is still the caller.
+    assert!(of(true, 0, 0, (7, 8)).iter().any(|line| line == "hide /sys/kernel"));
+}
+
+#[test]
+fn the_runs_own_groups_are_where_programs_look() {
+    let group = |dir: &str, hierarchy: &str| Group {
+        dir: dir.into(),
+        enable: Vec::new(),
+        values: Vec::new(),
+        hierarchy: hierarchy.into(),
+    };
+    let views = |groups: &[Group]| {
+        let mut steps = Vec::new();
+        views::limits(groups, &mut steps);
+        lines(&steps)
+    };
+    assert_eq!(views(&[]), [""; 0]);
+    let new = ["directory 0755 /sys/fs", "directory 0555 /sys/fs/cgroup", "bind-read-only /c/fosse-1 /sys/fs/cgroup"];
+    assert_eq!(views(&[group("/c/fosse-1", "")]), new);
+    let old = views(&[group("/m/fosse-1", "memory"), group("/a/fosse-1", "cpu,cpuacct")]);
+    for line in ["link cpu,cpuacct /sys/fs/cgroup/cpu", "bind-read-only /a/fosse-1 /sys/fs/cgroup/cpu,cpuacct"] {
+        at(&old, line);
+    }
+    // Before anything is put there that could be written.
+    assert!(at(&old, "read-only /sys/fs/cgroup") < at(&old, "bind-read-only /m/fosse-1 /sys/fs/cgroup/memory"));
+}
+
+#[test]
+fn owner_checked_files_are_copied_where_they_are_shown() {
+    let host = Host { owned: vec!["/usr/lib/a".into(), "/var/f".into(), "/var/lib/b".into()], ..host() };
+    let steps = plan(&spec(), &host, &wanted());
+    let owned = |top: &str| {
+        steps.iter().find_map(|step| match step {
+            Step::Overlay { path, owned, .. } if path == Path::new(top) => Some(owned.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(owned("/usr"), Some(vec![HostPath("/usr/lib/a".into())]));
+    assert_eq!(owned("/var/lib"), Some(vec![HostPath("/var/lib/b".into())]));
+    at(&lines(&steps), "copy /var/f");
+}
+
+#[test]
 fn a_plan_can_be_sent() {
     let spec = Spec { mounts: vec![mount("/a\n b", "/c")], ..spec() };
     let steps = plan(&spec, &host(), &wanted());

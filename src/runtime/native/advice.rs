@@ -17,16 +17,17 @@ pub struct Machine {
     pub apparmor: bool,
     /// This is a container of an engine.
     pub container: bool,
+    /// This is a sandbox of fosse.
+    pub sandbox: bool,
 }
 
 /// The limits on namespaces that a sandbox needs, in user.* of sysctl(8).
-const LIMITS: [&str; 7] = [
+const LIMITS: [&str; 6] = [
     "max_user_namespaces",
     "max_mnt_namespaces",
     "max_pid_namespaces",
     "max_ipc_namespaces",
     "max_uts_namespaces",
-    "max_cgroup_namespaces",
     "max_net_namespaces",
 ];
 
@@ -38,6 +39,7 @@ impl Machine {
             none_allowed: LIMITS.into_iter().find(|name| is(&format!("/proc/sys/user/{name}"), "0")),
             clone_forbidden: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
             apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+            sandbox: is("/proc/1/comm", "fosse-init"),
             container: ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists()),
         }
     }
@@ -47,7 +49,18 @@ impl Machine {
 pub fn explain(error: place::Error, machine: Machine) -> Error {
     let (why, hint) = match error {
         place::Error::Step(Some(step), errno, why) => (format!("{step}: {why}"), hint(&step, errno, machine)),
-        place::Error::Step(None, _, why) => (why, "fosse doctor tries each part of a sandbox".to_owned()),
+        place::Error::Step(None, errno, why) => {
+            let hint = match errno {
+                libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE => {
+                    "is there memory, and room for more processes and descriptors? ulimit -a"
+                }
+                libc::ENOSPC | libc::EUSERS => {
+                    "so many namespaces are in use already: the limits are user.max_*_namespaces, in /proc/sys/user"
+                }
+                _ => "fosse doctor tries each part of a sandbox",
+            };
+            (why, hint.to_owned())
+        }
         place::Error::Lost(error) => (
             format!("the process that makes the sandbox was lost: {error}"),
             "is there memory, and room for more processes and open files? fosse doctor tries each part of a sandbox"
@@ -61,7 +74,12 @@ pub fn explain(error: place::Error, machine: Machine) -> Error {
 
 /// What helps when a step fails with an errno.
 pub fn hint(step: &Step, errno: i32, machine: Machine) -> String {
-    if let (Some(limit), libc::ENOSPC | libc::EUSERS | libc::EPERM) = (machine.none_allowed, errno) {
+    let is_namespace = matches!(step, Step::UserNamespace { .. } | Step::Namespaces { .. });
+    if let (true, Some(limit), libc::ENOSPC | libc::EUSERS | libc::EPERM) = (is_namespace, machine.none_allowed, errno)
+    {
+        if machine.sandbox {
+            return "this is a sandbox of fosse: the run outside needs --allow-userns".to_owned();
+        }
         return format!("namespaces are switched off: as root, sysctl -w user.{limit}=10000");
     }
     fixed_hint(step, errno, machine).to_owned()
@@ -83,8 +101,17 @@ fn fixed_hint(step: &Step, errno: i32, machine: Machine) -> &'static str {
         }
         Step::Bind(_) if errno == libc::ENOENT => "nothing is made in what is shared: make the mount point first",
         Step::Workdir { .. } => "--workdir must be a directory that the command can enter",
+        Step::UserNamespace { uid: 0, .. } if refused && machine.sandbox => {
+            "user 0 of a sandbox cannot be user 0 of one within: the run outside needs --user UID, and not of root"
+        }
+        Step::Mount { kind: Special::Proc, .. } if refused && machine.sandbox => {
+            "root's sandbox has no /proc to be mounted again: the run outside needs --user UID, and not of root"
+        }
         Step::Mount { kind: Special::Proc, .. } if refused => {
             "parts of /proc are covered here, as in a container: docker run --security-opt systempaths=unconfined, or --privileged"
+        }
+        Step::CgroupNamespace if refused => {
+            "cgroup namespaces are switched off: as root, sysctl -w user.max_cgroup_namespaces=10000"
         }
         _ if !refused => "fosse doctor tries each part of a sandbox",
         _ if errno == libc::ENOSPC => {
@@ -124,6 +151,14 @@ mod tests {
             let hint = hint(&step, errno, machine);
             assert!(hint.contains(word), "{machine:?} {errno}: {hint}");
         }
+        let sandbox = Machine { sandbox: true, ..nothing };
+        let within = Machine { none_allowed: Some("max_user_namespaces"), ..sandbox };
+        assert!(hint(&step, libc::EPERM, within).contains("--allow-userns"));
+        assert!(hint(&Step::UserNamespace { uid: 0, gid: 0 }, libc::EPERM, sandbox).contains("--user UID"));
+        assert!(hint(&Step::CgroupNamespace, libc::ENOSPC, nothing).contains("max_cgroup_namespaces"));
+        // A limit that has nothing to do with the step.
+        let limited = Machine { none_allowed: Some("max_mnt_namespaces"), ..nothing };
+        assert!(!hint(&Step::Root, libc::EPERM, limited).contains("max_"));
         // AppArmor lets the namespace be made, and nothing be mounted in it.
         assert!(hint(&Step::Root, libc::EACCES, Machine { apparmor: true, ..nothing }).contains("AppArmor"));
         let proc = Step::Mount { kind: Special::Proc, path: "/proc".into() };

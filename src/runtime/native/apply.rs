@@ -20,7 +20,7 @@ use crate::sys::fd::pipe;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::reap;
 use crate::sys::linux::mount::{self, Links, Tree};
-use crate::sys::linux::namespace::{self, Parent};
+use crate::sys::linux::namespace::{self, About, Parent};
 use crate::sys::linux::{caps, seccomp};
 use crate::sys::process::{Pid, PidHandle, set_name, wait_unreaped};
 use crate::sys::signal::Signal;
@@ -38,20 +38,28 @@ pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let (outside, inside): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_outside);
     let (groups, outside): (Vec<_>, Vec<_>) = outside.into_iter().partition(|step| matches!(step, Step::Group(_)));
     let mut limits = Limits::default();
+    // What is done here is no step of the plan.
+    let beside = |what, error| {
+        let error = About::error(what, error);
+        tell_failure(&socket, None, &error);
+        error
+    };
     if !groups.is_empty() {
         // What is made from here on is taken away also if the owner ends now.
-        namespace::outlive_parent()?;
+        namespace::outlive_parent().map_err(|error| beside("outliving the owner", error))?;
     }
     let made = each(&socket, &groups, |step| limits.make(step));
     if made.is_err() {
         take_away(&limits.groups);
     }
     made?;
-    let guard = if limits.groups.is_empty() { None } else { Some(leave_a_guard(&socket, &limits.groups)?) };
+    let guard = if limits.groups.is_empty() { None } else { Some(leave_a_guard(&socket, &limits.groups)) };
+    let guard = guard.transpose().map_err(|error| beside("starting the guard of the control groups", error))?;
     let mut opened = Opened::default();
     each(&socket, &outside, |step| build(step, &mut opened))?;
-    let (wait, go) = pipe()?;
-    let Some(first) = namespace::fork(Parent::Grandparent)? else {
+    let forked = pipe().and_then(|ends| Ok((ends, namespace::fork(Parent::Grandparent)?)));
+    let ((wait, go), first) = forked.map_err(|error| beside("starting PID 1 in a new pid namespace", error))?;
+    let Some(first) = first else {
         drop(go);
         become_first(&socket, &wait, &limits.doors, &inside, opened)?;
         return Ok((socket, limits.counter));
@@ -74,7 +82,7 @@ fn each(socket: &UnixStream, steps: &[Step], mut act: impl FnMut(&Step) -> io::R
 }
 
 fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
-    let (errno, why) = (error.raw_os_error().unwrap_or_default(), error.to_string());
+    let (errno, why) = (About::errno(error), error.to_string());
     report::write(socket, &Report::Failed { step: step.cloned(), errno, why }).unwrap_or_default();
 }
 
@@ -82,17 +90,21 @@ fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
 #[derive(Default)]
 struct Limits {
     groups: Vec<Group>,
-    /// Where PID 1 enters them.
-    doors: Vec<File>,
+    /// Where PID 1 enters them, each with the step that made it.
+    doors: Vec<(Step, File)>,
     counter: Option<File>,
 }
 
 impl Limits {
     fn make(&mut self, step: &Step) -> io::Result<()> {
         let Step::Group(group) = step else { return Err(io::ErrorKind::InvalidInput.into()) };
-        cgroup::make(group)?;
+        match cgroup::make(group) {
+            // It would only have been seen.
+            Err(_) if group.values.is_empty() => return Ok(()),
+            made => made?,
+        }
         self.groups.push(group.clone());
-        self.doors.push(cgroup::door(group)?);
+        self.doors.push((step.clone(), cgroup::door(group)?));
         let counter = cgroup::oom_counter(group).and_then(|path| File::open(path).ok());
         self.counter = self.counter.take().or(counter);
         Ok(())
@@ -138,7 +150,13 @@ fn veil(paths: &[HostPath]) -> io::Result<()> {
 }
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.
-fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[Step], opened: Opened) -> io::Result<()> {
+fn become_first(
+    socket: &UnixStream,
+    wait: &OwnedFd,
+    doors: &[(Step, File)],
+    steps: &[Step],
+    opened: Opened,
+) -> io::Result<()> {
     File::from(wait.try_clone()?).read(&mut [0]).map(drop)?;
     namespace::die_with_parent()?;
     // An owner that ended before that request will send no signal, and its end of the socket is closed.
@@ -147,8 +165,10 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[St
     }
     // The builder leads a group, and so could not.
     namespace::leave_session()?;
-    let joined = doors.iter().try_for_each(cgroup::enter).and_then(|()| namespace::enter_cgroup_namespace());
-    joined.inspect_err(|error| tell_failure(socket, None, error))?;
+    for (step, door) in doors {
+        let joined = cgroup::enter(door).map_err(|error| About::error("entering it", error));
+        joined.inspect_err(|error| tell_failure(socket, Some(step), error))?;
+    }
     let (mut root, mut opened) = (None, Some(opened));
     each(socket, steps, |step| settle(step, &mut root, &mut opened))?;
     let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();
@@ -158,6 +178,11 @@ fn become_first(socket: &UnixStream, wait: &OwnedFd, doors: &[File], steps: &[St
 /// A step of PID 1's.
 fn settle(step: &Step, root: &mut Option<Root>, opened: &mut Option<Opened>) -> io::Result<()> {
     match step {
+        Step::CgroupNamespace => match namespace::enter_cgroup_namespace() {
+            // Within a sandbox none can be made, and none is needed: there the own groups are the topmost already.
+            Err(_) if cgroup::is_at_the_top() => Ok(()),
+            entered => entered,
+        },
         Step::Processes { most } => namespace::limit_processes(*most),
         Step::Loopback => namespace::start_loopback(),
         Step::Root => {

@@ -19,6 +19,15 @@
 //! mount that came from outside a namespace has a root like `/../..` and shows where this process is only if the one
 //! path is the beginning of the other.
 //!
+//! # What is shown inside
+//!
+//! Programs that size themselves by their limits (Java's heap and threads, Node's heap, Go's and Rust's threads) read
+//! them below /sys/fs/cgroup, where /proc/self/cgroup and /proc/self/mountinfo say. A run's groups are bound there, each
+//! as if it were its hierarchy's root, which it is in the run's cgroup namespace; nothing else of a hierarchy is. Of
+//! version 1 Java believes nothing if it does not find the hierarchies of memory, cpu, cpuacct and cpuset all together
+//! (`cgroupSubsystem_linux.cpp`), so a run with any limit has a group in each, some without values. A run without
+//! limits has no group, and sees none: the caller's own holds others.
+//!
 //! # What is left alone
 //!
 //! A controller that was enabled for a run stays enabled: others may rely on it by then. No process is moved but the
@@ -45,8 +54,12 @@ pub struct Group {
     pub dir: PathBuf,
     /// Controllers that its parent has to hand on, and does not yet; version 2 only.
     pub enable: Vec<String>,
-    /// Settings, written in order after it is made.
+    /// Settings, written in order after it is made. One without any is there to be seen, and the run does without it
+    /// if it cannot be made.
     pub values: Vec<Setting>,
+    /// Its hierarchy, as its directory below /sys/fs/cgroup is usually called; empty where there is only one.
+    #[serde(default)]
+    pub hierarchy: String,
 }
 
 /// One file of a control group, and what is written to it.
@@ -80,6 +93,11 @@ pub struct Missing {
     pub why: String,
     /// What to do about it.
     pub hint: String,
+}
+
+/// Whether all groups of this process are the topmost that it can see, so that it sees no name of another one.
+pub fn is_at_the_top() -> bool {
+    std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|own| own.lines().all(|line| line.ends_with(":/")))
 }
 
 /// Which groups a run needs; `name` is `fosse-ID`. Looks at this process's own place in the hierarchies, changes

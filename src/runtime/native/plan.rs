@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod views;
+
 use super::cgroup::Group;
 use super::host::{Entry, Host, Kind};
 use crate::runtime::spec::{HOME, Mount, Network, Spec, User};
@@ -55,11 +57,13 @@ pub enum Step {
         /// The same for the group.
         gid: u32,
     },
-    /// Enters mount, pid, ipc, uts and cgroup namespaces.
+    /// Enters mount, pid, ipc and uts namespaces.
     Namespaces {
         /// And a network namespace.
         network: bool,
     },
+    /// Enters a cgroup namespace, once it is in its control groups.
+    CgroupNamespace,
     /// Limits processes and threads without a control group.
     Processes {
         /// How many there may be.
@@ -250,6 +254,10 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     own_directories(&mut inside);
     devices(host, &mut inside);
     kernel_views(host, wanted.allow_namespaces, &mut inside);
+    views::limits(&wanted.groups, &mut inside);
+    if wanted.allow_namespaces && !is_hosts_root(spec.user, wanted.caller) {
+        views::whole_proc(&mut inside);
+    }
     inside.extend(host.resolver.iter().map(|file| Step::Bind(Bind { make: true, ..bind(file, file, true) })));
     inside.extend(host.hidden.iter().map(|hidden| Step::Hide { path: hidden.path.clone() }));
     // Its parent is the host's, so it is put over what is there, or over what hides that.
@@ -280,6 +288,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
         steps.push(namespaces);
         steps.append(&mut open(None));
     }
+    steps.push(Step::CgroupNamespace);
     steps.extend(wanted.processes.map(|most| Step::Processes { most }));
     steps.extend(network.then_some(Step::Loopback));
     steps.append(&mut inside);
@@ -416,6 +425,12 @@ fn kernel_views(host: &Host, allow_namespaces: bool, steps: &mut Vec<Step>) {
     }
 }
 
+/// Whether the command is the host's root outside, or in its group, whatever its numbers are inside.
+fn is_hosts_root(user: User, caller: (u32, u32)) -> bool {
+    let (uid, gid) = if caller.0 == 0 { user.ids_or(caller) } else { caller };
+    uid == 0 || gid == 0
+}
+
 /// The caller's mounts, those that hold others first.
 fn mounts(wanted: &[Mount]) -> Vec<Bind> {
     let mut sorted: Vec<&Mount> = wanted.iter().collect();
@@ -463,8 +478,9 @@ impl Step {
                 list(&[&[&"veil" as &dyn AsRef<OsStr>], &paths[..]].concat())
             }
             Step::UserNamespace { uid, gid } => list(&[&"unshare", &"user", &format!("{uid}:{gid}")]),
-            Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup,net"]),
-            Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts,cgroup"]),
+            Step::Namespaces { network: true } => list(&[&"unshare", &"mount,pid,ipc,uts,net"]),
+            Step::Namespaces { network: false } => list(&[&"unshare", &"mount,pid,ipc,uts"]),
+            Step::CgroupNamespace => list(&[&"unshare", &"cgroup"]),
             Step::Processes { most } => list(&[&"processes", &most.to_string()]),
             Step::Loopback => list(&[&"loopback"]),
             Step::Root => list(&[&"tmpfs", &"/"]),

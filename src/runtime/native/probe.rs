@@ -47,7 +47,7 @@ pub fn basic(caller: (u32, u32)) -> Vec<Step> {
 }
 
 fn namespaces((uid, gid): (u32, u32), network: bool) -> Vec<Step> {
-    vec![Step::UserNamespace { uid, gid }, Step::Namespaces { network }]
+    vec![Step::UserNamespace { uid, gid }, Step::Namespaces { network }, Step::CgroupNamespace]
 }
 
 /// Tries all pieces.

@@ -25,11 +25,56 @@ pub fn enter_user_namespace(inside: (u32, u32)) -> io::Result<()> {
 
 /// Enters mount, ipc and uts namespaces of its own, and a network one if that is wanted; children get a pid namespace.
 pub fn enter_namespaces(network: bool) -> io::Result<()> {
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWPID;
-    let flags = if network { flags | libc::CLONE_NEWNET } else { flags };
-    // SAFETY: unshare takes an integer.
-    cerr(unsafe { libc::unshare(flags) }).map(drop)
+    let kinds = &KINDS[..if network { KINDS.len() } else { KINDS.len() - 1 }];
+    let enter = |flags| {
+        // SAFETY: unshare takes an integer.
+        cerr(unsafe { libc::unshare(flags) }).map(drop)
+    };
+    enter(kinds.iter().fold(0, |all, (_, flag)| all | flag)).map_err(|error| {
+        // Which of them the kernel refuses it tells only who asks for each.
+        match kinds.iter().find_map(|(name, flag)| Some((name, enter(*flag).err()?))) {
+            Some((name, error)) => About::error(name, error),
+            None => error,
+        }
+    })
 }
+
+/// The last one is made only if that is asked for.
+const KINDS: [(&str, libc::c_int); 5] = [
+    ("mount", libc::CLONE_NEWNS),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("pid", libc::CLONE_NEWPID),
+    ("net", libc::CLONE_NEWNET),
+];
+
+/// What an error is about, where the errno alone does not say.
+#[derive(Debug)]
+pub struct About {
+    what: &'static str,
+    error: io::Error,
+}
+
+impl About {
+    /// Says what it is about.
+    pub fn error(what: &'static str, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), About { what, error })
+    }
+
+    /// The errno of any error, also of one about something.
+    pub fn errno(error: &io::Error) -> i32 {
+        let about = error.get_ref().and_then(|inner| inner.downcast_ref::<About>());
+        error.raw_os_error().or_else(|| about?.error.raw_os_error()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for About {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)
+    }
+}
+
+impl std::error::Error for About {}
 
 /// Enters a mount namespace of its own, which only who has the rights of root can without a user namespace.
 pub fn enter_mount_namespace() -> io::Result<()> {

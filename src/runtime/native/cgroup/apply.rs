@@ -38,6 +38,7 @@ pub fn make(group: &Group) -> io::Result<()> {
     }
     fs::create_dir(&group.dir).map_err(|error| about(&group.dir, &error))?;
     let set = || {
+        inherit_processors(&group.dir)?;
         for setting in &group.values {
             match write(&group.dir.join(&setting.file), &setting.value) {
                 Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
@@ -47,6 +48,20 @@ pub fn make(group: &Group) -> io::Result<()> {
         Ok(())
     };
     set().inspect_err(|_| fs::remove_dir(&group.dir).unwrap_or_default())
+}
+
+/// In version 1 a group that names no processor and no memory node can be entered by nobody, and so begins.
+fn inherit_processors(dir: &Path) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let path = dir.join(file);
+        // Only version 1 has that switch.
+        if !dir.join("cgroup.clone_children").exists() || !path.exists() || !fs::read(&path)?.trim_ascii().is_empty() {
+            continue;
+        }
+        let parent = dir.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        write(&path, fs::read_to_string(parent.join(file))?.trim_end())?;
+    }
+    Ok(())
 }
 
 /// Opens a group for being entered. Who opens it is whom the kernel asks for the right to enter, whoever writes.

@@ -68,6 +68,9 @@ pub fn choose(limits: &Limits, name: &str, machine: &Machine, look: Look) -> Res
             Err(reason) => missing.push((need, reason)),
         }
     }
+    if missing.is_empty() && !groups.is_empty() {
+        to_be_seen(name, machine, look, &mut groups);
+    }
     // Where processor time is short the end of processes takes long, so that limit has to go first.
     groups.sort_by_key(|group| !group.values.iter().any(|setting| setting.file.starts_with("cpu.")));
     if missing.is_empty() { Ok(groups) } else { Err(complain(&needs, &missing)) }
@@ -112,9 +115,22 @@ fn below_own(need: &Need, name: &str, machine: &Machine, look: Look) -> Result<G
     let own = find(Some(need.controller), machine, look)?.own;
     // The new one belongs to who makes it, and everybody may move the own processes to where they may write.
     if look(&own).is_some_and(|seen| seen.can_make) {
-        Ok(Group { dir: own.join(name), enable: Vec::new(), values: need.old.clone() })
+        let hierarchy = machine.hierarchy(need.controller);
+        Ok(Group { dir: own.join(name), enable: Vec::new(), values: need.old.clone(), hierarchy })
     } else {
         Err(Reason::Closed(own))
+    }
+}
+
+/// Adds the groups without which programs do not believe the others.
+fn to_be_seen(name: &str, machine: &Machine, look: Look, groups: &mut Vec<Group>) {
+    for controller in ["memory", "cpu", "cpuacct", "cpuset", "pids"].into_iter().filter(|name| machine.is_old(name)) {
+        let need = Need { limit: "", controller, old: Vec::new(), new: Vec::new() };
+        if let Ok(group) = below_own(&need, name, machine, look) {
+            if groups.iter().all(|other| other.dir != group.dir) {
+                groups.push(group);
+            }
+        }
     }
 }
 
@@ -141,7 +157,8 @@ fn below_an_ancestor<'a>(
     match ancestor(&place, &wanted, look) {
         Ok((parent, enable)) => {
             let values = needs.iter().flat_map(|need| need.new.clone()).collect();
-            Ok(Group { dir: parent.join(name), enable, values })
+            let hierarchy = if machine.has_old() { "unified" } else { "" }.to_owned();
+            Ok(Group { dir: parent.join(name), enable, values, hierarchy })
         }
         Err(reason) => {
             let alone = |need: &&'a Need| Some((*need, ancestor(&place, &[need.controller], look).err()?));

@@ -94,6 +94,17 @@ impl Machine {
         self.own.iter().any(|own| names(&own.controllers, controller))
     }
 
+    /// How the hierarchy of version 1 that has a controller is called: by all that it has.
+    pub fn hierarchy(&self, controller: &str) -> String {
+        let own = self.own.iter().find(|own| names(&own.controllers, controller));
+        own.and_then(|own| own.controllers.as_ref()).map(|names| names.join(",")).unwrap_or_default()
+    }
+
+    /// Whether there is a hierarchy of version 1.
+    pub fn has_old(&self) -> bool {
+        self.own.iter().any(|own| own.controllers.is_some())
+    }
+
     /// Finds this process's group in the hierarchy of version 1 that has a controller, or in that of version 2.
     pub fn find(&self, old: Option<&str>, look: &dyn Fn(&Path) -> Option<Seen>) -> Result<Place, Nowhere> {
         let is_it = |controllers: &Option<Vec<String>>| match old {

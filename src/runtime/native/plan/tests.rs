@@ -73,7 +73,7 @@ fn a_plan_is_in_the_order_that_keeps_what_it_promises() {
     let lines = lines(&steps);
     let order = [
         "unshare user 7:8",
-        "unshare mount,pid,ipc,uts,cgroup",
+        "unshare mount,pid,ipc,uts",
         "open /dev/null",
         "open /src/ws",
         "tmpfs /",
@@ -170,7 +170,7 @@ fn what_is_taken_apart_later_is_shown_as_if_that_had_been_known() {
 #[test]
 fn a_network_of_its_own_has_a_loopback_interface() {
     let none = lines(&plan(&Spec { network: Network::None, ..spec() }, &host(), &wanted()));
-    assert!(at(&none, "unshare mount,pid,ipc,uts,cgroup,net") < at(&none, "loopback"));
+    assert!(at(&none, "unshare mount,pid,ipc,uts,net") < at(&none, "loopback"));
     assert!(!lines(&plan(&spec(), &host(), &wanted())).contains(&"loopback".to_owned()));
 }
 
@@ -197,6 +197,60 @@ fn user_namespaces_can_be_allowed() {
     // But none with which the machine's control groups could be mounted.
     assert!(!lines.contains(&"no-namespaces user".to_owned()) && lines.contains(&"no-namespaces cgroup".to_owned()));
     assert_eq!(lines.last().unwrap(), "seccomp allow-namespaces");
+}
+
+#[test]
+fn a_whole_proc_is_hidden_where_one_may_be_mounted_within() {
+    let of = |allow_namespaces, uid, gid, caller| {
+        let user = User::Ids { uid, gid, host_ids: false };
+        lines(&plan(&Spec { user, ..spec() }, &host(), &Wanted { allow_namespaces, caller, ..wanted() }))
+    };
+    let allowed = of(true, 7, 8, (7, 8));
+    assert_eq!(at(&allowed, "mount proc /sys/kernel/proc") + 1, at(&allowed, "hide /sys/kernel"));
+    for lines in [of(false, 7, 8, (7, 8)), of(true, 0, 0, (0, 0)), of(true, 7, 0, (0, 0)), of(true, 7, 8, (7, 0))] {
+        assert!(lines.iter().all(|line| !line.contains("/sys/kernel")), "{lines:#?}");
+    }
+    // Whoever says to be user 0 inside is still the caller.
+    assert!(of(true, 0, 0, (7, 8)).iter().any(|line| line == "hide /sys/kernel"));
+}
+
+#[test]
+fn the_runs_own_groups_are_where_programs_look() {
+    let group = |dir: &str, hierarchy: &str| Group {
+        dir: dir.into(),
+        enable: Vec::new(),
+        values: Vec::new(),
+        hierarchy: hierarchy.into(),
+    };
+    let views = |groups: &[Group]| {
+        let mut steps = Vec::new();
+        views::limits(groups, &mut steps);
+        lines(&steps)
+    };
+    assert_eq!(views(&[]), [""; 0]);
+    let new = ["directory 0755 /sys/fs", "directory 0555 /sys/fs/cgroup", "bind-read-only /c/fosse-1 /sys/fs/cgroup"];
+    assert_eq!(views(&[group("/c/fosse-1", "")]), new);
+    let old = views(&[group("/m/fosse-1", "memory"), group("/a/fosse-1", "cpu,cpuacct")]);
+    for line in ["link cpu,cpuacct /sys/fs/cgroup/cpu", "bind-read-only /a/fosse-1 /sys/fs/cgroup/cpu,cpuacct"] {
+        at(&old, line);
+    }
+    // Before anything is put there that could be written.
+    assert!(at(&old, "read-only /sys/fs/cgroup") < at(&old, "bind-read-only /m/fosse-1 /sys/fs/cgroup/memory"));
+}
+
+#[test]
+fn owner_checked_files_are_copied_where_they_are_shown() {
+    let host = Host { owned: vec!["/usr/lib/a".into(), "/var/f".into(), "/var/lib/b".into()], ..host() };
+    let steps = plan(&spec(), &host, &wanted());
+    let owned = |top: &str| {
+        steps.iter().find_map(|step| match step {
+            Step::Overlay { path, owned, .. } if path == Path::new(top) => Some(owned.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(owned("/usr"), Some(vec![HostPath("/usr/lib/a".into())]));
+    assert_eq!(owned("/var/lib"), Some(vec![HostPath("/var/lib/b".into())]));
+    at(&lines(&steps), "copy /var/f");
 }
 
 #[test]

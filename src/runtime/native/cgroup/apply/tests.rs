@@ -22,7 +22,12 @@ impl Scratch {
     fn group(&self, values: &[(&str, bool)]) -> Group {
         let setting =
             |(file, optional): &(&str, bool)| Setting { file: (*file).into(), value: "7".into(), optional: *optional };
-        Group { dir: self.0.join("fosse-1"), enable: Vec::new(), values: values.iter().map(setting).collect() }
+        Group {
+            dir: self.0.join("fosse-1"),
+            enable: Vec::new(),
+            values: values.iter().map(setting).collect(),
+            hierarchy: String::new(),
+        }
     }
 }
 
@@ -161,7 +166,8 @@ impl Drop for Real {
 fn real_groups() -> Vec<Real> {
     let name = RunId::random().unwrap().object_name();
     let mut groups = match plan(&Limits { pids: Some(20), ..Limits::default() }, &name) {
-        Ok(groups) => groups,
+        // The others are there to be seen, and those below one of cpuset are entered by nobody.
+        Ok(groups) => groups.into_iter().filter(|group| !group.values.is_empty()).collect(),
         Err(missing) => {
             assert_eq!(missing.what, ["pids"]);
             assert!(!missing.why.is_empty() && !missing.hint.is_empty());
@@ -170,7 +176,12 @@ fn real_groups() -> Vec<Real> {
     };
     let place = Machine::read().find(None, &look).ok();
     let parent = place.filter(|place| look(&place.own).is_some_and(|seen| seen.is_root && seen.can_make));
-    let plain = parent.map(|place| Group { dir: place.own.join(name), enable: Vec::new(), values: Vec::new() });
+    let plain = parent.map(|place| Group {
+        dir: place.own.join(name),
+        enable: Vec::new(),
+        values: Vec::new(),
+        hierarchy: String::new(),
+    });
     groups.extend(plain.filter(|plain| groups.iter().all(|group| group.dir != plain.dir)));
     // A test changes nothing that stays.
     groups.into_iter().filter(|group| group.enable.is_empty()).map(Real).collect()
@@ -236,5 +247,19 @@ fn a_value_that_the_kernel_refuses_leaves_nothing_behind() {
         let error = make(&Group { values: vec![bad], ..group.clone() }).unwrap_err();
         assert!(error.to_string().contains("\"many\""), "{error}");
         assert!(!group.dir.exists());
+    }
+}
+
+/// In version 1 nobody enters a group that names no processor.
+#[test]
+fn every_group_of_a_plan_can_be_entered() {
+    let name = RunId::random().unwrap().object_name();
+    let groups = plan(&Limits { pids: Some(20), ..Limits::default() }, &name).unwrap_or_default();
+    for group in groups.into_iter().filter(|group| group.enable.is_empty()).map(Real) {
+        make(&group.0).unwrap();
+        let (mut child, line) = inside(&group.0, "echo ready; sleep 600");
+        assert_eq!(line, "ready\n", "{:?}", group.0);
+        remove(&group.0.dir, soon()).unwrap();
+        child.wait().unwrap();
     }
 }

@@ -350,3 +350,25 @@ fn little_processor_time_is_counted_over_a_longer_period() {
         assert_eq!(format!("{} {}", need.old[1].value, need.old[0].value), expected);
     }
 }
+
+#[test]
+fn of_version_1_there_is_a_group_wherever_programs_look_and_one_can_be_made() {
+    let mounts = old_mounts(&["memory", "pids", "cpu,cpuacct", "cpuset"]);
+    let own = "4:memory:/\n3:pids:/\n2:cpu,cpuacct:/\n1:cpuset:/\n";
+    let groups: Vec<_> = ["memory", "pids", "cpu,cpuacct", "cpuset"].map(|name| format!("/c/{name}")).into();
+    let groups = |foreign_one: &str| -> Vec<(String, Seen)> {
+        let each = |dir: &String| if dir == foreign_one { foreign(seen("", "")) } else { seen("", "") };
+        groups.iter().map(|dir| (dir.clone(), each(dir))).collect()
+    };
+    let had = |limits, foreign_one: &str| {
+        let groups = groups(foreign_one);
+        let groups: Vec<(&str, Seen)> = groups.iter().map(|(dir, seen)| (dir.as_str(), seen.clone())).collect();
+        let chosen = chosen(limits, &mounts, own, &groups).unwrap();
+        chosen.into_iter().map(|group| (group.hierarchy, group.values.len())).collect::<Vec<_>>()
+    };
+    let named =
+        |names: &[(&str, usize)]| names.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<Vec<_>>();
+    assert_eq!(had(MEMORY, ""), named(&[("memory", 2), ("cpu,cpuacct", 0), ("cpuset", 0), ("pids", 0)]));
+    assert_eq!(had(PIDS, "/c/cpuset"), named(&[("pids", 1), ("memory", 0), ("cpu,cpuacct", 0)]));
+    assert_eq!(had(Limits::default(), ""), []);
+}

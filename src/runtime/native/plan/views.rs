@@ -1,0 +1,43 @@
+//! Views of the kernel that only some runs have.
+
+use std::path::{Path, PathBuf};
+
+use super::{Bind, Special, Step, bind, directory};
+use crate::runtime::native::cgroup::Group;
+
+/// A whole /proc that nobody can reach, since what is above it is hidden. The kernel lets only those mount one of their
+/// own, in a pid namespace within, who have one without covers (`mount_too_revealing` in fs/namespace.c). Nobody has it
+/// who is root outside: to him much in a /proc of his own would be writable, whatever his capabilities.
+pub fn whole_proc(steps: &mut Vec<Step>) {
+    const ABOVE: &str = "/sys/kernel";
+    let path = Path::new(ABOVE).join("proc");
+    steps.extend([directory(ABOVE, 0o755), directory(path.clone(), 0o555)]);
+    steps.push(Step::Mount { kind: Special::Proc, path });
+    steps.push(Step::Hide { path: ABOVE.into() });
+}
+
+/// Where programs look for the limits of their control groups: the run's own, and no other.
+pub fn limits(groups: &[Group], steps: &mut Vec<Step>) {
+    const TOP: &str = "/sys/fs/cgroup";
+    if groups.is_empty() {
+        return;
+    }
+    let places: Vec<PathBuf> =
+        groups.iter().map(|group| Path::new(TOP).join(&group.hierarchy).components().collect()).collect();
+    let mut made: Vec<Step> = places.iter().map(|place| directory(place, 0o555)).collect();
+    for hierarchy in groups.iter().map(|group| &group.hierarchy).filter(|hierarchy| hierarchy.contains(',')) {
+        let names = hierarchy.split(',');
+        made.extend(names.map(|name| Step::Link { path: Path::new(TOP).join(name), target: hierarchy.into() }));
+    }
+    if groups.iter().any(|group| !group.hierarchy.is_empty()) {
+        made.insert(0, directory(TOP, 0o755));
+        made.push(Step::Freeze { path: TOP.into() });
+    }
+    steps.push(directory("/sys/fs", 0o755));
+    steps.extend(made);
+    for (group, place) in groups.iter().zip(places) {
+        // One that could not be made is not there.
+        let optional = group.values.is_empty();
+        steps.push(Step::Bind(Bind { optional, make: true, ..bind(&group.dir, &place, true) }));
+    }
+}

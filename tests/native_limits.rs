@@ -104,7 +104,7 @@ fn group_of(top: &Path, pid: i32) -> PathBuf {
     top.join(own)
 }
 
-/// Starts a script with a limit of each kind, and gives the group it is in.
+/// Starts a script with a limit of each kind, and gives the group it is in: one in another that keeps its controllers.
 fn limited(tree: &Tree, top: &Path, home: &Home) -> (Client, PathBuf) {
     let options = ["--memory", "64m", "--cpus", "0.5", "--pids", "33"];
     let command = run_cmd(home, &options, &["sh", "-c", "echo ready; exec sleep 1000"]);
@@ -154,15 +154,42 @@ fn a_group_beside_the_callers_own_has_the_limits_and_goes_with_the_run() {
     where_it_can_be_had(|top, tree, home| {
         for ending in [crate::support::TERM, KILL] {
             let (mut client, group) = limited(tree, top, home);
-            assert_eq!(group.parent(), Some(&*tree.parent()), "a parent without processes");
-            assert_eq!(tree.groups(), std::slice::from_ref(&group));
+            let keeper = group.parent().unwrap().to_owned();
+            assert_eq!(keeper.parent(), Some(&*tree.parent()), "a parent without processes");
+            assert_eq!(tree.groups(), std::slice::from_ref(&keeper));
             has_values(&group);
             client.signal(ending);
             client.wait();
             // With nobody else there to do it, if the owner was killed.
-            wait_until("no control group is left", || !group.exists());
+            wait_until("no control group is left", || !keeper.exists());
         }
         home.fosse(["stop", &home.newest_id()]);
+    });
+}
+
+/// A service manager takes away the controllers that nothing it knows of asks for, whenever it starts something there.
+#[test]
+fn a_manager_that_takes_controllers_away_takes_no_limit_from_a_live_run() {
+    where_it_can_be_had(|top, tree, home| {
+        let (mut client, group) = limited(tree, top, home);
+        for dir in [tree.parent(), tree.base.clone()] {
+            for controller in ["cpu", "memory", "pids"] {
+                let refused = fs::write(dir.join("cgroup.subtree_control"), format!("-{controller}")).unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(libc::EBUSY), "{controller} of {}", dir.display());
+            }
+        }
+        has_values(&group);
+        client.signal(crate::support::TERM);
+        client.wait();
+        // What nobody needs any longer is the manager's again.
+        fs::write(tree.parent().join("cgroup.subtree_control"), "-cpu -memory -pids").unwrap();
+        // The next run is told nothing by what is gone.
+        if home.user.is_none() {
+            let (mut client, group) = limited(tree, top, home);
+            has_values(&group);
+            client.signal(crate::support::TERM);
+            client.wait();
+        }
     });
 }
 
@@ -181,11 +208,12 @@ fn root_at_the_top_of_the_tree_has_its_groups_there() {
         let mut client = Client::spawn(crate::support::init::wrapped(&command, &["sh", "-c", &script, "sh"]));
         client.wait_for_output("ready\n");
         let group = group_of(&top, first_of_namespace(client.pid()).unwrap());
-        assert_eq!(group.parent(), Some(&*top));
+        let keeper = group.parent().unwrap();
+        assert_eq!(keeper.parent(), Some(&*top));
         has_values(&group);
         client.signal(crate::support::TERM);
         client.wait();
-        assert!(!group.exists());
+        assert!(!keeper.exists());
         drop(tree);
     });
 }
@@ -261,11 +289,12 @@ fn a_group_with_processes_in_it_is_never_divided() {
         let mut sitter = Client::spawn(command);
         sitter.wait_for_output("in\n");
         let (mut client, group) = limited(&tree, &top, home);
-        assert_eq!(group.parent(), Some(&*tree.base));
+        let keeper = group.parent().unwrap();
+        assert_eq!(keeper.parent(), Some(&*tree.base));
         has_values(&group);
         client.signal(crate::support::TERM);
         client.wait();
-        assert!(!group.exists());
+        assert!(!keeper.exists());
         sitter.signal(KILL);
         sitter.wait();
         drop(tree);

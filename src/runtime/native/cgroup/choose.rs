@@ -141,7 +141,8 @@ fn below_an_ancestor<'a>(
     match ancestor(&place, &wanted, look) {
         Ok((parent, enable)) => {
             let values = needs.iter().flat_map(|need| need.new.clone()).collect();
-            Ok(Group { dir: parent.join(name), enable, values })
+            // In a keeper.
+            Ok(Group { dir: parent.join(name).join(name), enable, values })
         }
         Err(reason) => {
             let alone = |need: &&'a Need| Some((*need, ancestor(&place, &[need.controller], look).err()?));

@@ -78,9 +78,9 @@ mod native_calls;
 #[cfg(target_os = "linux")]
 mod native_escapes;
 #[cfg(target_os = "linux")]
-mod native_guards;
+mod native_groups;
 #[cfg(target_os = "linux")]
-mod native_limits;
+mod native_guards;
 #[cfg(target_os = "linux")]
 mod native_processes;
 #[cfg(target_os = "linux")]

@@ -91,9 +91,9 @@ mod native_changes;
 #[cfg(target_os = "linux")]
 mod native_escapes;
 #[cfg(target_os = "linux")]
-mod native_guards;
+mod native_groups;
 #[cfg(target_os = "linux")]
-mod native_limits;
+mod native_guards;
 #[cfg(target_os = "linux")]
 mod native_nested;
 #[cfg(target_os = "linux")]

@@ -240,6 +240,6 @@ fn guard(builder: Pid, mut told: File, socket: &UnixStream) -> io::Result<()> {
 
 fn take_away(groups: &[Group]) {
     for group in groups.iter().rev() {
-        cgroup::remove(&group.dir, Deadline::after(REMOVAL)).unwrap_or_default();
+        cgroup::remove(group.top(), Deadline::after(REMOVAL)).unwrap_or_default();
     }
 }

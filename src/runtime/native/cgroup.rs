@@ -9,7 +9,10 @@
 //! that holds no process and can be told to. Who moves a process needs to write `cgroup.procs` of the target and of the
 //! closest ancestor that source and target share ("delegation containment"): here that is the group's parent.
 //! Systemd hands on a controller only as far as some unit asks for it, which is what `Delegate=yes` does
-//! (systemd.resource-control(5)); while that unit lives, its manager does not take the controller away again.
+//! (systemd.resource-control(5)); while that unit lives, its manager does not take the controller away again. What it
+//! does not know of it takes away: where root enables a controller above a session or a service, the next unit that
+//! starts there ends that, and the limits of that controller with it, without a word. The kernel refuses only while a
+//! child hands the controller on itself. So a run's group lies in another that does nothing else, of the same name.
 //!
 //! *Version 1* (`admin-guide/cgroup-v1/`) has a tree for each controller, or for some together; processes may sit
 //! anywhere, so a run's group lies below fosse's own. A controller that has a tree of version 1 is not in version 2's.
@@ -40,7 +43,7 @@ mod machine;
 
 pub use apply::{door, enter, make, oom_counter, remove};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +63,18 @@ pub struct Group {
     /// Its hierarchy, as its directory below /sys/fs/cgroup is usually called; empty where there is only one.
     #[serde(default)]
     pub hierarchy: String,
+}
+
+impl Group {
+    /// The group around it that keeps its controllers; version 2 only.
+    fn keeper(&self) -> Option<&Path> {
+        self.dir.parent().filter(|parent| parent.file_name() == self.dir.file_name())
+    }
+
+    /// The highest group that is the run's own: what is removed with the run.
+    pub fn top(&self) -> &Path {
+        self.keeper().unwrap_or(&self.dir)
+    }
 }
 
 /// One file of a control group, and what is written to it.

@@ -390,8 +390,8 @@ impl Native {
         let Ok(bytes) = crate::base::fs::read_bounded(&file, 1 << 20) else { return Ok(()) };
         let groups: Vec<Group> = serde_json::from_slice(&bytes).unwrap_or_default();
         for group in groups {
-            cgroup::remove(&group.dir, deadline)
-                .map_err(|error| Native::refused(&format!("removing {}: {error}", group.dir.display())))?;
+            cgroup::remove(group.top(), deadline)
+                .map_err(|error| Native::refused(&format!("removing {}: {error}", group.top().display())))?;
         }
         crate::base::fs::remove_file(&file).unwrap_or_default();
         Ok(())

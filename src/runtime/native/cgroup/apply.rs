@@ -28,16 +28,23 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// processes is not faster at that than we are at killing them.
 const AT_THE_END: [(&str, &str); 3] = [("cpu.max", "max"), ("cpu.cfs_quota_us", "-1"), ("pids.max", "0")];
 
+/// How often controllers are enabled that a manager takes away again before the group is there to keep them.
+const TRIES: u32 = 5;
+
 /// Makes a group and sets its values. An existing directory of that name is an error; a failure leaves no directory
-/// behind. Controllers that were enabled for it stay so.
+/// behind. Controllers that were enabled for it stay so as long as it is there.
 pub fn make(group: &Group) -> io::Result<()> {
     if !group.enable.is_empty() {
-        let parent = group.dir.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let words: Vec<String> = group.enable.iter().map(|controller| format!("+{controller}")).collect();
-        write(&parent.join("cgroup.subtree_control"), &words.join(" "))?;
+        hand_on(group.top().parent(), &group.enable)?;
     }
-    fs::create_dir(&group.dir).map_err(|error| about(&group.dir, &error))?;
+    match group.keeper() {
+        Some(keeper) => make_keeper(keeper, &controllers(group))?,
+        None => fs::create_dir(&group.dir).map_err(|error| about(&group.dir, &error))?,
+    }
     let set = || {
+        if group.keeper().is_some() {
+            fs::create_dir(&group.dir).map_err(|error| about(&group.dir, &error))?;
+        }
         inherit_processors(&group.dir)?;
         for setting in &group.values {
             match write(&group.dir.join(&setting.file), &setting.value) {
@@ -47,7 +54,39 @@ pub fn make(group: &Group) -> io::Result<()> {
         }
         Ok(())
     };
-    set().inspect_err(|_| fs::remove_dir(&group.dir).unwrap_or_default())
+    set().inspect_err(|_| remove_tree(group.top()).unwrap_or_default())
+}
+
+/// Those that its values are of: each file is called by its controller.
+fn controllers(group: &Group) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in group.values.iter().filter_map(|setting| setting.file.split('.').next()) {
+        if !names.iter().any(|other| other == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn hand_on(group: Option<&Path>, controllers: &[String]) -> io::Result<()> {
+    let words: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
+    write(&group.ok_or(io::ErrorKind::InvalidInput)?.join("cgroup.subtree_control"), &words.join(" "))
+}
+
+/// Makes a group that hands controllers on: while it does, its parent cannot stop doing so.
+fn make_keeper(dir: &Path, controllers: &[String]) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        fs::create_dir(dir).map_err(|error| about(dir, &error))?;
+        let Err(error) = hand_on(Some(dir), controllers) else { return Ok(()) };
+        fs::remove_dir(dir).unwrap_or_default();
+        // The kernel says so of a controller that the parent does not hand on, or no longer.
+        if error.kind() != io::ErrorKind::NotFound || tries == TRIES {
+            return Err(error);
+        }
+        hand_on(dir.parent(), controllers)?;
+        tries += 1;
+    }
 }
 
 /// In version 1 a group that names no processor and no memory node can be entered by nobody, and so begins.
@@ -156,9 +195,9 @@ fn kill(dir: &Path) -> io::Result<Vec<PidHandle>> {
         groups.extend(children(group)?);
         at += 1;
     }
-    for (file, value) in AT_THE_END {
+    for (group, (file, value)) in groups.iter().flat_map(|group| AT_THE_END.map(|setting| (group, setting))) {
         // Most groups lack most of these, and without them it only takes longer.
-        write(&dir.join(file), value).unwrap_or_default();
+        write(&group.join(file), value).unwrap_or_default();
     }
     let mut handles = Vec::new();
     for group in &groups {

@@ -157,8 +157,9 @@ fn below_an_ancestor<'a>(
     match ancestor(&place, &wanted, look) {
         Ok((parent, enable)) => {
             let values = needs.iter().flat_map(|need| need.new.clone()).collect();
+            // In a keeper.
             let hierarchy = if machine.has_old() { "unified" } else { "" }.to_owned();
-            Ok(Group { dir: parent.join(name), enable, values, hierarchy })
+            Ok(Group { dir: parent.join(name).join(name), enable, values, hierarchy })
         }
         Err(reason) => {
             let alone = |need: &&'a Need| Some((*need, ancestor(&place, &[need.controller], look).err()?));

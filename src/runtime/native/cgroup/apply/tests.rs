@@ -73,6 +73,23 @@ fn controllers_are_enabled_in_the_parent_before_the_group_is_made() {
 }
 
 #[test]
+fn a_keeper_is_not_left_behind_alone() {
+    let scratch = Scratch::new();
+    let group = Group { dir: scratch.0.join("fosse-1/fosse-1"), ..scratch.group(&[("memory.swap.max", true)]) };
+    assert_eq!(group.top(), scratch.0.join("fosse-1"));
+    // The parent is told once more what to hand on, and here is none that could be.
+    assert_eq!(make(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fs::write(scratch.0.join("cgroup.subtree_control"), "").unwrap();
+    assert_eq!(make(&group).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(!group.top().exists());
+    assert_eq!(fs::read_to_string(scratch.0.join("cgroup.subtree_control")).unwrap(), "+memory");
+    // That one is somebody's.
+    fs::create_dir(group.top()).unwrap();
+    assert_eq!(make(&group).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert!(group.top().exists());
+}
+
+#[test]
 fn who_joins_writes_itself() {
     let scratch = Scratch::new();
     let group = scratch.group(&[]);
@@ -158,7 +175,7 @@ struct Real(Group);
 
 impl Drop for Real {
     fn drop(&mut self) {
-        remove(&self.0.dir, soon()).unwrap_or_default();
+        remove(self.0.top(), soon()).unwrap_or_default();
     }
 }
 
@@ -182,7 +199,7 @@ fn real_groups() -> Vec<Real> {
         values: Vec::new(),
         hierarchy: String::new(),
     });
-    groups.extend(plain.filter(|plain| groups.iter().all(|group| group.dir != plain.dir)));
+    groups.extend(plain.filter(|plain| groups.iter().all(|group| group.top() != plain.dir)));
     // A test changes nothing that stays.
     groups.into_iter().filter(|group| group.enable.is_empty()).map(Real).collect()
 }
@@ -214,10 +231,10 @@ fn a_group_of_the_kernel_has_its_values_and_takes_its_processes_along() {
         let pid = i32::try_from(child.id()).unwrap();
         assert!(processes(&group.dir).unwrap().contains(&pid));
         assert_eq!(processes(&group.dir.join("below")).unwrap().len(), 1);
-        remove(&group.dir, soon()).unwrap();
-        assert!(!group.dir.exists());
+        remove(group.top(), soon()).unwrap();
+        assert!(!group.top().exists());
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        remove(&group.dir, soon()).unwrap();
+        remove(group.top(), soon()).unwrap();
     }
 }
 
@@ -233,8 +250,8 @@ fn more_processes_than_are_killed_at_a_time_are_killed() {
         // Without the kernel's help too: one by one.
         let handles = hold(&group.dir, AT_A_TIME).unwrap();
         assert_eq!(handles.len(), AT_A_TIME);
-        remove(&group.dir, soon()).unwrap();
-        assert!(!group.dir.exists());
+        remove(group.top(), soon()).unwrap();
+        assert!(!group.top().exists());
         assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 }
@@ -246,7 +263,7 @@ fn a_value_that_the_kernel_refuses_leaves_nothing_behind() {
         let bad = Setting { value: "many".into(), ..last.clone() };
         let error = make(&Group { values: vec![bad], ..group.clone() }).unwrap_err();
         assert!(error.to_string().contains("\"many\""), "{error}");
-        assert!(!group.dir.exists());
+        assert!(!group.top().exists());
     }
 }
 
@@ -259,7 +276,7 @@ fn every_group_of_a_plan_can_be_entered() {
         make(&group.0).unwrap();
         let (mut child, line) = inside(&group.0, "echo ready; sleep 600");
         assert_eq!(line, "ready\n", "{:?}", group.0);
-        remove(&group.0.dir, soon()).unwrap();
+        remove(group.0.top(), soon()).unwrap();
         child.wait().unwrap();
     }
 }

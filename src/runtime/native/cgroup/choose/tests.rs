@@ -91,18 +91,22 @@ fn the_parent_is_taken_where_it_hands_on_what_is_wanted() {
     let own = |parent: Seen| [("/c/a", parent), ("/c/a/own", crowded("cpu memory pids"))];
     assert_eq!(
         new(ALL, "/a/own", &own(seen("cpu memory pids", "pids memory cpu"))).unwrap(),
-        "/c/a/fosse-1 memory.max=1048576 memory.swap.max?=0 cpu.max=150000 100000 pids.max=9"
+        "/c/a/fosse-1/fosse-1 memory.max=1048576 memory.swap.max?=0 cpu.max=150000 100000 pids.max=9"
     );
     // It need not be changed for that.
     let parent = Seen { can_enable: false, ..seen("memory", "memory") };
-    assert_eq!(new(MEMORY, "/a/own", &own(parent)).unwrap(), "/c/a/fosse-1 memory.max=1048576 memory.swap.max?=0");
+    assert_eq!(
+        new(MEMORY, "/a/own", &own(parent)).unwrap(),
+        "/c/a/fosse-1/fosse-1 memory.max=1048576 memory.swap.max?=0"
+    );
 }
 
 #[test]
 fn a_parent_without_processes_is_told_to_hand_on_what_it_does_not_yet() {
     let own = |parent: Seen| [("/c/a", parent), ("/c/a/own", crowded(""))];
     let parent = seen("cpu io memory pids", "memory");
-    let expected = "/c/a/fosse-1 +cpu +pids memory.max=1048576 memory.swap.max?=0 cpu.max=150000 100000 pids.max=9";
+    let expected =
+        "/c/a/fosse-1/fosse-1 +cpu +pids memory.max=1048576 memory.swap.max?=0 cpu.max=150000 100000 pids.max=9";
     assert_eq!(new(ALL, "/a/own", &own(parent.clone())).unwrap(), expected);
     // Where that is allowed.
     let expected = missing(&["cpus", "pids"], "the control group /c/a is not delegated", DELEGATE);
@@ -111,8 +115,8 @@ fn a_parent_without_processes_is_told_to_hand_on_what_it_does_not_yet() {
 
 #[test]
 fn the_own_group_is_taken_only_if_it_is_the_root() {
-    assert_eq!(new(PIDS, "/", &[("/c", root("cpu memory pids", ""))]).unwrap(), "/c/fosse-1 +pids pids.max=9");
-    assert_eq!(new(PIDS, "/", &[("/c", root("pids", "pids"))]).unwrap(), "/c/fosse-1 pids.max=9");
+    assert_eq!(new(PIDS, "/", &[("/c", root("cpu memory pids", ""))]).unwrap(), "/c/fosse-1/fosse-1 +pids pids.max=9");
+    assert_eq!(new(PIDS, "/", &[("/c", root("pids", "pids"))]).unwrap(), "/c/fosse-1/fosse-1 pids.max=9");
     // The root of a namespace is a group like any other. This process is in it, whatever its list shows.
     let expected = missing(
         &["pids"],
@@ -133,13 +137,13 @@ fn the_way_up_goes_past_what_lacks_a_controller_or_has_processes() {
             ("/c/u/p/own", crowded("memory")),
         ]
     };
-    let above = "/c/u/fosse-1 +cpu cpu.max=150000 100000";
+    let above = "/c/u/fosse-1/fosse-1 +cpu cpu.max=150000 100000";
     assert_eq!(new(CPUS, "/u/p/own", &way(seen("memory pids", "memory"))).unwrap(), above);
     assert_eq!(new(CPUS, "/u/p/own", &way(crowded("cpu"))).unwrap(), above);
     // No process in it, but threads of a tree that its children would be no part of.
     let threaded = Seen { is_domain: false, ..seen("cpu", "cpu") };
     assert_eq!(new(CPUS, "/u/p/own", &way(threaded)).unwrap(), above);
-    let nearest = "/c/u/p/fosse-1 memory.max=1048576 memory.swap.max?=0";
+    let nearest = "/c/u/p/fosse-1/fosse-1 memory.max=1048576 memory.swap.max?=0";
     assert_eq!(new(MEMORY, "/u/p/own", &way(seen("memory pids", "memory"))).unwrap(), nearest);
 }
 
@@ -215,9 +219,9 @@ fn a_container_sees_its_part_of_the_tree() {
     // The engine mounted the container's own group, and there is no namespace: the path says where it lies.
     let groups = [("/c", seen("pids", "pids")), ("/c/in", crowded(""))];
     let had = |mount: &str, own: &str| chosen(PIDS, mount, own, &groups).map(|groups| text(&groups).join("\n"));
-    assert_eq!(had(&new_mount("/docker/1", "/c"), "0::/docker/1/in\n").unwrap(), "/c/fosse-1 pids.max=9");
+    assert_eq!(had(&new_mount("/docker/1", "/c"), "0::/docker/1/in\n").unwrap(), "/c/fosse-1/fosse-1 pids.max=9");
     // A namespace of which this process is outside.
-    assert_eq!(had(&new_mount("/../..", "/c"), "0::/../../in\n").unwrap(), "/c/fosse-1 pids.max=9");
+    assert_eq!(had(&new_mount("/../..", "/c"), "0::/../../in\n").unwrap(), "/c/fosse-1/fosse-1 pids.max=9");
     // A namespace of its own, and a file system that is read-only there, as engines have it.
     let read_only = [("/c", foreign(crowded("cpu memory pids")))];
     let expected = missing(
@@ -278,7 +282,7 @@ fn each_controller_is_where_its_hierarchy_is() {
         [("/c/memory", Seen { can_make: true, ..Seen::default() }), ("/c/unified", root("cpu pids", "cpu pids"))];
     let chosen = chosen(ALL, &mounts, "4:memory:/\n0::/\n", &groups).unwrap();
     let expected = [
-        "/c/unified/fosse-1 cpu.max=150000 100000 pids.max=9",
+        "/c/unified/fosse-1/fosse-1 cpu.max=150000 100000 pids.max=9",
         "/c/memory/fosse-1 memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes?=1048576",
     ];
     assert_eq!(text(&chosen), expected);

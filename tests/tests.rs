@@ -95,6 +95,8 @@ mod native_groups;
 #[cfg(target_os = "linux")]
 mod native_guards;
 #[cfg(target_os = "linux")]
+mod native_limits;
+#[cfg(target_os = "linux")]
 mod native_nested;
 #[cfg(target_os = "linux")]
 mod native_owners;

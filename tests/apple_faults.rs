@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::apple_facts::{IMAGE, detached, is_running, shown_state};
+use crate::apple_facts::{IMAGE, detached, is_running, one_release_plays, shown_state};
 use crate::support::apple::Service;
 use crate::support::{Client, Home, KILL, code, process_state, stderr, stdout, wait_until};
 
@@ -14,6 +14,9 @@ fn service(home: &Home) -> Service {
 
 #[test]
 fn a_rule_strikes_after_so_many_calls_and_so_many_times() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     assert_eq!(code(&service.call(["create", "--name", "web-1", IMAGE])), 0);
@@ -31,6 +34,9 @@ fn a_rule_strikes_after_so_many_calls_and_so_many_times() {
 /// Section 0: a timed-out `create` may have created the container.
 #[test]
 fn a_call_can_fail_with_its_effect_done() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     service.faults(&json!([{"verb": "create", "do": "xpc_timeout", "effect": "before", "times": 1}]));
@@ -48,6 +54,9 @@ fn a_call_can_fail_with_its_effect_done() {
 /// Section 0: a peer that never answers hangs the tool for ever; #1884: a hung operation blocks others until it is killed.
 #[test]
 fn a_hanging_call_may_need_kill_and_may_block_the_others() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     service.faults(&json!([{"verb": "start", "do": "hang", "ignore_term": true, "hold_lock": true}]));
@@ -68,6 +77,9 @@ fn a_hanging_call_may_need_kill_and_may_block_the_others() {
 
 #[test]
 fn output_can_be_damaged_in_every_way() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     assert_eq!(code(&service.call(["create", "--name", "whole", IMAGE])), 0);
@@ -90,6 +102,9 @@ fn output_can_be_damaged_in_every_way() {
 /// #1050: a killed runtime may still be shown as running.
 #[test]
 fn a_runtime_can_crash_and_leave_a_ghost() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     detached(&service, "ghost", "sleep 1000");
@@ -107,6 +122,9 @@ fn a_runtime_can_crash_and_leave_a_ghost() {
 /// #2286: after a crash all are shown as stopped though they live; stop does nothing, kill fails, delete really removes.
 #[test]
 fn a_service_that_crashed_has_forgotten_what_runs() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     detached(&service, "alive", "sleep 1000");
@@ -128,6 +146,9 @@ fn a_service_that_crashed_has_forgotten_what_runs() {
 
 #[test]
 fn single_faults_have_their_texts() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     assert_eq!(code(&service.call(["create", "--name", "odd", IMAGE, "sh", "-c", "exit 3"])), 0);
@@ -161,6 +182,9 @@ fn single_faults_have_their_texts() {
 
 #[test]
 fn what_should_stop_can_survive() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     detached(&service, "stubborn", "sleep 1000");
@@ -175,6 +199,9 @@ fn what_should_stop_can_survive() {
 /// Section 0: the time-out comes with the late answer, and the work is done.
 #[test]
 fn an_answer_that_is_too_late_is_an_error_with_the_work_done() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     service.latency(&json!({"create": 5, "list": 5, "timeouts": {"containerCreate": 1, "containerList": 1}}));
@@ -188,6 +215,9 @@ fn an_answer_that_is_too_late_is_an_error_with_the_work_done() {
 
 #[test]
 fn a_service_with_one_place_serves_one_call_at_a_time() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     service.latency(&json!({"serial": true, "create": 100}));
@@ -209,6 +239,9 @@ fn a_service_with_one_place_serves_one_call_at_a_time() {
 
 #[test]
 fn the_log_of_calls_says_who_was_beside_whom() {
+    if !one_release_plays() {
+        return;
+    }
     let home = Home::new();
     let service = service(&home);
     assert_eq!(code(&service.call(["create", "--name", "logged", "-e", "TOKEN=sesame", IMAGE, "sleep", "1000"])), 0);

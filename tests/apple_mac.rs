@@ -4,14 +4,18 @@
 
 use std::process::Output;
 
-use crate::support::{Client, Home, KILL, code, finish, stderr, stdout, wait_until};
+use crate::support::{Client, Home, KILL, code, finish, not_here, stderr, stdout, wait_until};
 
 const IMAGE: &str = "docker.io/library/alpine:latest";
 
 /// The home of a test, if it is to take place.
 fn home() -> Option<Home> {
     let is_wanted = std::env::var_os("FOSSE_TEST_APPLE").is_some_and(|value| value == "1");
-    (cfg!(target_os = "macos") && is_wanted).then(Home::without_engines)
+    if !cfg!(target_os = "macos") || !is_wanted {
+        not_here("it needs a Mac with Apple's tool, and FOSSE_TEST_APPLE=1");
+        return None;
+    }
+    Some(Home::without_engines())
 }
 
 fn has_init() -> bool {

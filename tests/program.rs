@@ -1,11 +1,13 @@
 //! The program itself: one file that runs in any image, or one that says what it lacks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use crate::support::{Home, fosse, left_out, stdout};
+use crate::support::{Home, fosse, in_drop, left_out, stdout};
 
 /// Whether a program asks the kernel for a loader of shared libraries (PT_INTERP, elf(5)).
 fn asks_for_a_loader(program: &[u8]) -> bool {
@@ -46,4 +48,29 @@ fn it_is_static_where_the_c_library_allows_it_and_doctor_says_which_it_is() {
     } else {
         assert!(detail.ends_with("linked statically") && check["result"] == "ok", "{check}");
     }
+}
+
+/// Of a test that fails, and of one that does not.
+#[test]
+fn a_panic_in_a_drop_ends_neither_its_other_steps_nor_all_the_tests() {
+    struct Noisy<'a>(&'a AtomicUsize);
+    impl Drop for Noisy<'_> {
+        fn drop(&mut self) {
+            let count = |noisy: &mut Noisy| {
+                noisy.0.fetch_add(1, Ordering::SeqCst);
+            };
+            in_drop(self, &[|_| panic!("a step of a drop"), count]);
+        }
+    }
+    let count = AtomicUsize::new(0);
+    for fails in [false, true] {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let _noisy = Noisy(&count);
+            assert!(!fails, "the test itself");
+        }));
+        let why = ended.unwrap_err();
+        let why = why.downcast_ref::<&str>().unwrap();
+        assert_eq!(*why, if fails { "the test itself" } else { "a step of a drop" });
+    }
+    assert_eq!(count.into_inner(), 2);
 }

@@ -460,11 +460,15 @@ impl Home {
         }
     }
 
-    /// Kills what a failure has left.
+    /// Kills what a failure has left, which could otherwise make files while they are removed.
     fn kill_all(&self) {
-        for process in self.processes() {
-            try_kill(processes::number(&process), KILL);
-        }
+        wait_until("what was killed is gone", || {
+            let left = self.processes();
+            for process in &left {
+                try_kill(processes::number(process), KILL);
+            }
+            left.is_empty()
+        });
     }
 }
 

@@ -25,6 +25,7 @@ pub use lookup::{find, names_a_program};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,10 +73,13 @@ impl Cmd {
     /// As std starts it: by an absolute path, so that nothing else can be meant by its name.
     #[allow(clippy::disallowed_methods)]
     fn command(&self) -> io::Result<std::process::Command> {
-        let path = if Path::new(&self.program).is_absolute() {
-            PathBuf::from(&self.program)
-        } else {
-            find(&self.program).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
+        let path = match find(&self.program) {
+            Some(path) => path,
+            // Whatever is wrong there, or with what is no name at all, is the kernel's to say.
+            None if Path::new(&self.program).is_absolute() || self.program.as_bytes().contains(&0) => {
+                PathBuf::from(&self.program)
+            }
+            None => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
         };
         let mut command = std::process::Command::new(path);
         command.arg0(&self.program).args(&self.args);

@@ -204,7 +204,7 @@ impl Owned {
         let (lock, socket) = match built {
             Ok(parts) => parts,
             Err(error) => {
-                remove_dir(&building.dir).unwrap_or_default();
+                discard_unfinished(&building);
                 name.release();
                 return Err(failed(error));
             }
@@ -212,7 +212,7 @@ impl Owned {
         failpoint::pass("filled");
         let paths = store.run(id);
         if let Err(error) = fs::rename(&building.dir, &paths.dir) {
-            remove_dir(&building.dir).unwrap_or_default();
+            discard_unfinished(&building);
             name.release();
             return Err(failed(error));
         }
@@ -226,7 +226,7 @@ impl Owned {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().mode(0o700).create(&paths.dir)?;
         // It has its name once it is taken: who sweeps half-made runs sees a dead owner's in one that is free.
-        let unnamed = paths.dir.join(".owner.lock");
+        let unnamed = unnamed_lock(paths);
         let lock = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unnamed)?;
         if !lock::try_exclusive(&lock)? {
             return Err(io::Error::other("a new lock is taken"));
@@ -276,6 +276,20 @@ impl Owned {
 /// Frees what an owner has set aside: it is about to write its last, or cannot any more.
 pub fn spend_reserve(paths: &RunPaths) {
     remove_file(&reserve(paths)).unwrap_or_default();
+}
+
+/// The lock's file before it is taken.
+fn unnamed_lock(paths: &RunPaths) -> PathBuf {
+    paths.dir.join(".owner.lock")
+}
+
+/// Removes what was begun, by the names that it may have: to read a directory takes a descriptor, and the want of one may
+/// be what the beginning failed for.
+fn discard_unfinished(paths: &RunPaths) {
+    for path in [unnamed_lock(paths), paths.owner_lock(), paths.output(), reserve(paths), paths.record()] {
+        remove_file(&path).unwrap_or_default();
+    }
+    fs::remove_dir(&paths.dir).or_else(|_| remove_dir(&paths.dir)).unwrap_or_default();
 }
 
 fn reserve(paths: &RunPaths) -> PathBuf {

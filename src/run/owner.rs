@@ -204,7 +204,7 @@ impl Owned {
         let (lock, socket) = match built {
             Ok(parts) => parts,
             Err(error) => {
-                discard_unfinished(&building);
+                discard_unfinished(&building).unwrap_or_default();
                 name.release();
                 return Err(failed(error));
             }
@@ -212,7 +212,7 @@ impl Owned {
         failpoint::pass("filled");
         let paths = store.run(id);
         if let Err(error) = fs::rename(&building.dir, &paths.dir) {
-            discard_unfinished(&building);
+            discard_unfinished(&building).unwrap_or_default();
             name.release();
             return Err(failed(error));
         }
@@ -266,7 +266,7 @@ impl Owned {
     /// Gives the run up and removes every trace of it: it never came to be.
     pub fn discard(self, record: &Record) -> io::Result<()> {
         self.lock.tell_end(record).unwrap_or_default();
-        remove_dir(&self.paths.dir)?;
+        discard_unfinished(&self.paths)?;
         live::remove(&self.store, &self.id);
         self.name.release();
         Ok(())
@@ -285,11 +285,11 @@ fn unnamed_lock(paths: &RunPaths) -> PathBuf {
 
 /// Removes what was begun, by the names that it may have: to read a directory takes a descriptor, and the want of one may
 /// be what the beginning failed for.
-fn discard_unfinished(paths: &RunPaths) {
+fn discard_unfinished(paths: &RunPaths) -> io::Result<()> {
     for path in [unnamed_lock(paths), paths.owner_lock(), paths.output(), reserve(paths), paths.record()] {
         remove_file(&path).unwrap_or_default();
     }
-    fs::remove_dir(&paths.dir).or_else(|_| remove_dir(&paths.dir)).unwrap_or_default();
+    fs::remove_dir(&paths.dir).or_else(|_| remove_dir(&paths.dir))
 }
 
 fn reserve(paths: &RunPaths) -> PathBuf {

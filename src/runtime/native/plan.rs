@@ -7,13 +7,13 @@
 //! seen through the veil where there is one ([`Step::Overlay`], [`Step::File`]). Everything else is bound
 //! ([`Step::Bind`]) from what [`Step::Open`] opened before anything was laid over the host.
 
+mod views;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-
-mod views;
 
 use super::cgroup::Group;
 use super::host::{Entry, Host, Kind};
@@ -253,7 +253,7 @@ pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     let veil: Vec<HostPath> = inside.iter().filter_map(shown).map(|path| HostPath(path.to_owned())).collect();
     own_directories(&mut inside);
     devices(host, &mut inside);
-    kernel_views(host, wanted.allow_namespaces, &mut inside);
+    views::of_kernel(host, wanted.allow_namespaces, &mut inside);
     views::limits(&wanted.groups, &mut inside);
     if wanted.allow_namespaces && !is_hosts_root(spec.user, wanted.caller) {
         views::whole_proc(&mut inside);
@@ -380,48 +380,6 @@ fn devices(host: &Host, steps: &mut Vec<Step>) {
         ("stderr", "/proc/self/fd/2"),
     ] {
         steps.push(Step::Link { path: Path::new("/dev").join(name), target: target.into() });
-    }
-}
-
-/// What of /proc is never written, whether this kernel has it or not.
-const FROZEN: [&str; 12] =
-    ["acpi", "bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger", "mtrr", "scsi", "asound", "driver", "tty"];
-
-/// What of /proc tells of memory, keys and addresses.
-const SECRET: [&str; 12] = [
-    "kcore",
-    "keys",
-    "key-users",
-    "kmsg",
-    "kpagecgroup",
-    "kpagecount",
-    "kpageflags",
-    "latency_stats",
-    "sched_debug",
-    "slabinfo",
-    "timer_list",
-    "vmallocinfo",
-];
-
-/// What programs read about the machine. User 0 may write to much of /proc whatever its capabilities, if it is the
-/// host's root: so nothing there can be written, and what shows memory or keys is not there at all.
-fn kernel_views(host: &Host, allow_namespaces: bool, steps: &mut Vec<Step>) {
-    steps.push(Step::Mount { kind: Special::Proc, path: "/proc".into() });
-    // A limit of this user namespace, set in the file that is then frozen.
-    let kind = if allow_namespaces { Forbidden::Cgroup } else { Forbidden::User };
-    steps.push(Step::NoNamespaces { kind });
-    // The known ones wherever they are, and what this kernel has besides.
-    let known = FROZEN.iter().chain(&SECRET).copied();
-    let others = host.writable.iter().filter(|name| !known.clone().any(|known| known == **name));
-    for name in FROZEN.iter().map(OsStr::new).chain(others.map(OsString::as_os_str)) {
-        steps.push(Step::Freeze { path: Path::new("/proc").join(name) });
-    }
-    for name in SECRET {
-        steps.push(Step::Hide { path: Path::new("/proc").join(name) });
-    }
-    for name in ["cpu", "node"] {
-        let path = Path::new("/sys/devices/system").join(name);
-        steps.push(Step::Bind(Bind { optional: true, make: true, ..bind(&path, &path, true) }));
     }
 }
 

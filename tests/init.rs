@@ -24,7 +24,8 @@ fn assert_says_why(output: &Output, wanted: i32, what: &str) {
     assert_eq!(code(output), wanted, "{what}: {output:?}");
     let text = stderr(output);
     let mut lines = text.lines();
-    assert!(lines.next().is_some_and(|l| l.starts_with("fosse: ") && l.contains(" failed: ")), "{what}: {text}");
+    let says = |l: &str| l.starts_with("fosse: invalid ") || l.starts_with("fosse: ") && l.contains(" failed: ");
+    assert!(lines.next().is_some_and(says), "{what}: {text}");
     assert!(lines.next().is_none_or(|l| l.starts_with("hint: ")) && lines.next().is_none(), "{what}: {text}");
     assert_eq!(stdout(output), "", "{what}");
 }

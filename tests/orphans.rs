@@ -269,7 +269,7 @@ fn what_comes_later_still_is_found_by_the_next_clean() {
         // Right after the run's end the engine might still be at it by itself.
         wait_until("doctor finds them", || {
             let doctor = home.fosse(["doctor"]);
-            code(&doctor) == 1 && stdout(&doctor).contains("2 objects belong to nobody")
+            code(&doctor) == 1 && stdout(&doctor).contains("2 orphaned objects")
         });
         let cleaned = home.fosse(["clean", "networks"]);
         assert_eq!(code(&cleaned), 0, "{}", stderr(&cleaned));

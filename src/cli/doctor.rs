@@ -207,12 +207,8 @@ fn engine(engines: &Engines, store: &Store, kind: Kind, layer: &Layer) -> Vec<Ch
         match reap::orphaned(store, &instance, &*runtime, limits.query()).map(|objects| reap::settled(store, objects)) {
             Ok(orphans) if orphans.is_empty() => {}
             Ok(orphans) => checks.push(
-                Check::new(
-                    format!("{name} orphans"),
-                    Verdict::Problem,
-                    format!("{} objects belong to nobody", orphans.len()),
-                )
-                .hint("fosse clean networks removes them"),
+                Check::new(format!("{name} orphans"), Verdict::Problem, format!("{} orphaned objects", orphans.len()))
+                    .hint("fosse clean networks removes them"),
             ),
             Err(failure) => {
                 let hint = hint_for(kind, failure.why(), "try it yourself: ");

@@ -154,7 +154,7 @@ impl Screen {
             }
         }
         if let Some(count @ 1..) = self.objects {
-            out.line(&format!("\n{count} engine objects belong to nobody: fosse clean networks removes them"))?;
+            out.line(&format!("\n{count} orphaned engine objects: fosse clean networks removes them"))?;
         }
         if orphans > 0 {
             out.line(&format!("\n{orphans} runs lost their owner: fosse clean finishes and removes them"))?;

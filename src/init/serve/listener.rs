@@ -38,7 +38,7 @@ impl Listener {
         let what = || format!("listening on {address}");
         let is_loopback = address.ip().is_loopback();
         if !is_loopback && token.is_none() {
-            return Err(Failure::new(what(), "whoever reaches that address could run commands here")
+            return Err(Failure::new(what(), "everybody who can reach that address could run commands here")
                 .hint(format!("set {TOKEN} to a secret that clients have to show, or listen on 127.0.0.1")));
         }
         let failed = |error: io::Error| Failure::new(what(), error);

@@ -350,7 +350,7 @@ fn every_runtime_is_named_wherever_one_is_chosen_or_shown() {
     same("fosse.json(5), runtime", &spelled(&key, ".Ql"), &chosen);
     for (page, head) in [
         ("man/fosse.1", "Em runtime"),
-        ("man/fosse.1", "Va runtime"),
+        ("man/fosse-records.7", "Va runtime"),
         ("man/fosse-list.1", "RUNTIME"),
         ("man/fosse-list.1", "Cm runtime Ns = Ns Ar RUNTIME"),
     ] {
@@ -426,7 +426,7 @@ fn every_key_state_and_reason_of_a_record_is_described() {
         "workspace": null, "user": "image", "network": "open", "created_at": "2026-01-01T00:00:00Z"}"#;
     let record = record::parse(text.as_bytes()).unwrap();
     let value = serde_json::to_value(record).unwrap();
-    let described = section("man/fosse.1", "The record");
+    let described = section("man/fosse-records.7", "The record");
     same("keys of the record", &words_of(heads(&described, "Va")), &names(value.as_object().unwrap().keys()));
     for key in value["engine"].as_object().unwrap().keys() {
         assert!(described.contains(&format!(".Va {key} ")), "engine.{key} is not described");
@@ -574,8 +574,10 @@ fn every_file_that_the_readme_names_exists() {
 #[test]
 fn the_readme_and_the_manual_agree_on_exit_codes() {
     let readme = read("README.md");
-    for page in ["man/fosse.1", "man/fosse-run.1"] {
-        let text = section(page, "EXIT STATUS");
+    for (page, title) in
+        [("man/fosse.1", "EXIT STATUS"), ("man/fosse-run.1", "EXIT STATUS"), ("man/fosse-records.7", "Exit codes")]
+    {
+        let text = section(page, title);
         let codes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(".It ")).take(6).collect();
         assert_eq!(codes, ["0\\(en255", "124", "125", "126", "127", "128+N"], "{page}");
     }

@@ -56,7 +56,10 @@ impl Share {
 /// Runs the body in both places, each with a share of its own.
 fn in_both(body: impl Fn(Place, &Share)) {
     for place in BOTH.into_iter().filter(|place| place.available()) {
-        body(place, &Share::new());
+        let share = Share::new();
+        body(place, &share);
+        // The command may have taken the modes away, without which only root could remove it.
+        fs::set_permissions(&share.dir, fs::Permissions::from_mode(0o700)).unwrap_or_default();
     }
 }
 

@@ -25,7 +25,7 @@ const LIBRARIES: [(&str, &str); 7] = [
 const NEEDED: [&str; 2] = ["rcrt1.o", "libgcc.a"];
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=.cargo/build.rs");
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
     // With musl, or if the caller's own flags say so, the compiler does it.
     let by_itself = target("FEATURE").split(',').any(|feature| feature == "crt-static");

@@ -89,6 +89,7 @@ fn habits_of_other_tools_get_a_hint() {
             ("kill web", 2, "fosse stop --grace 0"),
             ("attach web", 2, "fosse logs -f"),
             ("run -v /a:/b true", 127, "-m SRC:DST"),
+            ("run -v a:b true", 127, "-m SRC:DST"),
         ] {
             let output = home.fosse(line.split(' '));
             let text = stderr(&output);

@@ -37,7 +37,7 @@ fn one_quoted_line(command: &[OsString]) -> bool {
 fn is_a_mount(command: &[OsString]) -> bool {
     let name = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     command.len() > 1
-        && name.split_once(':').is_some_and(|(source, target)| !source.is_empty() && target.starts_with('/'))
+        && name.split_once(':').is_some_and(|(source, target)| !source.is_empty() && !target.is_empty())
 }
 
 /// The exit code for everything that is fosse's or an engine's fault.

@@ -11,7 +11,7 @@ use crate::support::native::{
     Caller, Forbidden, for_each_caller, for_root, guarded, in_mounts, is_root, name_of, names, outside, own_program,
     perl, run, run_cmd, said, says,
 };
-use crate::support::{Home, code, finish, repeat, snapshot, stderr, stdout};
+use crate::support::{Home, code, finish, repeat, rest_left_out, snapshot, stderr, stdout};
 
 /// A file that its owner alone may read, outside the workspace.
 fn secret(home: &Home) -> String {
@@ -31,7 +31,7 @@ fn the_callers_home_is_not_visible_wherever_it_is() {
             "/home/fosse\nnone"
         );
         if !is_root() {
-            return;
+            return rest_left_out("what only root could do outside needs root");
         }
         // In a place that is shown, /opt, which is a directory of this test's own here.
         let script = "mount -t tmpfs none /opt; mkdir /opt/me; echo SECRET >/opt/me/id; echo plain >/opt/plain; \
@@ -46,7 +46,7 @@ fn the_callers_home_is_not_visible_wherever_it_is() {
 fn homes_run_and_temporary_files_of_the_machine_are_not_visible() {
     for_each_caller(|_, home| {
         if !is_root() {
-            return;
+            return rest_left_out("what only root could do outside needs root");
         }
         let places = "/root /home /run /tmp /var/tmp";
         own_program(home);
@@ -104,7 +104,7 @@ fn connect(path: &str) -> String {
 fn sockets_of_engines_and_agents_cannot_be_reached() {
     for_each_caller(|_, home| {
         if !is_root() {
-            return;
+            return rest_left_out("what only root could do outside needs root");
         }
         for (path, variable) in [("/opt/d/engine.sock", "DOCKER_HOST=unix://"), ("/opt/agent", "SSH_AUTH_SOCK=")] {
             let client = connect(path);
@@ -164,7 +164,7 @@ fn what_is_written_outside_the_workspace_is_gone_with_the_run() {
             format!("for at in {places} $HOME; do ls -A $at; done 2>/dev/null | grep -e {mark} -e made; ls -A $HOME");
         assert_eq!(says(home, &[], &look), "");
         if !is_root() {
-            return;
+            return rest_left_out("what only root could do outside needs root");
         }
         // What everybody could write, in a place that is shown.
         let script = "mount -t tmpfs none /opt; mkdir /opt/d; echo kept >/opt/file; echo kept >/opt/d/file; \
@@ -266,7 +266,7 @@ fn setuid_programs_give_no_rights() {
             assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap(), wanted, "{name} in {status}");
         }
         if !is_root() {
-            return;
+            return rest_left_out("what only root could do outside needs root");
         }
         // Root's for the user, the user's for root.
         let copy = home.workspace().join("id");

@@ -3,6 +3,8 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `args` | every verb and option, as typed |
+//! | `usage` | mistakes on the command line |
+//! | `complete` | what may come next on a command line |
 //! | `config` | the layers of configuration |
 //! | `resolve` | from what was typed and configured to a run that can be started |
 //! | `engines` | the engines, as the configuration names them |

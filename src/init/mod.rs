@@ -17,6 +17,7 @@
 //! | `serve` | HTTP: connections, and the way from a request to a command and back |
 //! | `api` | requests and answers as values: bodies, words, encodings |
 //! | `source`, `timers` | whose an event is; what is due when |
+//! | `directory` | where a command starts |
 //! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
 pub mod api;

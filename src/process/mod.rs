@@ -6,6 +6,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | `lookup` | where programs are |
 //! | `child` | a running program: its group, its wait, its kill |
 //! | `capture` | its pipes, bounded |
 //! | `exit` | how it ended |

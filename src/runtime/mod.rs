@@ -14,6 +14,8 @@
 //! | `inside` | the processes of such a command, seen from the host |
 //! | `carry` | how words and values of variables reach an engine's tool |
 //! | `options` | options that the engines' tools have in common |
+//! | `workdir` | whether the directory to start in is there |
+//! | `refusal` | what to do when an engine refuses |
 //! | `tail` | the last words of a client |
 //! | `native` | the built-in sandbox |
 //! | `docker` | docker and podman |

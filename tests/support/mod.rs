@@ -86,7 +86,7 @@ pub fn fosse() -> &'static str {
 }
 
 /// Whether everybody can execute a file, as far as modes say.
-fn others_can_execute(file: &Path) -> bool {
+pub fn others_can_execute(file: &Path) -> bool {
     let mut way = file.ancestors().filter(|path| !path.as_os_str().is_empty());
     way.all(|path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
 }
@@ -199,7 +199,7 @@ impl Home {
 
     /// The program under test, or the copy of it that this home's user can execute.
     pub fn program(&self) -> PathBuf {
-        let copies = ["fosse", "bin/fosse"].map(|name| self.dir.join(name));
+        let copies = ["bin/fosse", "fosse"].map(|name| self.dir.join(name));
         copies.into_iter().find(|file| file.is_file()).unwrap_or_else(|| fosse().into())
     }
 

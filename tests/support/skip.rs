@@ -25,6 +25,12 @@ pub fn left_out(why: &str) {
     note("left out", why);
 }
 
+/// The same where a part of the test has been done before.
+pub fn rest_left_out(why: &str) {
+    note("done", "");
+    left_out(why);
+}
+
 /// The same of what no preparation could make possible here, which is no failure in strict mode either.
 pub fn not_here(why: &str) {
     COUNT.set(COUNT.get() + 1);

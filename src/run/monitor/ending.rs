@@ -36,8 +36,7 @@ fn one_quoted_line(command: &[OsString]) -> bool {
 /// Whether docker's `-v SRC:DST` was taken for an option without a value, and its value for a command.
 fn is_a_mount(command: &[OsString]) -> bool {
     let name = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    command.len() > 1
-        && name.split_once(':').is_some_and(|(source, target)| !source.is_empty() && !target.is_empty())
+    command.len() > 1 && name.split_once(':').is_some_and(|(source, target)| !source.is_empty() && !target.is_empty())
 }
 
 /// The exit code for everything that is fosse's or an engine's fault.

@@ -11,7 +11,8 @@
 //! | `session` | stdin, and the caller's terminal |
 //! | `output` | stdout: tables, colours, JSON |
 //! | `report` | from an error to words and an exit code |
-//! | `run`, `exec`, `list`, `inspect`, `logs`, `wait`, `stop`, `destroy`, `clean`, `status`, `doctor`, `daemon`, `init` | the verbs |
+//! | `run`, `exec`, `list`, `inspect`, `logs`, `wait`, `stop` | verbs |
+//! | `destroy`, `clean`, `status`, `doctor`, `daemon`, `init` | verbs |
 
 pub mod args;
 mod clean;

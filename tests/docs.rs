@@ -654,6 +654,7 @@ fn the_manual_refers_to_pages_that_exist() {
         "su",
         "apt-get",
         "mount_setattr",
+        "ssh",
         "sudo",
         "systemd",
         "tmpfs",

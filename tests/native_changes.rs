@@ -3,16 +3,18 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fosse::sys::linux::init::reap;
 use fosse::sys::process::{Pid, wait_unreaped};
 use serde_json::{Value, json};
 
 use crate::support::init::wrapped;
-use crate::support::native::{for_each_caller, in_mounts, is_root, name_of, names, run_cmd, said};
+use crate::support::native::{Caller, for_each_caller, in_mounts, is_root, name_of, names, run, run_cmd, said};
 use crate::support::{Home, finish, repeat};
 
 /// A place whose steps were planned before a script changed its host, in mounts of its own.
@@ -184,5 +186,44 @@ fn mounts_that_come_and_go_leave_everything_writable_and_nothing_to_say() {
         assert_eq!(said(&output), "done\n".repeat(rounds).trim_end(), "{output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
         assert!(home.list().iter().all(|record| record["read_only"] == json!([])), "{:#?}", home.list());
+    });
+}
+
+/// A file of the machine's root, in the place of which there is always another one.
+struct Exchanged(PathBuf);
+
+impl Exchanged {
+    fn exchange(&self, done: &AtomicBool) {
+        let new = self.0.with_extension("new");
+        while !done.load(Ordering::Relaxed) {
+            fs::write(&new, "secret\n").unwrap();
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::rename(&new, &self.0).unwrap();
+        }
+    }
+}
+
+impl Drop for Exchanged {
+    fn drop(&mut self) {
+        for file in [&self.0, &self.0.with_extension("new")] {
+            fs::remove_file(file).unwrap_or_default();
+        }
+    }
+}
+
+#[test]
+fn what_is_exchanged_while_a_run_starts_is_never_shown_as_roots_own() {
+    for_each_caller(|caller, home| {
+        if caller != Caller::Root {
+            return;
+        }
+        let file = Exchanged(PathBuf::from(format!("/{}", name_of(home))));
+        let (done, script) = (AtomicBool::new(false), format!("cat {}; echo over", file.0.display()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| file.exchange(&done));
+            let all: Vec<String> = (0..repeat(200).max(20)).map(|_| said(&run(home, &[], &script))).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(all.iter().all(|output| output == "over"), "{all:?}");
+        });
     });
 }

@@ -17,7 +17,8 @@ fn has_ssh(home: &Home) -> bool {
 }
 
 /// A system whose /etc is the machine's and can be written, and knows the caller.
-const SYSTEM: &str = "cp -a /etc $D/etc; mount --bind $D/etc /etc; rm -rf /etc/ssh; mkdir -p /etc/ssh/ssh_config.d; \
+const SYSTEM: &str = "mkdir $D/etc; \
+    find /etc -mindepth 1 -maxdepth 1 ! -name 'fosse-test-*' -exec cp -a -t $D/etc {} +; mount --bind $D/etc /etc; rm -rf /etc/ssh; mkdir -p /etc/ssh/ssh_config.d; \
     echo person:x:4321:4321::/home/person:/bin/sh >>/etc/passwd; put() { mkdir -p ${1%/*}; cat >$1; chmod 644 $1; }; \
     echo 'Include /etc/ssh/ssh_config.d/*.conf' | put /etc/ssh/ssh_config";
 

@@ -121,7 +121,10 @@ fn build(step: &Step, opened: &mut Opened) -> io::Result<()> {
         Step::Open { user: Some(user), bind } => namespace::with_files_of(*user, || opened.open(bind)),
         Step::Open { user: None, bind } => opened.open(bind),
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
-        Step::Veil { paths } => veil(paths),
+        Step::Veil { paths } => {
+            opened.veil(paths.iter().map(|HostPath(path)| path.clone()).collect());
+            veil(paths)
+        }
         Step::UserNamespace { uid, gid } => {
             namespace::leave_groups();
             namespace::enter_user_namespace((*uid, *gid))
@@ -140,11 +143,14 @@ fn veil(paths: &[HostPath]) -> io::Result<()> {
     let nobody = namespace::of_nobody()?;
     let root = File::open("/")?;
     for HostPath(path) in paths {
-        // What is gone by now is not shown.
-        let Some(place) = mount::existing(mount::look_up(root.as_fd(), path, Links::Refused))? else { continue };
-        let tree = Tree::copy_of(place.as_fd())?;
-        tree.map_owners(nobody.as_fd())?;
-        tree.attach(place.as_fd())?;
+        let lay = || {
+            let place = mount::look_up(root.as_fd(), path, Links::Refused)?;
+            let tree = Tree::copy_of(place.as_fd())?;
+            tree.map_owners(nobody.as_fd())?;
+            tree.attach(place.as_fd())
+        };
+        // What the host has taken away meanwhile has no veil, and is not shown: whatever has its name later.
+        mount::existing(lay())?;
     }
     Ok(())
 }

@@ -32,15 +32,17 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::base::env;
 use crate::base::error::one_line;
 use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
-use crate::process::{Cancel, Child};
+use crate::process::{Cancel, Child, no_cancel};
 use crate::runtime::spec::{Network, Spec, WORKSPACE};
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
@@ -53,6 +55,9 @@ pub use place::BUILDER;
 use place::{Builder, Place};
 use plan::{Step, Wanted};
 
+/// Why the host is not known.
+const SILENT: &str = "a directory does not answer, such as that of a network file system whose server is gone";
+
 /// How long after a KILL from outside.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -62,7 +67,7 @@ pub struct Native {
     paths: Paths,
     caller: (u32, u32),
     /// The host is looked at while the run is being recorded.
-    looking: Mutex<Option<JoinHandle<io::Result<Host>>>>,
+    looking: Mutex<Option<Receiver<io::Result<Host>>>>,
     builder: Mutex<Option<Builder>>,
     place: Mutex<Option<Place>>,
 }
@@ -84,22 +89,31 @@ impl Native {
 
     /// Begins to look at the host. If no thread can be had, it is looked at when it must be known.
     fn begin_to_look(&self) {
-        let question = self.question(false);
-        let looker = thread::Builder::new().name("host".into()).stack_size(256 << 10);
-        let begun = looker.spawn(move || host::look(&question));
-        if let (Ok(begun), Ok(mut looking)) = (begun, self.looking.lock()) {
+        // If no thread can be had, that is said when it must be known.
+        if let (Ok(begun), Ok(mut looking)) = (self.look(false), self.looking.lock()) {
             *looking = Some(begun);
         }
     }
 
-    fn host(&self, search: bool) -> io::Result<Host> {
-        if search {
-            return host::look(&self.question(true));
-        }
-        let looking = self.looking.lock().map_err(|_| io::ErrorKind::Other)?.take();
-        match looking.map(JoinHandle::join) {
-            Some(Ok(host)) => host,
-            Some(Err(_)) | None => host::look(&self.question(false)),
+    /// Looks at the host in a thread: a directory whose server is gone answers to nobody, and never.
+    fn look(&self, search: bool) -> io::Result<Receiver<io::Result<Host>>> {
+        let question = self.question(search);
+        let (tell, told) = bounded(1);
+        let looker = thread::Builder::new().name("host".into()).stack_size(256 << 10);
+        looker.spawn(move || tell.send(host::look(&question)).unwrap_or_default())?;
+        Ok(told)
+    }
+
+    fn host(&self, search: bool, deadline: Deadline, cancel: &Cancel) -> io::Result<Host> {
+        let begun = self.looking.lock().map_err(|_| io::ErrorKind::Other)?.take();
+        let looking = match begun.filter(|_| !search) {
+            Some(looking) => looking,
+            None => self.look(search)?,
+        };
+        select! {
+            recv(looking) -> host => host.unwrap_or(Err(io::ErrorKind::Other.into())),
+            recv(deadline.channel()) -> _ => Err(io::Error::new(io::ErrorKind::TimedOut, SILENT)),
+            recv(cancel) -> _ => Err(io::ErrorKind::Interrupted.into()),
         }
     }
 
@@ -110,10 +124,10 @@ impl Native {
     }
 
     /// All steps for a run. For root with a `veil` over the host, or with a search for what is to be hidden.
-    fn steps(&self, spec: &Spec, veil: bool) -> Result<Vec<Step>> {
-        let host = self.host(self.is_root(spec) && !veil).map_err(|error| Error::Forbidden {
-            why: format!("the host's root directory cannot be read: {error}"),
-            hint: "fosse doctor tries each part of a sandbox".into(),
+    fn steps(&self, spec: &Spec, veil: bool, deadline: Deadline, cancel: &Cancel) -> Result<Vec<Step>> {
+        let host = self.host(self.is_root(spec) && !veil, deadline, cancel).map_err(|error| Error::Forbidden {
+            why: format!("the host's directories cannot be looked at: {error}"),
+            hint: "findmnt shows what is mounted; fosse doctor tries each part of a sandbox".into(),
         })?;
         let (groups, processes) =
             self.limiting(spec).map_err(|unfit| Error::Forbidden { why: unfit.why, hint: unfit.hint })?;
@@ -335,7 +349,7 @@ impl Runtime for Native {
     }
 
     fn plan(&self, spec: &Spec) -> Result<Plan> {
-        self.steps(spec, true).map(Plan::Steps)
+        self.steps(spec, true, self.limits.change(), &no_cancel()).map(Plan::Steps)
     }
 }
 
@@ -347,7 +361,7 @@ impl Native {
         deadline: Deadline,
         cancel: &Cancel,
     ) -> Result<std::result::Result<Place, place::Error>> {
-        let steps = self.steps(spec, veil)?;
+        let steps = self.steps(spec, veil, deadline, cancel)?;
         self.note_groups(spec, &steps)?;
         let builder = self.builder.lock().map_err(|_| Native::refused("an internal error"))?.take();
         let builder = builder.map_or_else(Builder::start, Ok).map_err(place::Error::Lost);

@@ -8,14 +8,19 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::plan::Bind;
 use crate::sys::linux::mount::{self, Attributes, Links, Tree};
 
-/// Everything that was opened and is not attached yet.
+/// What the builder hands to PID 1.
 #[derive(Default)]
-pub struct Opened(Vec<(Bind, Tree)>);
+pub struct Opened {
+    /// Everything that was opened and is not attached yet.
+    trees: Vec<(Bind, Tree)>,
+    /// What of the host the veil is over.
+    veiled: Vec<PathBuf>,
+}
 
 impl Opened {
     /// Opens a source. What the host does not have and need not have is left out.
@@ -29,13 +34,13 @@ impl Opened {
         let tree = Tree::copy_of(source.as_fd())?;
         let read_only = bind.read_only || device;
         tree.restrict(Attributes { read_only, no_execution: false, no_devices: !(bind.device || device) })?;
-        self.0.push((bind.clone(), tree));
+        self.trees.push((bind.clone(), tree));
         Ok(())
     }
 
     /// Whether what is to be put at a path is no directory.
     pub fn is_file(&self, path: &Path) -> io::Result<bool> {
-        match self.0.iter().find(|(bind, _)| bind.path == path) {
+        match self.trees.iter().find(|(bind, _)| bind.path == path) {
             Some((_, tree)) => mount::mode_of(tree.as_fd()).map(|mode| !mount::is_directory(mode)),
             None => Ok(false),
         }
@@ -43,7 +48,17 @@ impl Opened {
 
     /// What was opened for a step.
     pub fn take(&mut self, bind: &Bind) -> Option<Tree> {
-        let at = self.0.iter().position(|(other, _)| other == bind)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.trees.iter().position(|(other, _)| other == bind)?;
+        Some(self.trees.swap_remove(at).1)
+    }
+
+    /// Remembers what the veil is over.
+    pub fn veil(&mut self, paths: Vec<PathBuf>) {
+        self.veiled = paths;
+    }
+
+    /// Whether the veil is over a path.
+    pub fn is_veiled(&self, path: &Path) -> bool {
+        self.veiled.iter().any(|veiled| veiled == path)
     }
 }

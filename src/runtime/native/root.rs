@@ -24,6 +24,9 @@ const SCAFFOLD: [&str; 3] = ["/proc", "/tmp", "/usr"];
 const FIXED: Attributes = Attributes { read_only: true, no_execution: true, no_devices: true };
 const OPEN: Attributes = Attributes { read_only: false, no_execution: false, no_devices: true };
 
+/// How often something is covered that the host takes away meanwhile and makes anew.
+const TRIES: u32 = 16;
+
 /// A root in the making.
 pub struct Root {
     /// Closed once nothing of the host is to be seen any more.
@@ -82,17 +85,18 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path, holds, owned } => match work.overlay(path, holds, owned)? {
-                Shown::Whole => Ok(()),
+            Step::Overlay { path, holds, owned } => match work.overlay(path, holds, owned) {
+                Err(error) => work.unless_gone(path, error),
+                Ok(Shown::Whole) => Ok(()),
                 // Something was mounted below since the host was looked at.
-                Shown::Apart(steps) => steps.iter().try_for_each(|step| self.apply(step)),
-                Shown::ReadOnly => {
+                Ok(Shown::Apart(steps)) => steps.iter().try_for_each(|step| self.apply(step)),
+                Ok(Shown::ReadOnly) => {
                     self.read_only.push(path.clone());
                     Ok(())
                 }
             },
-            Step::File { path } => work.file(path),
-            Step::Copy { path } => work.copy(path),
+            Step::File { path } => work.file(path).or_else(|error| work.unless_gone(path, error)),
+            Step::Copy { path } => work.copy(path).or_else(|error| work.unless_gone(path, error)),
             Step::Bind(bind) => work.bind(bind),
             Step::Private { path } => work.private(path),
             Step::Hide { path } => work.hide(path),
@@ -145,7 +149,7 @@ impl Work {
     }
 
     fn overlay(&mut self, path: &Path, holds: &[HostPath], owned: &[HostPath]) -> io::Result<Shown> {
-        let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(Shown::Whole) };
+        let Some(place) = self.seen(path)? else { return Ok(Shown::Whole) };
         self.uppers += 1;
         let [upper, work] = ["", "w"].map(|kind| format!("upper/{}{kind}", self.uppers));
         // The root of an overlay has the mode of its upper directory.
@@ -165,6 +169,10 @@ impl Work {
         // What the machine does not execute, nobody inside does.
         let attributes = Attributes { no_execution: mount::is_without_execution(place.as_fd())?, ..OPEN };
         if let Ok(tree) = Tree::new(c"overlay", &options, attributes) {
+            // The kernel has looked its path up once more.
+            if !mount::is_same(self.seen(path)?.as_ref().map(AsFd::as_fd), place.as_fd())? {
+                return Ok(Shown::Whole);
+            }
             return tree.attach(look_up(self.new.as_fd(), name, Links::Refused)?.as_fd()).map(|()| Shown::Whole);
         }
         if let Some(entries) = host::apart(Path::new("/old"), path) {
@@ -174,8 +182,21 @@ impl Work {
         self.mount_copies(owned).map(|()| Shown::ReadOnly)
     }
 
+    /// Something of the host that is to be seen at its own path; none if it is gone by now. Where the veil is over it, what
+    /// has its name by now may be something else, which has none: it is then no root of a mount.
+    fn seen(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(None) };
+        let bare = self.opened.is_veiled(path) && !mount::is_root_of_mount(place.as_fd())?;
+        Ok((!bare).then_some(place))
+    }
+
+    /// What is gone by now need not be shown: whatever failed for it.
+    fn unless_gone(&self, path: &Path, error: io::Error) -> io::Result<()> {
+        if matches!(self.seen(path), Ok(None)) { Ok(()) } else { Err(error) }
+    }
+
     fn file(&self, path: &Path) -> io::Result<()> {
-        let Some(place) = existing(look_up(self.host.as_fd(), path, Links::Refused))? else { return Ok(()) };
+        let Some(place) = self.seen(path)? else { return Ok(()) };
         // One that has become a directory meanwhile is not what was looked at.
         if mount::is_directory(mount::mode_of(place.as_fd())?) {
             return Ok(());
@@ -234,6 +255,17 @@ impl Work {
     }
 
     fn hide(&self, path: &Path) -> io::Result<()> {
+        let mut tries = 1;
+        loop {
+            match self.cover(path) {
+                // The host has taken it away between the look and the cover. Something else may have its name by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn cover(&self, path: &Path) -> io::Result<()> {
         let target = match look_up(self.new.as_fd(), path, Links::Refused) {
             // The command is nobody else, and has fewer rights: what cannot be reached here it cannot reach either.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::sys::cerr;
@@ -236,6 +237,25 @@ pub fn mode_of(place: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: `stat` has room for the answer.
     cerr(unsafe { libc::fstat(place.as_raw_fd(), &raw mut stat) })?;
     Ok(stat.st_mode)
+}
+
+/// Whether a place is the root of a mount (statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8).
+pub fn is_root_of_mount(place: BorrowedFd<'_>) -> io::Result<bool> {
+    let flag = u64::try_from(libc::STATX_ATTR_MOUNT_ROOT).map_err(io::Error::other)?;
+    // SAFETY: all-zero bytes are a valid statx, a structure of integers.
+    let mut about: libc::statx = unsafe { std::mem::zeroed() };
+    let (place, empty) = (place.as_raw_fd(), c"".as_ptr());
+    // SAFETY: an open descriptor, an empty string, and room for the answer.
+    cerr(unsafe { libc::statx(place, empty, libc::AT_EMPTY_PATH, 0, &raw mut about) })?;
+    Ok(about.stx_attributes & flag != 0)
+}
+
+/// Whether one place is another.
+pub fn is_same(one: Option<BorrowedFd<'_>>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let Some(one) = one else { return Ok(false) };
+    let about = |place: BorrowedFd<'_>| File::from(place.try_clone_to_owned()?).metadata();
+    let (one, other) = (about(one)?, about(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// Whether nothing can be executed from the mount that a place is in (statfs(2), ST_NOEXEC).

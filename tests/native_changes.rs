@@ -211,6 +211,15 @@ impl Drop for Exchanged {
     }
 }
 
+/// Ends the exchange, also if what it is beside fails.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_is_exchanged_while_a_run_starts_is_never_shown_as_roots_own() {
     for_each_caller(|caller, home| {
@@ -221,8 +230,8 @@ fn what_is_exchanged_while_a_run_starts_is_never_shown_as_roots_own() {
         let (done, script) = (AtomicBool::new(false), format!("cat {}; echo over", file.0.display()));
         std::thread::scope(|scope| {
             scope.spawn(|| file.exchange(&done));
+            let _until = Until(&done);
             let all: Vec<String> = (0..repeat(200).max(20)).map(|_| said(&run(home, &[], &script))).collect();
-            done.store(true, Ordering::Relaxed);
             assert!(all.iter().all(|output| output == "over"), "{all:?}");
         });
     });

@@ -37,7 +37,8 @@ fn prepare(dir: &Path) {
     let kept: Vec<&str> =
         manifest.split("\n\n").filter(|part| !part.split('\n').any(|line| is_foreign(&line))).collect();
     fs::write(dir.join("Cargo.toml"), kept.join("\n\n") + "\n").unwrap();
-    for name in ["Cargo.lock", "README.md"] {
+    fs::create_dir_all(dir.join(".cargo")).unwrap();
+    for name in ["Cargo.lock", "README.md", ".cargo/build.rs"] {
         fs::copy(root.join(name), dir.join(name)).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use fosse::sys::process::{Pid, wait_unreaped};
 use serde_json::{Value, json};
 
 use crate::support::init::wrapped;
-use crate::support::native::{Caller, for_each_caller, in_mounts, is_root, name_of, names, run, run_cmd, said};
+use crate::support::native::{for_each_caller, in_mounts, is_root, name_of, names, run, run_cmd, said};
 use crate::support::{Home, finish, repeat};
 
 /// A place whose steps were planned before a script changed its host, in mounts of its own.
@@ -222,8 +222,8 @@ impl Drop for Until<'_> {
 
 #[test]
 fn what_is_exchanged_while_a_run_starts_is_never_shown_as_roots_own() {
-    for_each_caller(|caller, home| {
-        if caller != Caller::Root {
+    for_each_caller(|_, home| {
+        if !is_root() {
             return;
         }
         let file = Exchanged(PathBuf::from(format!("/{}", name_of(home))));

@@ -24,7 +24,7 @@ const SCAFFOLD: [&str; 3] = ["/proc", "/tmp", "/usr"];
 const FIXED: Attributes = Attributes { read_only: true, no_execution: true, no_devices: true };
 const OPEN: Attributes = Attributes { read_only: false, no_execution: false, no_devices: true };
 
-/// How often something is covered that the host takes away meanwhile and makes anew.
+/// How often something is tried that the host takes away meanwhile and makes anew.
 const TRIES: u32 = 16;
 
 /// A root in the making.
@@ -85,7 +85,7 @@ impl Root {
         match step {
             Step::Directory { path, mode } => work.directory(path, *mode),
             Step::Link { path, target } => work.link(path, target),
-            Step::Overlay { path, holds, owned } => match work.overlay(path, holds, owned) {
+            Step::Overlay { path, holds, owned } => match again(|| work.overlay(path, holds, owned)) {
                 Err(error) => work.unless_gone(path, error),
                 Ok(Shown::Whole) => Ok(()),
                 // Something was mounted below since the host was looked at.
@@ -95,7 +95,7 @@ impl Root {
                     Ok(())
                 }
             },
-            Step::File { path } => work.file(path).or_else(|error| work.unless_gone(path, error)),
+            Step::File { path } => again(|| work.file(path)).or_else(|error| work.unless_gone(path, error)),
             Step::Copy { path } => work.copy(path).or_else(|error| work.unless_gone(path, error)),
             Step::Bind(bind) => work.bind(bind),
             Step::Private { path } => work.private(path),
@@ -165,7 +165,7 @@ impl Work {
             [(c"lowerdir", &lower), (c"upperdir", &upper), (c"workdir", &work), (c"userxattr", c"")];
         // What it is put into is the place's own by now.
         let name = relative(path);
-        mount::make_directory(self.new.as_fd(), name, mode)?;
+        is_there(mount::make_directory(self.new.as_fd(), name, mode))?;
         // What the machine does not execute, nobody inside does.
         let attributes = Attributes { no_execution: mount::is_without_execution(place.as_fd())?, ..OPEN };
         if let Ok(tree) = Tree::new(c"overlay", &options, attributes) {
@@ -201,7 +201,7 @@ impl Work {
         if mount::is_directory(mount::mode_of(place.as_fd())?) {
             return Ok(());
         }
-        mount::make_file(self.new.as_fd(), relative(path), 0o644)?;
+        is_there(mount::make_file(self.new.as_fd(), relative(path), 0o644))?;
         self.as_it_is(place.as_fd(), path, OPEN)
     }
 
@@ -255,14 +255,7 @@ impl Work {
     }
 
     fn hide(&self, path: &Path) -> io::Result<()> {
-        let mut tries = 1;
-        loop {
-            match self.cover(path) {
-                // The host has taken it away between the look and the cover. Something else may have its name by now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
-                other => return other,
-            }
-        }
+        again(|| self.cover(path))
     }
 
     fn cover(&self, path: &Path) -> io::Result<()> {
@@ -343,6 +336,18 @@ fn relative(path: &Path) -> &Path {
 
 fn permissions(place: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(mount::mode_of(place)? & 0o7777)
+}
+
+/// Does something to what has a name on the host. The host may take it away meanwhile, and something else may have the
+/// name then.
+fn again<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
+            other => return other,
+        }
+    }
 }
 
 /// What is there already need not be made.

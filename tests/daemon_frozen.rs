@@ -198,6 +198,27 @@ fn one_that_is_stopped_at_any_moment_of_its_end_keeps_nobody_out() {
     });
 }
 
+/// One that is stopped between its last word in the lock's file and its end is found by the kernel's word alone: those
+/// who meet it at once end it, and not each other.
+#[test]
+fn whoever_ends_one_that_says_nothing_of_itself_ends_nobody_else() {
+    side_by_side(repeat(40), |_| {
+        let home = Home::without_engines();
+        let old = home.start_daemon();
+        freeze(old);
+        std::fs::write(home.daemon_lock(), "").unwrap();
+        let verbs = ["stop", "start", "stop", "restart", "stop", "start"];
+        let clients: Vec<_> = verbs.iter().map(|verb| Client::spawn(daemon_cmd(&home, &[verb]))).collect();
+        for (verb, client) in verbs.iter().zip(clients) {
+            let ended = client.output();
+            assert_eq!(code(&ended), 0, "{verb}: {ended:?}");
+        }
+        assert_ended(old);
+        assert_eq!(asked(&home, &["start"]), 0);
+        the_one(&home);
+    });
+}
+
 #[test]
 fn one_that_goes_on_while_it_is_being_replaced_leaves_one() {
     side_by_side(repeat(30), |_| {

@@ -13,7 +13,7 @@ use super::Context;
 use super::client::{self, ANSWER_LIMIT, Error};
 use super::fingerprint::{Judgement, judge, version};
 use super::lock::{self, Held, Purpose, Tried};
-use super::reclaim::{holds, reclaim};
+use super::reclaim::{Met, Process, Reclaimed, holds, nameless, reclaim};
 
 /// How long a daemon may take to end once it was asked: it keeps a limit of 10 s itself.
 const END_LIMIT: Duration = Duration::from_secs(11);
@@ -118,6 +118,8 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
     let failed = |why: String| Failure::new("becoming the daemon", why);
     let late = Deadline::after(LIMIT);
     let mut holder: Option<Acquaintance> = None;
+    // Who holds the lock while its file names nobody who does.
+    let mut suspect: Option<Process> = None;
     // Whom the end is meant for: the first that is seen.
     let mut target: Option<String> = None;
     loop {
@@ -129,6 +131,9 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
         };
         // Before it is asked: a look at one that is silent takes long, and its lock may be another's afterwards.
         let writer = lock::read(&path).filter(|told| holds(&file, told)).map(|told| told.nonce);
+        if writer.is_none() && suspect.is_none() {
+            suspect = nameless(&file, context.store.uid);
+        }
         let (told, health) = context.look(Deadline::after(ANSWER_LIMIT).min(late));
         // Without a word in the lock's file, by its own.
         let nonce = match (&told, &health) {
@@ -163,8 +168,15 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
             // Silence may be a stranger's who took its place: a living one has that back by now.
             (Step::Reclaim, _) if seen == Seen::Mute && context.look(Deadline::after(LAST_LOOK)).1.is_ok() => {}
             (Step::Reclaim, _) => {
-                known.seen = end(&file, &path, told.as_ref(), known.holds, context, force)?;
-                known.killed = Some(Deadline::never());
+                let met = if known.holds { Met::Holding } else { Met::Nameless(suspect) };
+                match end(&file, &path, told.as_ref(), met, context, force)? {
+                    // Its time begins now.
+                    Reclaimed::Another => (holder, suspect) = (None, None),
+                    ended => {
+                        known.seen = ended == Reclaimed::Killed;
+                        known.killed = Some(Deadline::never());
+                    }
+                }
             }
             (Step::GiveUp, _) if known.seen => return Err(immortal(told.as_ref())),
             (Step::GiveUp, _) => return Err(unseen()),
@@ -183,12 +195,12 @@ fn end(
     file: &File,
     path: &std::path::Path,
     told: Option<&crate::wire::daemon::Holder>,
-    held: bool,
+    met: Met,
     context: &Context,
     force: bool,
-) -> Result<bool> {
+) -> Result<Reclaimed> {
     let same = lock::read(path).map(|now| now.nonce) == told.map(|told| told.nonce.clone());
-    if same { reclaim(file, told, held, context.store.uid, force) } else { Ok(false) }
+    if same { reclaim(file, told, met, context.store.uid, force) } else { Ok(Reclaimed::Nobody) }
 }
 
 fn judged(context: &Context, goal: &Goal, health: &Result<Health, Error>) -> Seen {

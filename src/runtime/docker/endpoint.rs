@@ -60,8 +60,20 @@ fn context_address(tool: &str, name: &str, deadline: Deadline) -> Result<String>
     Ok(if plain { address } else { format!("{CONTEXT}{name}") })
 }
 
-/// The variables that make the tool speak to `endpoint`.
+/// What podman 5 reads so as not to warn at each call of a host's control groups of version 1 (its
+/// `checkSupportedCgroups`): that line would be taken for a complaint, and is nothing that a run can change.
+const NO_CGROUPS_WARNING: &str = "PODMAN_IGNORE_CGROUPSV1_WARNING";
+
+/// The variables that make the tool speak to `endpoint`, and of nothing else.
 pub fn environment(kind: Tool, endpoint: &str) -> Vec<(OsString, OsString)> {
+    let mut variables = address(kind, endpoint);
+    if kind == Tool::Podman {
+        variables.push((NO_CGROUPS_WARNING.into(), "1".into()));
+    }
+    variables
+}
+
+fn address(kind: Tool, endpoint: &str) -> Vec<(OsString, OsString)> {
     let set = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
     match (kind, endpoint.strip_prefix(CONTEXT)) {
         // An empty DOCKER_HOST counts as none, and a set one would win over the context.
@@ -84,6 +96,14 @@ mod tests {
         let context = environment(Tool::Docker, "context:far");
         assert!(context.contains(&("DOCKER_CONTEXT".into(), "far".into())));
         assert!(context.contains(&("DOCKER_HOST".into(), "".into())));
-        assert!(environment(Tool::Podman, LOCAL).is_empty());
+        assert!(address(Tool::Podman, LOCAL).is_empty());
+    }
+
+    #[test]
+    fn podman_is_told_not_to_warn_of_control_groups() {
+        for endpoint in [LOCAL, "unix:///a.sock"] {
+            assert!(environment(Tool::Podman, endpoint).contains(&(NO_CGROUPS_WARNING.into(), "1".into())));
+        }
+        assert!(environment(Tool::Docker, "unix:///a.sock").iter().all(|(name, _)| name != NO_CGROUPS_WARNING));
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold for any bytes whatever: one function a fuzz target, and `tests/seeds.rs` calls the same ones.
+//! What must hold for any bytes whatever: one function a fuzz target, and `tests/source/seeds.rs` calls the same ones.
 
 use std::fmt::Debug;
 use std::fs;

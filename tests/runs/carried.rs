@@ -300,7 +300,7 @@ fn a_run_outlives_its_dockerd() {
 #[test]
 fn a_child_killed_for_memory_is_not_the_command() {
     on_engines(|engine, home| {
-        if engine.is_native() && crate::run::refuses_limits(home) {
+        if engine.is_native() && crate::runs::codes::refuses_limits(home) {
             return;
         }
         let eat = "tail /dev/zero";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::apple_facts::{IMAGE, detached, is_running, one_release_plays, shown_state};
+use crate::apple::facts::{IMAGE, detached, is_running, one_release_plays, shown_state};
 use crate::support::apple::Service;
 use crate::support::{Client, Home, KILL, code, process_state, stderr, stdout, wait_until};
 

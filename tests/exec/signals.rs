@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::exec::{exec, exec_cmd, start_box};
+use crate::exec::commands::{exec, exec_cmd, start_box};
 use crate::support::{
     Carrier, Client, Engine, HUP, Home, INT, KILL, QUIT, TERM, USR1, code, finish, fosse, kill, left_out,
     on_docker_with, on_each_channel, on_each_engine, on_each_engine_with, on_native_and_docker,

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::init_http::on_socket;
+use crate::init::http::on_socket;
 use crate::support::http::Conn;
 use crate::support::{left_out, wait_until};
 

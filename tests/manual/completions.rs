@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::docs::read;
+use crate::manual::pages::read;
 use crate::support::terminal::Terminal;
 use crate::support::{Engine, Home, code, left_out, on_native, stdout};
 

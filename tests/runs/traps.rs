@@ -1,7 +1,7 @@
 //! Whom of a command a signal reaches, on everything that can carry a run: the command alone, as kill(1) and docker send
 //! it, or its process group, as a terminal does; and with which signal a run is asked to end.
 
-use crate::exec::{exec_cmd, start_box};
+use crate::exec::commands::{exec_cmd, start_box};
 use crate::support::{Carrier, IMAGE};
 use crate::support::{
     Client, Engine, Home, INT, QUIT, TERM, code, on_each_engine, on_each_real_engine, on_native, on_native_and_docker,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::apple_facts::{IMAGE, detached, is_modern, is_running, on_each_release, one_release_plays};
+use crate::apple::facts::{IMAGE, detached, is_modern, is_running, on_each_release, one_release_plays};
 use crate::support::apple::{Service, tool};
 use crate::support::native::is_root;
 use crate::support::{Client, Home, KILL, TERM, code, left_out, others_can_execute, stderr, stdout, wait_until};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::exec::{exec_cmd, start_box};
+use crate::exec::commands::{exec_cmd, start_box};
 use crate::support::Carrier;
 use crate::support::init::wrapped;
 use crate::support::terminal::Terminal;

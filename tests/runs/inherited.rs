@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::exec::{exec_cmd, start_box};
+use crate::exec::commands::{exec_cmd, start_box};
 use crate::support::init::wrapped;
 use crate::support::terminal::{SIZE, Terminal};
 use crate::support::{Carrier, Engine, Home, code, finish, on_docker, on_each_engine, on_native, stdout, wait_until};

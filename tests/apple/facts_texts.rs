@@ -1,6 +1,6 @@
 //! The emulator of Apple's tool against the page of facts: what it says when something is not as it should be.
 
-use crate::apple_facts::{IMAGE, detached, is_modern, on_each_release, one_release_plays};
+use crate::apple::facts::{IMAGE, detached, is_modern, on_each_release, one_release_plays};
 use crate::support::apple::Service;
 use crate::support::{Home, code, stderr, stdout};
 

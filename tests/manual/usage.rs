@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Output, Stdio};
 
-use crate::docs::read;
+use crate::manual::pages::read;
 use crate::support::{
     Carrier, Engine, Home, IMAGE, code, on_docker, on_docker_with, on_native, on_native_and_docker, stderr, stdout,
 };

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::exec::start_box;
+use crate::exec::commands::start_box;
 use crate::support::{
     Carrier, Client, Engine, Home, KILL, code, finish, is_full, on_each_engine_with, on_native,
     on_native_and_docker_with, wait_until,

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use crate::exec::{exec_cmd, start_box};
+use crate::exec::commands::{exec_cmd, start_box};
 use crate::support::init::wrapped;
 use crate::support::terminal::Terminal;
 use crate::support::{Carrier, on_each_channel};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::orphans::MOMENTS;
+use crate::runs::orphans::MOMENTS;
 use crate::support::daemon::daemons;
 use crate::support::{
     Carrier, Client, Engine, Home, IMAGE, KILL, STOP, code, finish, kill, on_docker, on_docker_with,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::execute_load::plain;
+use crate::init::execute_load::plain;
 use crate::support::http::{Answer, Conn, bytes_of};
 use crate::support::init::{BOTH, Init, Place, code_of, new_tag, serving, tagged, wait_gone};
 use crate::support::{Client, Home, code, process_state, processes, repeat, wait_until};

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::docs::{Names, heads, names, read, same, section, spelled, words_of};
+use crate::manual::pages::{Names, heads, names, read, same, section, spelled, words_of};
 
 const PAGE: &str = "man/fosse-daemon.8";
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod checks;
 
 fn replay(target: &str, check: fn(&[u8])) {

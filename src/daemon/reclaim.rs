@@ -1,15 +1,6 @@
 //! Ending a holder of the lock that does not answer. Nothing is signalled by a bare pid: the process must hold the
 //! lock by the kernel's own word, run for this user, and be the one that wrote the lock's file, or this very program.
 
-use crate::sys::process::Pid;
-
-/// A process, and no later one of the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Process {
-    pid: Pid,
-    start: u64,
-}
-
 /// How the one that is silent was met.
 #[derive(Debug, Clone, Copy)]
 pub enum Met {
@@ -21,6 +12,7 @@ pub enum Met {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere nobody is ended"))]
 pub enum Reclaimed {
     /// It was killed.
     Killed,
@@ -46,7 +38,14 @@ mod proved {
     use crate::sys::stat::{Halt, Stat};
     use crate::wire::daemon::Holder;
 
-    use super::{Met, Process, Reclaimed};
+    use super::{Met, Reclaimed};
+
+    /// A process, and no later one of the same number.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Process {
+        pid: Pid,
+        start: u64,
+    }
 
     /// How long a stopped daemon has, once it goes on, to end in order.
     const POLITE: Duration = Duration::from_secs(1);
@@ -138,13 +137,18 @@ mod proved {
 }
 
 #[cfg(target_os = "linux")]
-pub use proved::{holds, nameless, reclaim};
+pub use proved::{Process, holds, nameless, reclaim};
 
 /// Elsewhere nobody can be seen to hold a lock.
 #[cfg(not(target_os = "linux"))]
 pub fn holds(_lock: &std::fs::File, _known: &crate::wire::daemon::Holder) -> bool {
     false
 }
+
+/// Elsewhere there is none to name.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {}
 
 /// Elsewhere nobody is named.
 #[cfg(not(target_os = "linux"))]

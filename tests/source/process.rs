@@ -620,7 +620,7 @@ const ROLE: &str = "FOSSE_TEST_ROLE";
 const ARGUMENT: &str = "FOSSE_TEST_ARGUMENT";
 
 fn helper_cmd(role: &str, argument: &Path) -> Cmd {
-    let args = ["--exact", "process::in_a_process_of_its_own", "--ignored", "--nocapture", "--test-threads=1"];
+    let args = ["--exact", "source::process::in_a_process_of_its_own", "--ignored", "--nocapture", "--test-threads=1"];
     let mut cmd = Cmd::new(std::env::current_exe().unwrap()).args(args);
     cmd.env = vec![(ROLE.into(), role.into()), (ARGUMENT.into(), argument.into())];
     cmd

@@ -1,9 +1,10 @@
 //! What fosse has to say: one line each on stderr, prefixed `fosse: `. stdout is never touched.
 
 use std::io::Write;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::base::sync::locked;
 use crate::base::time::Timestamp;
 
 /// How much is said.
@@ -39,12 +40,12 @@ const HELD_MAX: usize = 1000;
 
 /// Keeps back what is said, until [`release`]: it would be drawn into a command's screen.
 pub fn hold() {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Vec::new);
+    locked(&HELD).get_or_insert_with(Vec::new);
 }
 
 /// Says what was kept back.
 pub fn release() {
-    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let held = locked(&HELD).take();
     for line in held.into_iter().flatten() {
         write(&line);
     }
@@ -74,7 +75,7 @@ fn line(prefix: &str, text: &str) {
         (true, prefix) => format!("{} {prefix}: {text}\n", Timestamp::now()),
         (false, prefix) => format!("{prefix}: {text}\n"),
     };
-    match &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+    match &mut *locked(&HELD) {
         Some(held) if held.len() < HELD_MAX => held.push(whole),
         Some(_) => {}
         None => write(&whole),

@@ -12,14 +12,19 @@
 //! | `error` | what failed, why, and what to do |
 //! | `log` | lines on stderr |
 //! | `base64` | bytes in JSON |
+//! | `hash` | names made short |
+//! | `sync`, `threads` | locks and threads of this process |
 
 pub mod base64;
 pub mod duration;
 pub mod env;
 pub mod error;
 pub mod fs;
+pub mod hash;
 pub mod id;
 pub mod log;
 pub mod paths;
 pub mod size;
+pub mod sync;
+pub mod threads;
 pub mod time;

@@ -130,6 +130,23 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// A point on the monotonic clock since when something is so.
+#[derive(Debug, Clone, Copy)]
+pub struct Since(Instant);
+
+impl Since {
+    /// From now on.
+    #[allow(clippy::disallowed_methods)]
+    pub fn now() -> Self {
+        Since(Instant::now())
+    }
+
+    /// For how long by now.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A point on the monotonic clock after which waiting ends. Passed down from the verb: no layer starts its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {

@@ -3,7 +3,6 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
@@ -20,6 +19,7 @@ use crate::base::error::Failure;
 use crate::base::fs::remove_file;
 use crate::base::id::{RunId, random_hex};
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::exec::{Session, follow};
@@ -188,7 +188,7 @@ impl Patience<'_> {
         let failed = |error: std::io::Error| Failure::new("starting the command", error);
         let (tell, told) = bounded(1);
         let body = move || tell.send(pid1::start_another(stream, &start, limit)).unwrap_or_default();
-        thread::Builder::new().name("start".into()).stack_size(256 << 10).spawn(body).map_err(failed)?;
+        threads::start("start", 256, body).map_err(failed)?;
         let late = self.timeout.unwrap_or_else(Deadline::never).channel();
         loop {
             select! {

@@ -91,7 +91,7 @@ fn watch_file(path: &std::path::Path) -> Receiver<()> {
             tell.try_send(()).unwrap_or_default();
         }
     };
-    match std::thread::Builder::new().name("watch".into()).stack_size(64 << 10).spawn(wait) {
+    match crate::base::threads::start("watch", 64, wait) {
         Ok(_) => changed,
         Err(_) => crossbeam_channel::never(),
     }

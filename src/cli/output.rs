@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
 
 use crossbeam_channel::{Receiver, bounded, never};
 use serde::Serialize;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::args::Color;
 use crate::base::env;
 use crate::base::error::Failure;
+use crate::base::threads;
 use crate::sys::poll;
 
 /// Why stdout takes no more.
@@ -130,7 +130,7 @@ fn unread_at(stream: io::Result<OwnedFd>) -> Receiver<Infallible> {
             std::mem::forget(sender);
         }
     };
-    match thread::Builder::new().name("unread".into()).stack_size(64 << 10).spawn(wait) {
+    match threads::start("unread", 64, wait) {
         Ok(_) => unread,
         Err(_) => never(),
     }

@@ -20,6 +20,7 @@ use crate::base::paths::Paths;
 use crate::run::engines::Engines;
 use crate::run::store::Store;
 use crate::runtime::{Error, Kind, MountedInit, Network, OWN_DIRECTORY, OwnInit, Runtime, Spec};
+use crate::sys::file::FileId;
 use crate::sys::signal::Signal;
 use crate::wire::exit;
 
@@ -170,7 +171,6 @@ pub fn is_static() -> bool {
 /// What fosse's own PID 1 needs, if it may serve: a program that runs in any image is linked statically, and is still
 /// where it was started from.
 fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<OwnInit> {
-    use std::os::unix::fs::MetadataExt;
     if !takes_init(config, spec) {
         return None;
     }
@@ -181,9 +181,8 @@ fn own_init(config: &Layer, spec: &Spec, store: &Store, id: &RunId) -> Option<Ow
         return None;
     }
     let binary = std::env::current_exe().ok()?;
-    let (there, here) = (std::fs::metadata(&binary).ok()?, std::fs::metadata("/proc/self/exe").ok()?);
-    let same = (there.dev(), there.ino()) == (here.dev(), here.ino());
-    same.then(|| own_files(binary, store, id))
+    let file = |path: &Path| std::fs::metadata(path).map(|metadata| FileId::from(&metadata)).ok();
+    (file(&binary)? == file(Path::new("/proc/self/exe"))?).then(|| own_files(binary, store, id))
 }
 
 /// Whether an init of ours is wanted and finds room: where a mount shows something of its own, nothing of ours would be

@@ -1,13 +1,14 @@
 //! What can be asked of the daemon. Nothing here waits for work but `reap`, which is asked to.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use serde::de::DeserializeOwned;
 
+use crate::base::sync::locked;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::run::store::{Entry, Store};
@@ -77,11 +78,6 @@ pub struct Api {
     pub wishes: Sender<Wish>,
 }
 
-/// A lock that is held for moments only, by threads that cannot fail while they hold it.
-fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Api {
     /// Answers a request.
     pub fn answer(&self, request: &Request) -> Reply {
@@ -113,14 +109,14 @@ impl Api {
         let stopping = self.stopping.load(Ordering::SeqCst);
         Health {
             state: if stopping { Phase::Stopping } else { Phase::Serving },
-            fingerprint: held(&self.fingerprint).clone(),
-            socket: held(&self.socket).clone(),
+            fingerprint: locked(&self.fingerprint).clone(),
+            socket: locked(&self.socket).clone(),
             runs_live: self.live.load(Ordering::Relaxed),
             leases: self.leases.count(),
             finished: self.finished.load(Ordering::Relaxed),
             waiting: self.waiting.load(Ordering::Relaxed),
-            waiting_for: held(&self.waiting_for).clone(),
-            last_sweep: held(&self.sweep).clone(),
+            waiting_for: locked(&self.waiting_for).clone(),
+            last_sweep: locked(&self.sweep).clone(),
             ..self.about.clone()
         }
     }
@@ -139,22 +135,22 @@ impl Api {
     /// Notes which orphans could not be finished yet.
     pub fn waits(&self, count: u64, why: Option<String>) {
         self.waiting.store(count, Ordering::Relaxed);
-        *held(&self.waiting_for) = why;
+        *locked(&self.waiting_for) = why;
     }
 
     /// Notes a sweep.
     pub fn swept(&self, sweep: Sweep) {
-        *held(&self.sweep) = Some(sweep);
+        *locked(&self.sweep) = Some(sweep);
     }
 
     /// Notes where it listens now.
     pub fn moved(&self, socket: String) {
-        *held(&self.socket) = socket;
+        *locked(&self.socket) = socket;
     }
 
     /// Notes what the configuration says now.
     pub fn reloaded(&self, fingerprint: Fingerprint) {
-        *held(&self.fingerprint) = fingerprint;
+        *locked(&self.fingerprint) = fingerprint;
     }
 
     fn runs(&self) -> Response {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use crate::base::error::{Failure, Result};
-use crate::base::time::Deadline;
+use crate::base::time::{Deadline, Since};
 use crate::wire::daemon::{Health, Phase, Shutdown};
 use serde_json::Value;
 
@@ -93,9 +93,9 @@ fn decide(seen: Seen, mute: Duration, asked: Option<Duration>, killed: Option<Du
 /// What this process knows of one holder; another nonce is another one.
 struct Acquaintance {
     nonce: Option<String>,
-    mute: Deadline,
-    asked: Option<Deadline>,
-    killed: Option<Deadline>,
+    mute: Since,
+    asked: Option<Since>,
+    killed: Option<Since>,
     /// Whether there was a process to kill.
     seen: bool,
     /// Whether the process that the lock's file names was seen to hold it.
@@ -104,7 +104,7 @@ struct Acquaintance {
 
 impl Acquaintance {
     fn new(nonce: Option<String>) -> Self {
-        Acquaintance { nonce, mute: Deadline::never(), asked: None, killed: None, seen: false, holds: false }
+        Acquaintance { nonce, mute: Since::now(), asked: None, killed: None, seen: false, holds: false }
     }
 }
 
@@ -154,7 +154,7 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
         }
         let seen = judged(context, goal, &health);
         if seen != Seen::Mute {
-            known.mute = Deadline::never();
+            known.mute = Since::now();
         }
         // Somebody was silent for the whole of the limit; nobody there at all is waited for.
         let mute = if matches!(health, Err(Error::Silent)) { ANSWER_LIMIT } else { known.mute.elapsed() };
@@ -163,7 +163,7 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
             (Step::Leave, Ok(health)) => return Ok(Outcome::Running(Box::new(health.clone()))),
             (Step::AskToEnd, Ok(health)) => {
                 ask_to_end(context, health, goal);
-                known.asked = Some(Deadline::never());
+                known.asked = Some(Since::now());
             }
             // Silence may be a stranger's who took its place: a living one has that back by now.
             (Step::Reclaim, _) if seen == Seen::Mute && context.look(Deadline::after(LAST_LOOK)).1.is_ok() => {}
@@ -174,7 +174,7 @@ pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
                     Reclaimed::Another => (holder, suspect) = (None, None),
                     ended => {
                         known.seen = ended == Reclaimed::Killed;
-                        known.killed = Some(Deadline::never());
+                        known.killed = Some(Since::now());
                     }
                 }
             }

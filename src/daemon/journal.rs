@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::log;
 use crate::sys::fd;
+use crate::sys::file::leads_to;
 
 /// From this size on, the next one begins.
 const SIZE_MAX: u64 = 1 << 20;
@@ -30,8 +31,7 @@ impl Journal {
     /// Begins the next file if this one is full, or gone.
     pub fn mind(&mut self) -> io::Result<()> {
         let own = self.file.metadata()?;
-        let in_place =
-            fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        let in_place = leads_to(&self.path, &self.file);
         if in_place && own.len() < SIZE_MAX {
             return Ok(());
         }

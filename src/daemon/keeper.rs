@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::base::error::{Failure, Result};
 use crate::base::log;
-use crate::base::time::{Deadline, Timestamp};
+use crate::base::time::{Deadline, Since, Timestamp};
 use crate::process;
 use crate::run::engines::Engines;
 use crate::run::owner::prepare_places;
@@ -125,7 +125,7 @@ struct Keeper {
     wishes: Receiver<Wish>,
     leases: Receiver<Notice>,
     /// Since when nothing lives.
-    quiet: Deadline,
+    quiet: Since,
     /// Until when things may come late.
     late: Option<Deadline>,
 }
@@ -193,7 +193,7 @@ impl Keeper {
             orphans: Orphans::new(store, &context.machine),
             sweeper: Sweeper::new(store),
             context: context.clone(),
-            quiet: Deadline::never(),
+            quiet: Since::now(),
             late: None,
             settings,
             ground,
@@ -310,7 +310,7 @@ impl Keeper {
     /// An owner is done, or dead.
     fn scan_soon(&mut self, scan: &mut Deadline) {
         *scan = Deadline::after(Duration::ZERO);
-        self.quiet = Deadline::never();
+        self.quiet = Since::now();
     }
 
     fn scan(&mut self) {
@@ -322,7 +322,7 @@ impl Keeper {
             self.late = Some(self.late.take().map_or(until, |known| known.max(until)));
         }
         if seen.live > 0 {
-            self.quiet = Deadline::never();
+            self.quiet = Since::now();
         }
         if let Some(journal) = &mut self.journal {
             journal.mind().unwrap_or_default();
@@ -342,7 +342,7 @@ impl Keeper {
             return false;
         }
         if self.late.is_some() || self.api.leases.count() > 0 {
-            self.quiet = Deadline::never();
+            self.quiet = Since::now();
             return false;
         }
         // What came since the last look.
@@ -353,7 +353,7 @@ impl Keeper {
     fn on_done(&mut self, done: super::orphans::Done) {
         match self.orphans.note(done) {
             News::Finished { late } => {
-                self.quiet = Deadline::never();
+                self.quiet = Since::now();
                 self.api.finished.fetch_add(1, Ordering::Relaxed);
                 if late {
                     self.late = Some(Deadline::after(LATE_WINDOW));

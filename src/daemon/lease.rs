@@ -2,12 +2,12 @@
 //! daemon look at the run at once. The run never waits for any of this.
 
 use std::io::Read;
-use std::thread;
 use std::time::Duration;
 
 use crate::base::id::RunId;
 use crate::base::log;
-use crate::base::time::Deadline;
+use crate::base::threads;
+use crate::base::time::{Deadline, Since};
 use crate::process;
 use crate::wire::daemon::{Health, Lease, ToolAt};
 
@@ -42,8 +42,7 @@ pub fn hold(context: Context, run: RunId, tool: &str) {
     let tool = path.map(|path| ToolAt { name: tool.to_owned(), path: path.to_string_lossy().into_owned() });
     let lease = Lease { run, tool };
     // Without a thread there is no lease, and the daemon's scan finds the run all the same.
-    let started =
-        thread::Builder::new().name("lease".into()).stack_size(256 << 10).spawn(move || keep(&context, &lease));
+    let started = threads::start("lease", 256, move || keep(&context, &lease));
     started.map_or_else(drop, drop);
 }
 
@@ -57,7 +56,7 @@ fn keep(context: &Context, lease: &Lease) {
     // One that was just started is taken as it is, whatever FOSSE_EXECUTABLE made of it.
     let mut judges = true;
     loop {
-        let begun = Deadline::never();
+        let begun = Since::now();
         match once(context, &lease, judges) {
             Ok(End::Broken) => {
                 (succession, wanted, pause, judges) = (Deadline::after(SUCCESSION), true, FIRST_PAUSE, true);

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 
 use crate::base::id::RunId;
+use crate::base::sync::locked;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::sys::fd;
 use crate::sys::limit::DescriptorLimit;
@@ -61,13 +62,13 @@ impl Leases {
         let ended = tell.clone();
         let leases = Leases { held: Arc::clone(&held), wake: File::from(wake), most, tell };
         let woken = File::from(woken);
-        thread::Builder::new().name("leases".into()).stack_size(64 << 10).spawn(move || wait(&held, &woken, &ended))?;
+        threads::start("leases", 64, move || wait(&held, &woken, &ended))?;
         Ok(leases)
     }
 
     /// One more. One that cannot be watched ends, and its owner tries again.
     pub fn add(&self, lease: Lease, stream: UnixStream) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = locked(&self.held);
         if held.len() < self.most && stream.set_nonblocking(true).is_ok() {
             held.push((lease.run, Arc::new(stream)));
             drop(held);
@@ -78,12 +79,12 @@ impl Leases {
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        locked(&self.held).len() as u64
     }
 
     /// Tells all owners that no daemon is wanted.
     pub fn say_stopped(&self) {
-        for (_, stream) in self.held.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (_, stream) in locked(&self.held).iter() {
             // So short a line fits, and an owner that is frozen is not waited for.
             (&**stream).write_all(STOPPED).unwrap_or_default();
         }
@@ -97,7 +98,7 @@ impl Leases {
 
 fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<Notice>) {
     loop {
-        let watched: Held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let watched: Held = locked(held).clone();
         let mut fds = vec![(woken.as_fd(), Interest::Read)];
         fds.extend(watched.iter().map(|(_, stream)| (stream.as_fd(), Interest::Read)));
         let Ok(ready) = poll::ready(&fds, None) else {
@@ -110,9 +111,7 @@ fn wait(held: &Mutex<Held>, woken: &File, ended: &Sender<Notice>) {
                 None => drain(woken),
                 // Its end; or words, which an owner has none of.
                 Some((run, stream)) => {
-                    held.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .retain(|(_, known)| !Arc::ptr_eq(known, stream));
+                    locked(held).retain(|(_, known)| !Arc::ptr_eq(known, stream));
                     if ended.send(Notice::Ended(run.clone())).is_err() {
                         return;
                     }

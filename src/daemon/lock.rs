@@ -3,14 +3,15 @@
 //! The file is made once and never removed. The lock belongs to the open file, which is closed on exec, so no child
 //! of a dead daemon keeps it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::fs::read_bounded;
 use crate::base::id::random_hex;
 use crate::run::owner::boot_id;
+use crate::sys::file::leads_to;
 use crate::sys::lock;
 use crate::sys::process::Pid;
 use crate::sys::stat::Stat;
@@ -101,11 +102,6 @@ pub fn read(path: &Path) -> Option<Holder> {
 
 fn not_a_lock() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the lock is not a regular file")
-}
-
-fn leads_to(path: &Path, file: &File) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|there| file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino())))
 }
 
 impl Held {

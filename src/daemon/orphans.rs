@@ -2,7 +2,6 @@
 //! answer is left alone for a while, and so is a run that could not be finished.
 
 use std::collections::{HashMap, HashSet};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -10,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::base::error::Failure;
 use crate::base::id::RunId;
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::{Deadline, Timestamp};
 use crate::run::engines::Engines;
 use crate::run::finish::{self, Ended};
@@ -164,7 +164,7 @@ impl Orphans {
             freed.recv().map_or_else(drop, |never| match never {});
             release.send(run).unwrap_or_default();
         };
-        if thread::Builder::new().name("release".into()).stack_size(64 << 10).spawn(wait).is_ok() {
+        if threads::start("release", 64, wait).is_ok() {
             self.watched.insert(id);
         }
     }
@@ -248,7 +248,7 @@ impl Orphans {
             let silent = if result.is_err() { silent_engine(&store, &run, &engines).and(engine) } else { None };
             tell.send(Done { id: run, result, silent, late }).unwrap_or_default();
         };
-        if thread::Builder::new().name("finish".into()).stack_size(512 << 10).spawn(work).is_ok() {
+        if threads::start("finish", 512, work).is_ok() {
             self.busy.insert(id);
         }
     }

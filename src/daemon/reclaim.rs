@@ -31,6 +31,7 @@ mod proved {
 
     use crate::base::error::{Failure, Result};
     use crate::run::owner::boot_id;
+    use crate::sys::file::FileId;
     use crate::sys::linux::flock;
     use crate::sys::poll;
     use crate::sys::process::{Pid, PidHandle};
@@ -127,7 +128,7 @@ mod proved {
 
     /// Whether a process executes the same file as this one; `None` if it executes nothing any more.
     fn is_this_program(pid: Pid) -> Option<bool> {
-        let program = |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()));
+        let program = |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|file| FileId::from(&file));
         match program(&pid.number().to_string()) {
             Ok(theirs) => Some(program("self").is_ok_and(|own| theirs == own)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

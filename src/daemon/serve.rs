@@ -6,10 +6,11 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::base::sync::locked;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::http::guard::{Guard, Hosts};
 use crate::http::request::{Limits, Reader, Request};
@@ -43,7 +44,7 @@ struct Hall(Mutex<VecDeque<(u64, UnixStream)>>);
 
 impl Hall {
     fn enter(&self, number: u64, stream: UnixStream) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.0);
         if waiting.len() >= SENDERS {
             if let Some((_, oldest)) = waiting.pop_front() {
                 oldest.shutdown(Shutdown::Both).unwrap_or_default();
@@ -53,7 +54,7 @@ impl Hall {
     }
 
     fn leave(&self, number: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != number);
+        locked(&self.0).retain(|(known, _)| *known != number);
     }
 }
 
@@ -86,7 +87,7 @@ pub fn serve(listener: UnixListener, uid: u32, api: Arc<Api>) -> io::Result<Serv
             }
         }
     };
-    thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept)?;
+    threads::start("accept", 64, accept)?;
     Ok(served)
 }
 
@@ -109,7 +110,7 @@ fn admit(number: u64, stream: UnixStream, uid: u32, hall: &Arc<Hall>, served: &A
         }
         own_served.fetch_sub(1, Ordering::SeqCst);
     };
-    if thread::Builder::new().name("client".into()).stack_size(128 << 10).spawn(talk).is_err() {
+    if threads::start("client", 128, talk).is_err() {
         served.fetch_sub(1, Ordering::SeqCst);
         hall.leave(number);
     }

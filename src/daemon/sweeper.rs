@@ -1,12 +1,12 @@
 //! When sweeps run: one at a time, in a thread of its own. What is asked for while one runs waits for the next, which
 //! sees what is there by then.
 
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::base::time::{Deadline, Timestamp};
+use crate::base::threads;
+use crate::base::time::{Since, Timestamp};
 use crate::run::engines::Engines;
 use crate::run::store::Store;
 use crate::wire::daemon::Sweep;
@@ -26,7 +26,7 @@ pub struct Sweeper {
     running: Option<Asked>,
     waiting: Vec<Asked>,
     /// The wall clock and the steady one at the last look.
-    clocks: Option<(Timestamp, Deadline)>,
+    clocks: Option<(Timestamp, Since)>,
     tell: Sender<Sweep>,
     /// Ends of sweeps.
     pub done: Receiver<Sweep>,
@@ -46,7 +46,7 @@ impl Sweeper {
             let wall = Duration::from_micros(now.micros().abs_diff(then.micros()));
             is_steady(wall, since.elapsed()) && now >= *then
         });
-        self.clocks = Some((now, Deadline::never()));
+        self.clocks = Some((now, Since::now()));
         Keep { runs, time: steady.then_some(time) }
     }
 
@@ -85,7 +85,7 @@ impl Sweeper {
         let asked = self.waiting.remove(0);
         let (store, engines, job, tell) = (self.store.clone(), engines.clone(), asked.job, self.tell.clone());
         let work = move || tell.send(sweep(&store, &engines, job)).unwrap_or_default();
-        if thread::Builder::new().name("sweep".into()).stack_size(512 << 10).spawn(work).is_ok() {
+        if threads::start("sweep", 512, work).is_ok() {
             self.running = Some(asked);
         }
     }

@@ -17,8 +17,6 @@ pub struct Watch {
 impl Watch {
     /// Starts to watch; nothing yet.
     pub fn new() -> Watch {
-        use std::thread;
-
         use crate::sys::linux::inotify::Watcher;
 
         let (tell, changed) = crossbeam_channel::bounded(1);
@@ -31,7 +29,7 @@ impl Watch {
                     tell.try_send(()).unwrap_or_default();
                 }
             };
-            thread::Builder::new().name("watch".into()).stack_size(64 << 10).spawn(wait)?;
+            crate::base::threads::start("watch", 64, wait)?;
             std::io::Result::Ok(watcher)
         };
         match begin() {

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::sys::fd;
 use crate::sys::poll::{self, Ready};
@@ -48,7 +49,7 @@ impl Capture {
             drop(sender);
             captured
         };
-        let reader = thread::Builder::new().name("capture".into()).stack_size(128 << 10).spawn(body)?;
+        let reader = threads::start("capture", 128, body)?;
         Ok(Capture { reader: Some(reader), call_off: Some(call_off), done })
     }
 

@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{self, Command};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Cmd, Error, Exit};
+use crate::base::sync::locked;
 use crate::base::time::Deadline;
 use crate::sys::process::{
     Pid, kill_group, own_group_and_die_with_parent, own_terminal_and_die_with_parent, wait_unreaped,
@@ -64,7 +65,7 @@ fn ending() -> io::Error {
 }
 
 fn running() -> MutexGuard<'static, Running> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&RUNNING)
 }
 
 /// Kills every program that runs, with its whole group, and lets no other one start. For the end of this process, if

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::base::error::{Failure, Result};
+use crate::base::threads;
 use crate::run::door::Door;
 use crate::run::lockfile::LockFile;
 use crate::sys::poll;
@@ -73,7 +73,7 @@ pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<As
         // Waits for room. This thread has one end of it, so that it cannot fail.
         taken.send(()).unwrap_or_default();
         let (requests, done) = (requests.clone(), room.clone());
-        let served = thread::Builder::new().name("control".into()).stack_size(64 << 10).spawn(move || {
+        let served = threads::start("control", 64, move || {
             // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
             serve(&stream, uid, &requests).unwrap_or_default();
             done.recv().unwrap_or_default();
@@ -82,7 +82,7 @@ pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<As
             room.recv().unwrap_or_default();
         }
     };
-    thread::Builder::new().name("accept".into()).stack_size(64 << 10).spawn(accept).map(drop).map_err(failed)
+    threads::start("accept", 64, accept).map(drop).map_err(failed)
 }
 
 /// Whether somebody wants to connect; no after a while, or if that cannot be known.
@@ -156,7 +156,7 @@ fn ask_for_answer(socket: &Path, uid: u32, request: &Request) -> io::Result<Answ
     // own: it is done in a thread that can be left behind.
     let (socket, request) = (socket.to_owned(), serde_json::to_string(request)?);
     let (done, answered) = bounded(1);
-    thread::Builder::new().name("ask".into()).stack_size(64 << 10).spawn(move || {
+    threads::start("ask", 64, move || {
         let talk = || {
             let stream = UnixStream::connect(&socket)?;
             let owner = peer(&stream)?;

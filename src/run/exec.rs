@@ -5,13 +5,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::base::error::{Failure, Result};
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::run::feed::feed;
 use crate::run::output::Stream;
@@ -161,7 +161,7 @@ fn deliverer(
 ) -> std::io::Result<Sender<Signal>> {
     let (signals, queue) = unbounded();
     let (channel, limits, told) = (Arc::clone(&session.channel), session.limits, told.clone());
-    thread::Builder::new().name("command".into()).stack_size(256 << 10).spawn(move || {
+    threads::start("command", 256, move || {
         for signal in queue {
             let delivered = channel.signal(signal, Whom::of(signal), limits.change());
             told.send((signal, delivered)).unwrap_or_default();
@@ -269,7 +269,7 @@ impl Follower {
             let killed = channel.signal(Signal::KILL, Whom::Command, limits.change());
             told.send((Signal::KILL, killed)).unwrap_or_default();
         };
-        if thread::Builder::new().name("kill".into()).stack_size(256 << 10).spawn(body).is_err() {
+        if threads::start("kill", 256, body).is_err() {
             self.pass(Signal::KILL);
         }
     }

@@ -7,10 +7,10 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::OwnedFd;
-use std::thread;
 use std::time::Duration;
 
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::run::pump::write_all;
 use crate::sys::poll;
@@ -53,7 +53,7 @@ pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("feed".into()).stack_size(128 << 10).spawn(body).map(drop)
+    threads::start("feed", 128, body).map(drop)
 }
 
 /// Whose turn it is at a terminal.

@@ -5,10 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::base::error::{Failure, Result};
 use crate::base::paths::RunPaths;
+use crate::base::sync::locked;
 use crate::wire::control::{End, Owner};
 use crate::wire::record::Record;
 
@@ -35,7 +36,7 @@ impl LockFile {
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.said)
     }
 
     /// Opens a socket and says that the owner listens there from now on, unless the run is over: then nobody would take

@@ -15,7 +15,6 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
@@ -23,6 +22,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use crate::base::error::{Failure, Result};
 use crate::base::id::{RunId, RunName};
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::run::control::{self, Asked};
 use crate::run::feed::feed;
@@ -222,7 +222,7 @@ impl Monitor {
             let prepared = preparation.run(|ids| tell_made.send(ids.clone()).unwrap_or_default());
             tell.send(prepared).unwrap_or_default();
         };
-        thread::Builder::new().name("prepare".into()).stack_size(256 << 10).spawn(body)?;
+        threads::start("prepare", 256, body)?;
         (self.cancel, self.cancel_pull, self.prepared, self.made) = (Some(cancel), Some(cancel_pull), prepared, made);
         Ok(())
     }

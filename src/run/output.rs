@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::base::sync::locked;
 use crate::base::time::Timestamp;
 
 /// The length of a frame's head.
@@ -88,7 +89,7 @@ impl Writer {
     /// Adds bytes of a stream with the time of now.
     pub fn append(&self, stream: Stream, bytes: &[u8]) {
         // A poisoned lock means that another appender panicked; the file is as good as its last frame.
-        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut inner = locked(&self.inner);
         for part in bytes.chunks(FRAME_MAX) {
             inner.append(stream, part);
         }
@@ -96,22 +97,22 @@ impl Writer {
 
     /// What the file holds by now.
     pub fn totals(&self) -> Totals {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).totals
+        locked(&self.inner).totals
     }
 
     /// Why output is missing that was to be recorded, once.
     pub fn take_failure(&self) -> Option<io::Error> {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failure.take()
+        locked(&self.inner).failure.take()
     }
 
     /// Says that output is missing that was never seen.
     pub fn mark_left_out(&self) {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).leave_out();
+        locked(&self.inner).leave_out();
     }
 
     /// Puts everything on the disk.
     pub fn sync(&self) -> io::Result<()> {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).file.sync_data()
+        locked(&self.inner).file.sync_data()
     }
 }
 

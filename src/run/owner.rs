@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ pub use crate::run::lockfile::read as read_owner;
 use crate::run::slot::Slot;
 use crate::run::store::{Store, is_owned};
 use crate::run::{failpoint, live};
+use crate::sys::file::leads_to;
 use crate::sys::lock;
 use crate::sys::process::Pid;
 use crate::sys::signal::Signal;
@@ -81,8 +82,14 @@ impl NameLock {
         // Who removes a name that nobody holds has it for a moment.
         let late = Deadline::after(NAME_LIMIT);
         loop {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)?;
             if !lock::try_exclusive(&file)? {
                 if late.expired() {
                     return Ok(None);
@@ -122,18 +129,13 @@ pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
 pub fn forget_free_names(store: &Store) {
     for entry in fs::read_dir(store.paths.names()).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let Ok(file) = file else { continue };
         if lock::try_exclusive(&file).is_ok_and(|taken| taken) && leads_to(&path, &file) {
             // While it is locked, the name is ours to remove.
             remove_file(&path).unwrap_or_default();
         }
     }
-}
-
-/// Whether a path still leads to an open file.
-fn leads_to(path: &Path, file: &File) -> bool {
-    fs::metadata(path)
-        .is_ok_and(|there| file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino())))
 }
 
 /// Makes the directories, and the instance's name on the first run.
@@ -320,7 +322,15 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
 pub fn hold(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<Held>> {
     let path = store.run(id).output();
     let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
-    let lock = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
+    let lock = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+    {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
@@ -375,7 +385,9 @@ pub fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
     if Stat::of(pid).map(|stat| stat.start) != Some(owner.start_time) {
         return Err(refuse("that process id belongs to another process by now"));
     }
-    let user = fs::metadata(format!("/proc/{}", pid.number())).map(|metadata| metadata.uid()).ok();
+    let user = fs::metadata(format!("/proc/{}", pid.number()))
+        .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata))
+        .ok();
     if user != Some(uid) && uid != 0 {
         return Err(refuse("it runs for another user"));
     }

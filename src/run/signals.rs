@@ -1,11 +1,11 @@
 //! Signals as messages: blocked in every thread to come, and received in one.
 
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
 use crate::base::error::{Failure, Result};
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::runtime::Runtime;
 use crate::sys::signal::{Blocked, Signal};
@@ -43,7 +43,7 @@ pub fn receive_with(signals: &[Signal], own: &[Signal]) -> Result<Receiver<Signa
             }
         }
     };
-    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(wait).map_err(failed)?;
+    threads::start("signals", 64, wait).map_err(failed)?;
     Ok(signals)
 }
 

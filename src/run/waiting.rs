@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::base::error::{Failure, Result};
 use crate::base::id::RunId;
+use crate::base::threads;
 use crate::run::lockfile::read_open;
 use crate::run::store::{Entry, Store};
 use crate::sys::lock;
@@ -79,6 +79,6 @@ pub fn watch_lock(store: &Store, id: &RunId) -> Result<Receiver<Infallible>> {
         }
         drop(sender);
     };
-    let started = thread::Builder::new().name("lock".into()).stack_size(64 << 10).spawn(wait);
+    let started = threads::start("lock", 64, wait);
     started.map(|_| freed).map_err(|error| failed(id, error))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::fs;
+use crate::base::hash::fnv1a;
 use crate::base::time::Timestamp;
 
 /// How an engine maps users.
@@ -60,9 +61,7 @@ fn without_init(endpoint: &str, image: &str) -> String {
 impl Cache {
     fn file(&self, tool: &str, endpoint: &str) -> Option<PathBuf> {
         // A name from a short hash; a collision costs a question, because the identity then differs.
-        let hash = format!("{tool}\0{endpoint}")
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = fnv1a(format!("{tool}\0{endpoint}").bytes());
         Some(self.0.as_ref()?.join(format!("{hash:016x}.json")))
     }
 

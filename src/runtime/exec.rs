@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -16,6 +15,7 @@ use super::client;
 use super::inside::{self, Attempt, Reach, Target};
 use super::tail::Tail;
 use crate::base::fs;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Cmd, Exit, Output, no_cancel};
 use crate::runtime::{Channel, End, Error, Exec, Fact, Input, Outlet, Refusal, Result, Streams, Whom};
@@ -106,7 +106,7 @@ impl Executed {
         let watch = Watch { engine: Arc::clone(&engine), exec: exec.clone(), mark: mark.clone(), file, tell, asked };
         let input = exec.input;
         // The client lives and dies with the thread that starts it.
-        let thread = thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
+        let thread = threads::start("exec", 256, move || {
             watch.run(&cmd, input, &started);
             drop(ended);
         });

@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
+use crate::base::sync::locked;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process;
 use crate::runtime::{Error, Result, Streams};
@@ -48,7 +49,7 @@ impl Tail {
             pass(File::from(source), File::from(writer), &kept);
             drop(over);
         };
-        thread::Builder::new().name("tail".into()).stack_size(64 << 10).spawn(body).map_err(failed)?;
+        threads::start("tail", 64, body).map_err(failed)?;
         self.passed = Some(passed);
         Ok(reader)
     }
@@ -63,7 +64,7 @@ impl Tail {
                 recv(late) -> _ => {}
             }
         }
-        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.kept))
     }
 }
 
@@ -83,7 +84,7 @@ fn pass(mut source: File, mut target: File, kept: &Mutex<Vec<u8>>) {
             Err(_) => return,
         };
         {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = locked(kept);
             kept.extend_from_slice(&piece[..count]);
             let beyond = kept.len().saturating_sub(KEPT);
             kept.drain(..beyond);

@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `fd` | descriptors and pipes |
+//! | `file` | which file is which |
 //! | `limit` | limits on descriptors |
 //! | `lock` | whole-file locks |
 //! | `poll` | waiting for one of two descriptors |
@@ -16,6 +17,7 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+pub mod file;
 pub mod limit;
 #[cfg(target_os = "linux")]
 pub mod linux;

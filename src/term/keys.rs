@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::escape::{Action, Escape};
+use crate::base::threads;
 use crate::sys::fd;
 use crate::sys::poll::{self, Interest};
 
@@ -56,7 +57,7 @@ impl Keys {
             tell,
             open: true,
         };
-        let thread = thread::Builder::new().name("keys".into()).stack_size(192 << 10).spawn(move || carrier.run())?;
+        let thread = threads::start("keys", 192, move || carrier.run())?;
         Ok(Keys { did, stop: Some(stop), thread: Some(thread) })
     }
 

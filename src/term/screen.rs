@@ -3,9 +3,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::log;
+use crate::base::sync::locked;
 use crate::sys::poll::{self, Interest};
 use crate::sys::pty::is_in_the_foreground;
 use crate::sys::signal::stop_self;
@@ -48,7 +49,7 @@ impl Screen {
 
     /// The command has it from here on. Nothing of ours is drawn meanwhile.
     pub fn give(&self) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = locked(&self.state);
         state.given = true;
         log::hold();
         self.before.raw().set(&self.input)
@@ -56,14 +57,14 @@ impl Screen {
 
     /// Whoever stopped and continued this process may have changed the mode meanwhile, as shells do.
     pub fn give_again(&self) {
-        if self.state.lock().unwrap_or_else(PoisonError::into_inner).given {
+        if locked(&self.state).given {
             self.before.raw().set(&self.input).unwrap_or_default();
         }
     }
 
     /// Takes note of what was shown.
     pub fn shown(&self, bytes: &[u8]) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).modes.see(bytes);
+        locked(&self.state).modes.see(bytes);
     }
 
     /// The size of its window.
@@ -73,7 +74,7 @@ impl Screen {
 
     /// It is the caller's again, as it was. Once; later calls do nothing.
     pub fn take_back(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = locked(&self.state);
         if !std::mem::take(&mut state.given) {
             return;
         }

@@ -13,6 +13,10 @@ fn a_dead_owner_whose_lock_outlives_its_connection_is_noticed_at_once() {
     // an order of its own, so here the lock is certain to be the last.
     on_native_and_docker(|engine, place| {
         let home = place.another();
+        // A daemon lets in its own user alone, and here the lease is this process's.
+        if home.user.is_some() {
+            return;
+        }
         let client = Client::spawn(home.run_cmd(engine, &[], &["sh", "-c", "echo ready; sleep 1000"]));
         client.wait_for_output("ready\n");
         client.signal(KILL);

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Failure, Result};
 use crate::http::guard::{Guard, Hosts};
+use crate::sys::file::{FileId, named};
 use crate::sys::socket::bind_private;
 
 /// The variable with the token.
@@ -29,7 +30,7 @@ enum Socket {
 /// A socket's file, told from another one that may have taken its place.
 struct File {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: FileId,
 }
 
 impl Listener {
@@ -68,7 +69,7 @@ impl Listener {
             },
         }
         let listener = bind_private(path).map_err(failed)?;
-        let identity = identity(path).map_err(failed)?;
+        let identity = named(path).map_err(failed)?;
         let file = File { path: path.to_owned(), identity };
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Listener { socket: Socket::Unix { listener, _file: file }, guard: Guard { token: None, hosts: Hosts::Any } })
@@ -103,13 +104,9 @@ impl AsFd for Listener {
     }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
 impl Drop for File {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if named(&self.path).is_ok_and(|found| found == self.identity) {
             fs::remove_file(&self.path).unwrap_or_default();
         }
     }

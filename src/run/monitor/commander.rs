@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::base::threads;
 use crate::run::signals;
 use crate::run::terminal::FAREWELL;
 use crate::runtime::{Channel, Error, Runtime, Whom};
@@ -71,7 +71,7 @@ impl Commander {
         let (tell, done) = unbounded();
         let (caller, limits, teller) = (Arc::clone(&channel), runtime.limits(), tell.clone());
         let (asked, name) = (Arc::clone(&runtime), container.clone());
-        thread::Builder::new().name("command".into()).stack_size(256 << 10).spawn(move || {
+        threads::start("command", 256, move || {
             for command in queue {
                 let done = match command {
                     Command::Say(word) => {
@@ -111,7 +111,7 @@ impl Commander {
                 .or_else(|_| runtime.remove_containers(&[name], limits.change()));
             tell.send(Done::Killed(killed)).unwrap_or_default();
         };
-        if let Err(source) = thread::Builder::new().name("kill".into()).stack_size(256 << 10).spawn(body) {
+        if let Err(source) = threads::start("kill", 256, body) {
             let error = crate::process::Error::Start { call: "kill".into(), source };
             self.tell.send(Done::Killed(Err(Error::Call(error)))).unwrap_or_default();
         }

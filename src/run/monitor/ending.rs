@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::never;
@@ -11,6 +10,7 @@ use crossbeam_channel::never;
 use super::{Monitor, Outcome, Over, unwritten};
 use crate::base::error::Failure;
 use crate::base::log;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::code_of_signal;
 use crate::run::control::Answer;
@@ -78,7 +78,7 @@ impl Monitor {
             }
         };
         // Without a thread it is as if it were frozen.
-        thread::Builder::new().name("late".into()).stack_size(64 << 10).spawn(answer).map_or_else(drop, drop);
+        threads::start("late", 64, answer).map_or_else(drop, drop);
     }
 
     /// What an end means. Output that the streams lost is saved from the engine's log first.

@@ -6,7 +6,6 @@
 //! not tell.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -15,6 +14,7 @@ use super::calls::{TURNS, Turn, What};
 use super::ending::{self, Known, Verdict};
 use super::words::{Meaning, meaning};
 use super::{Apple, argv};
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
 use crate::runtime::tail::Tail;
@@ -97,7 +97,7 @@ impl Attached {
             started: false,
         };
         // The client lives and dies with the thread that starts it.
-        let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
+        let thread = threads::start("attached", 256, move || {
             let spawned = match watch.init {
                 Some(_) => client::spawn(&cmd, input).map_err(Error::from),
                 None => client::spawn_heard(&cmd, input, &mut watch.tail),

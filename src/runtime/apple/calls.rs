@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, select};
 
+use crate::base::hash::fnv1a;
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Cmd, Output, Stdio};
 use crate::runtime::{Error, Result};
@@ -124,7 +126,7 @@ impl Calls {
         let late = || Error::Refused { call: cmd.title(), complaint: waited(limit) };
         let object = match what {
             What::Question | What::Step => None,
-            What::Change(name) => self.locks.file(&format!("object-{:02}", hash(name) % OBJECTS)),
+            What::Change(name) => self.locks.file(&format!("object-{:02}", fnv1a(name.bytes()) % OBJECTS)),
         };
         let object = object.map(|file| wait(file, cmd, limit, cancel)).transpose()?;
         let object = match object {
@@ -147,8 +149,9 @@ impl Calls {
             return Ok(Slot::Held(files.swap_remove(free)));
         }
         // All are taken: whoever waits for one waits in its line, and the lines are about as long as each other.
-        let line = usize::try_from(hash(&format!("{:?}", thread::current().id())) ^ u64::from(std::process::id()))
-            .unwrap_or_default();
+        let line =
+            usize::try_from(fnv1a(format!("{:?}", thread::current().id()).bytes()) ^ u64::from(std::process::id()))
+                .unwrap_or_default();
         let file = files.swap_remove(line % SLOTS);
         Ok(wait(file, cmd, limit, cancel)?.map_or(Slot::Late, Slot::Held))
     }
@@ -171,7 +174,7 @@ fn wait(file: File, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Optio
         lock::wait_exclusive(&file).unwrap_or_default();
         tell.send(file).unwrap_or_default();
     };
-    let thread = thread::Builder::new().name("turn".into()).stack_size(64 << 10).spawn(body);
+    let thread = threads::start("turn", 64, body);
     thread.map_err(|source| Error::Call(process::Error::Start { call: cmd.title(), source }))?;
     select! {
         recv(held) -> file => Ok(file.ok()),
@@ -183,10 +186,6 @@ fn wait(file: File, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Optio
 fn waited(limit: Deadline) -> String {
     let limit = crate::base::duration::format(limit.limit().unwrap_or(Duration::ZERO));
     format!("waited {limit} for other calls of the tool, which do not end")
-}
-
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 //! a change has passed; then the end is unknown, and said to be.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{Engine, argv, parse};
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
 use crate::runtime::inside::{self, Attempt, Target};
@@ -56,13 +56,11 @@ impl Attached {
         let input = spec.input;
         let call = cmd.title();
         // The client lives and dies with the thread that starts it.
-        let thread = thread::Builder::new().name("attached".into()).stack_size(256 << 10).spawn(move || {
-            match client::spawn(&cmd, input) {
-                Err(error) => started.send(Err(error)).unwrap_or_default(),
-                Ok((child, streams)) => {
-                    started.send(Ok(streams)).unwrap_or_default();
-                    watch.run(child);
-                }
+        let thread = threads::start("attached", 256, move || match client::spawn(&cmd, input) {
+            Err(error) => started.send(Err(error)).unwrap_or_default(),
+            Ok((child, streams)) => {
+                started.send(Ok(streams)).unwrap_or_default();
+                watch.run(child);
             }
         });
         thread.map_err(|source| Error::Call(process::Error::Start { call: call.clone(), source }))?;

@@ -7,13 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::plan::{HostPath, Step};
 use super::report::{self, Report};
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::Cancel;
 use crate::runtime::pid1::Visitor;
@@ -59,7 +59,7 @@ impl Builder {
             live(ours, theirs, &planned, &tell);
             drop(going);
         };
-        thread::Builder::new().name("place".into()).stack_size(128 << 10).spawn(body)?;
+        threads::start("place", 128, body)?;
         Ok(Builder { plan, told, bell, ended })
     }
 

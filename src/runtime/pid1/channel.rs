@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{Link, read_page};
+use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::code_of_unstarted;
 use crate::runtime::{Channel, End, Error, Fact, Outlet, Result, Streams, Whom};
@@ -69,7 +69,7 @@ impl Through {
             follow(link, &tell, page.as_deref(), &cwd, over);
             drop(going);
         };
-        thread::Builder::new().name("pid1".into()).stack_size(64 << 10).spawn(body)?;
+        threads::start("pid1", 64, body)?;
         Ok(Through { socket, outlet: Outlet::new(streams, facts), gone, removes_itself: false })
     }
 

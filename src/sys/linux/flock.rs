@@ -3,15 +3,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
+use crate::sys::file::FileId;
+
 /// Whether a process holds the lock on a file alone (proc(5), fdinfo, Linux 4.1). A process that may not be looked
 /// into holds nothing that can be proved.
 pub fn holds(pid: i32, file: &File) -> bool {
-    let Ok(wanted) = file.metadata() else { return false };
+    let Ok(wanted) = file.metadata().map(|metadata| FileId::from(&metadata)) else { return false };
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.into_iter().any(|entry| {
         let number = entry.file_name();
-        let same =
-            fs::metadata(entry.path()).is_ok_and(|there| (there.dev(), there.ino()) == (wanted.dev(), wanted.ino()));
+        let same = fs::metadata(entry.path()).is_ok_and(|there| FileId::from(&there) == wanted);
         same && fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy()))
             .is_ok_and(|info| info.lines().any(is_exclusive))
     })

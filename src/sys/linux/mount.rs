@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::sys::cerr;
+use crate::sys::file::FileId;
 
 /// How a path is looked up below a directory, which it never leaves (openat2(2), Linux 5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,9 +253,8 @@ pub fn is_root_of_mount(place: BorrowedFd<'_>) -> io::Result<bool> {
 /// Whether one place is another.
 pub fn is_same(one: Option<BorrowedFd<'_>>, other: BorrowedFd<'_>) -> io::Result<bool> {
     let Some(one) = one else { return Ok(false) };
-    let about = |place: BorrowedFd<'_>| File::from(place.try_clone_to_owned()?).metadata();
-    let (one, other) = (about(one)?, about(other)?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    let id = |place: BorrowedFd<'_>| io::Result::Ok(FileId::from(&File::from(place.try_clone_to_owned()?).metadata()?));
+    Ok(id(one)? == id(other)?)
 }
 
 /// Whether nothing can be executed from the mount that a place is in (statfs(2), ST_NOEXEC).

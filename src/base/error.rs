@@ -105,6 +105,16 @@ pub fn one_line(text: &str) -> String {
     out
 }
 
+/// For what is tried and may fail: nobody is worse off than without the try, and nobody could be told.
+pub trait Ignore {
+    /// Goes on whatever came of it.
+    fn ignore(self);
+}
+
+impl<T, E> Ignore for std::result::Result<T, E> {
+    fn ignore(self) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

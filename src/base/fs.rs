@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 use std::time::Duration;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::id::random_hex;
 
 /// Makes a directory that only `uid` can enter, with its parents, or checks that an existing one is that.
@@ -74,7 +74,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_file_name(format!(".{name}.{}.new", random_hex(6)?));
     let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = written {
-        std::fs::remove_file(&temporary).unwrap_or_default();
+        std::fs::remove_file(&temporary).ignore();
         return Err(error);
     }
     if let Some(parent) = path.parent() {
@@ -108,7 +108,7 @@ pub fn is_abandoned(entry: &DirEntry) -> bool {
 /// Makes a file that must not exist yet, readable by its owner only.
 pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes).inspect_err(|_| std::fs::remove_file(path).unwrap_or_default())
+    file.write_all(bytes).inspect_err(|_| std::fs::remove_file(path).ignore())
 }
 
 /// Reads a file that somebody else may have placed: a regular file, not a link, at most `max` bytes.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use crate::base::error::Ignore;
 use crate::base::sync::locked;
 use crate::base::time::Timestamp;
 
@@ -83,7 +84,7 @@ fn line(prefix: &str, text: &str) {
 }
 
 fn write(line: &str) {
-    std::io::stderr().lock().write_all(line.as_bytes()).unwrap_or_default();
+    std::io::stderr().lock().write_all(line.as_bytes()).ignore();
 }
 
 /// A failure: said at every level.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, at, never};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::base::error::Ignore;
+
 /// A point in wall-clock time, in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
@@ -197,7 +199,7 @@ impl Deadline {
 
     /// Waits until it passes, where nothing can be waited for but time; for ever without a limit.
     pub fn wait(self) {
-        self.channel().recv().map_or_else(drop, drop);
+        self.channel().recv().ignore();
     }
 
     /// The later of two deadlines.

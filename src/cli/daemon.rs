@@ -12,7 +12,7 @@ use super::engines::engines;
 use super::output::Out;
 use super::report::{Result, operand};
 use crate::base::duration;
-use crate::base::error::{self, Failure};
+use crate::base::error::{self, Failure, Ignore};
 use crate::base::log::{self, Level};
 use crate::base::time::{Deadline, Timestamp};
 use crate::daemon::client::{self, ANSWER_LIMIT, Error};
@@ -147,9 +147,9 @@ fn detached(args: &DaemonStart) -> u8 {
 /// Reports, once: then nobody waits any more.
 fn say(verdict: &Verdict) {
     let line = serde_json::to_vec(verdict).unwrap_or_default();
-    std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush()).unwrap_or_default();
+    std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush()).ignore();
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-        fd::redirect_stdout(&null).unwrap_or_default();
+        fd::redirect_stdout(&null).ignore();
     }
 }
 

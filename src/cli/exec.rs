@@ -15,7 +15,7 @@ use super::resolve::{environment, mistake, user};
 use super::session;
 use super::stop::find;
 use crate::base::env;
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Ignore};
 use crate::base::fs::remove_file;
 use crate::base::id::{RunId, random_hex};
 use crate::base::log;
@@ -104,7 +104,7 @@ fn start(store: &Store, record: &Record, runtime: &dyn Runtime, exec: &Exec, pat
     })?;
     if !matches!(store.load(&record.id), Some(Entry::Known(view)) if !view.record.state.is_final()) {
         // It is over, and whoever ended it has looked by now for what may not stay.
-        remove_file(&exec.env_file).unwrap_or_default();
+        remove_file(&exec.env_file).ignore();
     }
     Ok(Begun::Started(Arc::from(channel)))
 }
@@ -187,7 +187,7 @@ impl Patience<'_> {
     fn start_another(&self, stream: UnixStream, start: Start, limit: Duration) -> Result<Begun> {
         let failed = |error: std::io::Error| Failure::new("starting the command", error);
         let (tell, told) = bounded(1);
-        let body = move || tell.send(pid1::start_another(stream, &start, limit)).unwrap_or_default();
+        let body = move || tell.send(pid1::start_another(stream, &start, limit)).ignore();
         threads::start("start", 256, body).map_err(failed)?;
         let late = self.timeout.unwrap_or_else(Deadline::never).channel();
         loop {

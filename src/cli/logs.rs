@@ -82,13 +82,15 @@ fn follow(
 /// Delivers once for one or several writes to the file.
 #[cfg(target_os = "linux")]
 fn watch_file(path: &std::path::Path) -> Receiver<()> {
+    use crate::base::error::Ignore;
+
     let Ok(mut watch) = crate::sys::linux::inotify::Watch::new(path) else {
         return crossbeam_channel::never();
     };
     let (tell, changed) = bounded(1);
     let wait = move || {
         while watch.wait().is_ok() {
-            tell.try_send(()).unwrap_or_default();
+            tell.try_send(()).ignore();
         }
     };
     match crate::base::threads::start("watch", 64, wait) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use serde::de::DeserializeOwned;
 
+use crate::base::error::Ignore;
 use crate::base::sync::locked;
 use crate::http::request::Request;
 use crate::http::response::Response;
@@ -124,7 +125,7 @@ impl Api {
     /// Ends the daemon.
     pub fn end(&self, replace: bool) {
         // Nobody there means that it is on its way out.
-        self.wishes.send(Wish::Stop { replace }).unwrap_or_default();
+        self.wishes.send(Wish::Stop { replace }).ignore();
     }
 
     /// Keeps the connection of a run's owner.

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::time::{Deadline, Since};
 use crate::wire::daemon::{Health, Phase, Shutdown};
 use serde_json::Value;
@@ -236,7 +236,7 @@ fn ask_to_end(context: &Context, health: &Health, goal: &Goal) {
     let socket = std::path::Path::new(&health.socket);
     let deadline = Deadline::after(ANSWER_LIMIT);
     // A refusal or a silence is seen at the next look.
-    client::post::<Value>(socket, context.store.uid, "/v1/shutdown", &shutdown, deadline).map_or_else(drop, drop);
+    client::post::<Value>(socket, context.store.uid, "/v1/shutdown", &shutdown, deadline).ignore();
 }
 
 fn unseen() -> Failure {

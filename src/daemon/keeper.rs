@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::log;
 use crate::base::time::{Deadline, Since, Timestamp};
 use crate::process;
@@ -325,7 +325,7 @@ impl Keeper {
             self.quiet = Since::now();
         }
         if let Some(journal) = &mut self.journal {
-            journal.mind().unwrap_or_default();
+            journal.mind().ignore();
         }
     }
 

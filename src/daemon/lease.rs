@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::threads;
@@ -43,7 +44,7 @@ pub fn hold(context: Context, run: RunId, tool: &str) {
     let lease = Lease { run, tool };
     // Without a thread there is no lease, and the daemon's scan finds the run all the same.
     let started = threads::start("lease", 256, move || keep(&context, &lease));
-    started.map_or_else(drop, drop);
+    started.ignore();
 }
 
 fn keep(context: &Context, lease: &Lease) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 
+use crate::base::error::Ignore;
 use crate::base::id::RunId;
 use crate::base::sync::locked;
 use crate::base::threads;
@@ -73,7 +74,7 @@ impl Leases {
             held.push((lease.run, Arc::new(stream)));
             drop(held);
             self.knock();
-            self.tell.send(Notice::Began(lease.tool)).unwrap_or_default();
+            self.tell.send(Notice::Began(lease.tool)).ignore();
         }
     }
 
@@ -86,13 +87,13 @@ impl Leases {
     pub fn say_stopped(&self) {
         for (_, stream) in locked(&self.held).iter() {
             // So short a line fits, and an owner that is frozen is not waited for.
-            (&**stream).write_all(STOPPED).unwrap_or_default();
+            (&**stream).write_all(STOPPED).ignore();
         }
     }
 
     fn knock(&self) {
         // A full pipe wakes as well.
-        (&self.wake).write_all(b"x").unwrap_or_default();
+        (&self.wake).write_all(b"x").ignore();
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::base::error::Ignore;
 use crate::base::fs::read_bounded;
 use crate::base::id::random_hex;
 use crate::run::owner::boot_id;
@@ -133,6 +134,6 @@ impl Held {
 
     /// Takes back what it says, as the last thing before the end.
     pub fn clear(&self) {
-        self.file.set_len(0).unwrap_or_default();
+        self.file.set_len(0).ignore();
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::sys::fd;
 use crate::sys::process::{Pid, take_variable};
 
@@ -53,6 +53,6 @@ impl Given {
             }
             _ => socket.send_to(state.as_bytes(), name),
         });
-        sent.map_or_else(drop, drop);
+        sent.ignore();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Ignore};
 use crate::base::id::RunId;
 use crate::base::log;
 use crate::base::threads;
@@ -162,7 +162,7 @@ impl Orphans {
         let (release, run) = (self.release.clone(), id.clone());
         let wait = move || {
             freed.recv().map_or_else(drop, |never| match never {});
-            release.send(run).unwrap_or_default();
+            release.send(run).ignore();
         };
         if threads::start("release", 64, wait).is_ok() {
             self.watched.insert(id);
@@ -246,7 +246,7 @@ impl Orphans {
         let work = move || {
             let result = finish::finish_orphan(&store, &run, &|record| engines.of(record));
             let silent = if result.is_err() { silent_engine(&store, &run, &engines).and(engine) } else { None };
-            tell.send(Done { id: run, result, silent, late }).unwrap_or_default();
+            tell.send(Done { id: run, result, silent, late }).ignore();
         };
         if threads::start("finish", 512, work).is_ok() {
             self.busy.insert(id);

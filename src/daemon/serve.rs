@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::sync::locked;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -47,7 +48,7 @@ impl Hall {
         let mut waiting = locked(&self.0);
         if waiting.len() >= SENDERS {
             if let Some((_, oldest)) = waiting.pop_front() {
-                oldest.shutdown(Shutdown::Both).unwrap_or_default();
+                oldest.shutdown(Shutdown::Both).ignore();
             }
         }
         waiting.push_back((number, stream));
@@ -127,7 +128,7 @@ fn read(mut stream: &UnixStream) -> Result<Option<Request>, Response> {
             Ok(None) => {}
         }
         if reader.take_continue() {
-            stream.write_all(CONTINUE).unwrap_or_default();
+            stream.write_all(CONTINUE).ignore();
         }
         let left = late.remaining().unwrap_or(SENDING);
         if left.is_zero() {
@@ -170,7 +171,7 @@ fn answer(stream: UnixStream, request: &Request, api: &Arc<Api>) {
 fn send(stream: &UnixStream, response: &Response, head_only: bool) {
     if write(stream, &response.encode(false, head_only)) {
         // What the client still sends would make the kernel throw the answer away.
-        stream.shutdown(Shutdown::Write).unwrap_or_default();
+        stream.shutdown(Shutdown::Write).ignore();
         let (mut rest, late) = ([0; 4096], Deadline::after(Duration::from_secs(1)));
         let mut stream = stream;
         while !late.expired() && stream.set_read_timeout(late.remaining().filter(|left| !left.is_zero())).is_ok() {

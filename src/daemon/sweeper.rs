@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::base::time::{Since, Timestamp};
 use crate::run::engines::Engines;
@@ -73,7 +74,7 @@ impl Sweeper {
     /// One is over: whoever waited for it is told, and the next one begins.
     pub fn answered(&mut self, sweep: Sweep, engines: &Engines) {
         for answer in self.running.take().into_iter().flat_map(|asked| asked.answers) {
-            answer.send(sweep.clone()).unwrap_or_default();
+            answer.send(sweep.clone()).ignore();
         }
         self.next(engines);
     }
@@ -84,7 +85,7 @@ impl Sweeper {
         }
         let asked = self.waiting.remove(0);
         let (store, engines, job, tell) = (self.store.clone(), engines.clone(), asked.job, self.tell.clone());
-        let work = move || tell.send(sweep(&store, &engines, job)).unwrap_or_default();
+        let work = move || tell.send(sweep(&store, &engines, job)).ignore();
         if threads::start("sweep", 512, work).is_ok() {
             self.running = Some(asked);
         }

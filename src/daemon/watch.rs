@@ -17,6 +17,7 @@ pub struct Watch {
 impl Watch {
     /// Starts to watch; nothing yet.
     pub fn new() -> Watch {
+        use crate::base::error::Ignore;
         use crate::sys::linux::inotify::Watcher;
 
         let (tell, changed) = crossbeam_channel::bounded(1);
@@ -26,7 +27,7 @@ impl Watch {
             let wait = move || {
                 while own.wait().is_ok() {
                     // One that is on its way says it all; nobody there any more ends it with the process.
-                    tell.try_send(()).unwrap_or_default();
+                    tell.try_send(()).ignore();
                 }
             };
             crate::base::threads::start("watch", 64, wait)?;

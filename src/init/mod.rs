@@ -44,7 +44,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::base::env;
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::time::{Deadline, now};
 use crate::process::{code_of_signal, code_of_unstarted};
 use crate::sys::limit::DescriptorLimit;
@@ -282,7 +282,7 @@ impl Init {
             }
             if self.owned.as_ref().is_some_and(|owned| owned.gone) {
                 // Nobody is left to run for: the place ends with its init.
-                kernel::kill_all(Signal::KILL).unwrap_or_default();
+                kernel::kill_all(Signal::KILL).ignore();
                 return Ok(Some(Ended::Killed(Signal::KILL.number())));
             }
             if self.kill.expired() {
@@ -310,7 +310,7 @@ impl Init {
         self.end_the_rest()?;
         if let (Rest::Group, Some(main)) = (self.rest, self.main) {
             // Nobody bears its number any more, unless its group hangs in the kernel.
-            kernel::reap(main).unwrap_or_default();
+            kernel::reap(main).ignore();
         }
         kernel::take_foreground();
         if let Some(will) = will {
@@ -420,7 +420,7 @@ impl Init {
             owned.killed = true;
         }
         self.kill = Deadline::after(REST_GRACE);
-        kernel::kill_all(Signal::KILL).unwrap_or_default();
+        kernel::kill_all(Signal::KILL).ignore();
     }
 
     fn with_server(&mut self, act: impl FnOnce(&mut Server, &mut Core<'_>)) {

@@ -21,7 +21,7 @@ use super::spawn::{self, Base};
 use super::table::{CommandId, End, How, Table};
 use super::{Init, Rest, Setup};
 use crate::base::env;
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::sys::fd;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::{self as kernel, Ended};
@@ -190,7 +190,7 @@ impl Owned {
                     ToInit::Freeze(frozen) => {
                         self.frozen = frozen;
                         let signal = if frozen { Signal::STOP } else { Signal::CONT };
-                        kernel::kill_all(signal).unwrap_or_default();
+                        kernel::kill_all(signal).ignore();
                     }
                     ToInit::Introduce => self.meet(core, fd),
                     // It has its command, which ends with the place.

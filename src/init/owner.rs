@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use crate::base::error::Ignore;
 use crate::sys::linux::page::SharedNumber;
 use crate::sys::socket;
 use crate::wire::channel::{Decoder, Exit, FromInit, Message, Page, Start, ToInit, VERSION};
@@ -63,7 +64,7 @@ impl Peer {
 
     /// Says something, with descriptors. A peer that does not read what little it is told is none.
     pub fn say(&self, message: &FromInit, fds: &[BorrowedFd<'_>]) {
-        socket::send(&self.stream, &message.encode(), fds, false).map_or_else(drop, drop);
+        socket::send(&self.stream, &message.encode(), fds, false).ignore();
     }
 }
 

@@ -1,5 +1,6 @@
 //! A signal on its way to a command, and whom of it is meant.
 
+use crate::base::error::Ignore;
 use crate::sys::process::{Pid, kill_child, kill_group};
 use crate::sys::signal::Signal;
 
@@ -22,6 +23,6 @@ impl Passed {
         // A moment after its start it leads no group yet.
         let group =
             if self.to_group { kill_group(command, self.signal) } else { Err(std::io::ErrorKind::Other.into()) };
-        group.or_else(|_| kill_child(command, self.signal)).unwrap_or_default();
+        group.or_else(|_| kill_child(command, self.signal)).ignore();
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::tree::{self, Tree};
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::linux::epoll::Epoll;
 use crate::sys::linux::init::{self as kernel, Found};
@@ -40,8 +41,8 @@ impl Rest {
     /// Signals all of them.
     pub fn signal(self, main: Pid, signal: Signal) {
         match self {
-            Rest::Everybody => kernel::kill_all(signal).unwrap_or_default(),
-            Rest::Group => kill_group(main, signal).unwrap_or_default(),
+            Rest::Everybody => kernel::kill_all(signal).ignore(),
+            Rest::Group => kill_group(main, signal).ignore(),
             Rest::Descendants => {
                 for process in self.members(main).unwrap_or_default() {
                     tree::signal(&process, signal, |_| true);
@@ -68,7 +69,7 @@ impl Rest {
         self.members(main).map_or_else(
             || {
                 // They cannot be seen; but a group without even a zombie is not there.
-                kernel::reap(main).unwrap_or_default();
+                kernel::reap(main).ignore();
                 kill_group(main, Signal::NONE).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
             },
             |members| members.is_empty(),

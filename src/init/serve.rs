@@ -16,6 +16,7 @@ use super::source::Source;
 use super::spawn::{Base, Command};
 use super::table::{How, Table};
 use super::timers::Timers;
+use crate::base::error::Ignore;
 use crate::base::time::now;
 use crate::http::request::Request;
 use crate::http::response::Response;
@@ -235,7 +236,7 @@ impl Server {
         if wanted != connection.interest {
             connection.interest = wanted;
             // It cannot fail for a descriptor that is there.
-            epoll.change(connection.stream(), Source::Connection(id).token(), wanted).unwrap_or_default();
+            epoll.change(connection.stream(), Source::Connection(id).token(), wanted).ignore();
         }
     }
 

@@ -13,6 +13,7 @@ use super::passed::Passed;
 use super::source::Source;
 use super::timers::after;
 use super::tree::{self, Tree};
+use crate::base::error::Ignore;
 use crate::base::time::now;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::Ended;
@@ -115,7 +116,7 @@ impl Table {
         self.last += 1;
         let id = self.last;
         // Should it fail, the reports are read when the keeper has ended.
-        epoll.add(&reports, Source::Reports(id).token(), Interest::READ).unwrap_or_default();
+        epoll.add(&reports, Source::Reports(id).token(), Interest::READ).ignore();
         self.numbers.insert(keeper.number(), id);
         let (keeper, reports) = (Some(keeper), Some(reports));
         let entry = Entry {
@@ -216,7 +217,7 @@ impl Table {
                 self.due = Some(now());
             }
             Ending::None if frozen => {}
-            Ending::None => kill_child(pid, Signal::CONT).unwrap_or_default(),
+            Ending::None => kill_child(pid, Signal::CONT).ignore(),
             Ending::Stopping => {
                 entry.ending = Ending::Stopped;
                 self.due = Some(now());
@@ -334,7 +335,7 @@ impl Entry {
 
     fn stop_keeper(&self) {
         if let Some(keeper) = self.keeper {
-            kill_child(keeper, Signal::STOP).unwrap_or_default();
+            kill_child(keeper, Signal::STOP).ignore();
         }
     }
 
@@ -400,7 +401,7 @@ impl Entry {
         };
         match (members, self.leader) {
             (Some(members), _) => signal_all(&members, signal),
-            (None, Some(leader)) if self.ended.is_none() => kill_group(leader, signal).unwrap_or_default(),
+            (None, Some(leader)) if self.ended.is_none() => kill_group(leader, signal).ignore(),
             (None, _) => {}
         }
     }
@@ -409,7 +410,7 @@ impl Entry {
     fn finish(&mut self) {
         self.ending = Ending::Over;
         if let Some(keeper) = self.keeper {
-            kill_child(keeper, Signal::KILL).unwrap_or_default();
+            kill_child(keeper, Signal::KILL).ignore();
         }
     }
 }

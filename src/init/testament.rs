@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::memory::OomKills;
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::read_bounded;
 use crate::base::id::random_hex;
 use crate::sys::linux::directory::{self, Directory};
@@ -69,7 +69,7 @@ impl Testament {
 
     /// The command runs.
     pub fn started(&self) {
-        self.file.put(&ExitFile::running(&self.key), false).unwrap_or_default();
+        self.file.put(&ExitFile::running(&self.key), false).ignore();
     }
 
     /// The command could not be started; whether that is written.
@@ -89,7 +89,7 @@ impl Testament {
 impl Will {
     /// Leaves it. Only where nobody is left who could read the key and write something else.
     pub fn leave(&self) {
-        self.file.put(&self.text, true).unwrap_or_default();
+        self.file.put(&self.text, true).ignore();
     }
 }
 
@@ -100,16 +100,16 @@ impl Place {
         let mut file = self.directory.create(temporary, 0o644)?;
         // Who reads it outside need not be who this is inside, and the mask of modes is the engine's. Where modes cannot
         // be changed there are none.
-        file.set_permissions(Permissions::from_mode(0o644)).unwrap_or_default();
+        file.set_permissions(Permissions::from_mode(0o644)).ignore();
         let written = file
             .write_all(&format(text))
             .and_then(|()| if last { as_far_as_possible(file.sync_all()) } else { Ok(()) })
             .and_then(|()| self.directory.rename(temporary, &self.name));
         if written.is_err() {
-            self.directory.remove(temporary).unwrap_or_default();
+            self.directory.remove(temporary).ignore();
         } else if last {
             // It is there, and more cannot be done.
-            self.directory.sync().unwrap_or_default();
+            self.directory.sync().ignore();
         }
         written
     }
@@ -159,7 +159,7 @@ fn hide(parent: &Path) {
     let is_empty = || std::fs::read_dir(parent).is_ok_and(|mut entries| entries.next().is_none());
     if Pid::is_first() && directory::is_mount_point(parent) && is_empty() {
         // Otherwise there is still the key.
-        directory::hide(parent).unwrap_or_default();
+        directory::hide(parent).ignore();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::base::error::Ignore;
 use crate::sys::process::{Pid, PidHandle};
 use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
@@ -54,7 +55,7 @@ pub fn signal(process: &Stat, signal: Signal, belongs: impl Fn(&Stat) -> bool) {
     let Ok(handle) = PidHandle::open(pid) else { return };
     if Stat::of(pid).is_some_and(|now| now.start == process.start && belongs(&now)) {
         // It may have ended, and be a zombie.
-        handle.signal(signal).unwrap_or_default();
+        handle.signal(signal).ignore();
     }
 }
 

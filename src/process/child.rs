@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Cmd, Error, Exit};
+use crate::base::error::Ignore;
 use crate::base::sync::locked;
 use crate::base::time::Deadline;
 use crate::sys::process::{
@@ -74,7 +75,7 @@ pub fn end_all() {
     let mut running = running();
     running.over = true;
     for leader in running.leaders.drain(..) {
-        kill_group(leader, Signal::KILL).unwrap_or_default();
+        kill_group(leader, Signal::KILL).ignore();
     }
     // Whoever starts one at this moment kills it when this is seen.
     drop(STARTED.wait_timeout_while(running, START_LIMIT, |running| running.starting > 0));
@@ -161,7 +162,7 @@ impl Child {
         let started = waiter.spawn(move || {
             // An error can only say that there is no such child: then it has ended as well.
             if let Some(pid) = pid {
-                wait_unreaped(pid).unwrap_or_default();
+                wait_unreaped(pid).ignore();
             }
             drop(sender);
         });
@@ -206,7 +207,7 @@ impl Child {
     pub fn signal(&self, signal: Signal) {
         if let (None, Some(pid)) = (self.reaped, self.pid) {
             // ESRCH: the group is gone, which is what a signal to it would have been for.
-            kill_group(pid, signal).unwrap_or_default();
+            kill_group(pid, signal).ignore();
         }
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use super::{Cmd, Error};
+use crate::base::error::Ignore;
 use crate::sys::process::{Pid, detach, kill_group};
 use crate::sys::signal::Signal;
 use crate::sys::{fd, poll};
@@ -22,7 +23,7 @@ impl Detached {
     pub fn end(&self) {
         let silent = poll::ready_now(&self.report).is_ok_and(|ready| !ready);
         if let (true, Some(group)) = (silent, self.group) {
-            kill_group(group, Signal::KILL).unwrap_or_default();
+            kill_group(group, Signal::KILL).ignore();
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::threads;
 use crate::run::door::Door;
 use crate::run::lockfile::LockFile;
@@ -71,15 +71,15 @@ pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<As
         }
         let Ok((stream, _)) = listener.accept() else { continue };
         // Waits for room. This thread has one end of it, so that it cannot fail.
-        taken.send(()).unwrap_or_default();
+        taken.send(()).ignore();
         let (requests, done) = (requests.clone(), room.clone());
         let served = threads::start("control", 64, move || {
             // A client that goes away or talks nonsense gets no answer; there is nobody to tell.
-            serve(&stream, uid, &requests).unwrap_or_default();
-            done.recv().unwrap_or_default();
+            serve(&stream, uid, &requests).ignore();
+            done.recv().ignore();
         });
         if served.is_err() {
-            room.recv().unwrap_or_default();
+            room.recv().ignore();
         }
     };
     threads::start("accept", 64, accept).map(drop).map_err(failed)
@@ -168,7 +168,7 @@ fn ask_for_answer(socket: &Path, uid: u32, request: &Request) -> io::Result<Answ
             write_line(&stream, &request)?;
             read_answer(&stream)
         };
-        done.send(talk()).unwrap_or_default();
+        done.send(talk()).ignore();
     })?;
     answered.recv_timeout(ANSWER_LIMIT).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::id::RunId;
 use crate::run::finish::{Late, RuntimeOf, finish, held, remove_objects};
 use crate::run::objects::Objects;
@@ -35,7 +35,7 @@ pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
         remove_objects(&*runtime, &objects, &paths, false)?;
     }
     // Whoever waits has the lock's file open, and reads it there.
-    lockfile::tell_end(&paths, slot.record()).unwrap_or_default();
+    lockfile::tell_end(&paths, slot.record()).ignore();
     // Its sockets are not in its directory.
     live::remove(store, id);
     owner::forget_name(store, &slot.record().name, id);

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::{private_dir, remove_file};
 use crate::base::paths::Paths;
 
@@ -32,7 +32,7 @@ impl Door {
         match placed {
             Ok(own) => Ok((Door { path: path.to_owned(), own: Some(own) }, listener)),
             Err(error) => {
-                remove_file(&temporary).unwrap_or_default();
+                remove_file(&temporary).ignore();
                 Err(error)
             }
         }
@@ -78,7 +78,7 @@ impl Door {
     /// Removes it, if it is still this process's.
     pub fn remove(&self) {
         if self.own.is_some() && self.is_in_place() {
-            remove_file(&self.path).unwrap_or_default();
+            remove_file(&self.path).ignore();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use crate::base::env;
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::create_private;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
@@ -62,9 +62,9 @@ pub struct Engines {
 pub fn note_use(paths: &Paths, kind: Kind) {
     if kind == Kind::Podman {
         let dir = paths.engines();
-        std::fs::create_dir_all(&dir).unwrap_or_default();
+        std::fs::create_dir_all(&dir).ignore();
         // Where nothing can be written there will be no run, and if there is one its record says the same.
-        create_private(&used(paths), b"").unwrap_or_default();
+        create_private(&used(paths), b"").ignore();
     }
 }
 

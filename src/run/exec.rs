@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::log;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -164,7 +164,7 @@ fn deliverer(
     threads::start("command", 256, move || {
         for signal in queue {
             let delivered = channel.signal(signal, Whom::of(signal), limits.change());
-            told.send((signal, delivered)).unwrap_or_default();
+            told.send((signal, delivered)).ignore();
         }
     })?;
     Ok(signals)
@@ -250,7 +250,7 @@ impl Follower {
     }
 
     fn pass(&self, signal: Signal) {
-        self.signals.send(signal).unwrap_or_default();
+        self.signals.send(signal).ignore();
     }
 
     fn ask_to_end(&mut self) {
@@ -267,7 +267,7 @@ impl Follower {
         let (channel, limits, told) = (Arc::clone(&self.session.channel), self.session.limits, self.told.clone());
         let body = move || {
             let killed = channel.signal(Signal::KILL, Whom::Command, limits.change());
-            told.send((Signal::KILL, killed)).unwrap_or_default();
+            told.send((Signal::KILL, killed)).ignore();
         };
         if threads::start("kill", 256, body).is_err() {
             self.pass(Signal::KILL);

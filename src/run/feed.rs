@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::log;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -44,7 +45,7 @@ pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    poll::either(&from, &from).map_or_else(drop, drop);
+                    poll::either(&from, &from).ignore();
                 }
                 // Put into the background just now.
                 Err(error)

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::{remove_file, write_atomic};
 use crate::base::id::RunId;
 use crate::base::paths::RunPaths;
@@ -74,7 +74,7 @@ pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: Runt
             }
             Frozen::Gone => {
                 // So that everybody sees the same end of it. Without space it ends as any orphan.
-                mark_to_stop(&store.run(id), polite).unwrap_or_default();
+                mark_to_stop(&store.run(id), polite).ignore();
                 finish(store, id, polite, Late::Here, runtime_of)?.ok_or_else(|| held(id))?;
             }
             Frozen::Ended(lock) => {
@@ -192,7 +192,7 @@ fn end_frozen(store: &Store, id: &RunId, polite: Duration) -> Result<Frozen> {
     };
     mark_to_stop(&paths, polite).map_err(failed)?;
     owner::signal_proved(&owner, store.uid, Signal::KILL)
-        .inspect_err(|_| remove_file(&paths.stop_marker()).unwrap_or_default())?;
+        .inspect_err(|_| remove_file(&paths.stop_marker()).ignore())?;
     Ok(Frozen::Ended(lock))
 }
 
@@ -274,7 +274,7 @@ fn finish_taken(
         let late = looks == Late::Here && runtime.may_come_late() && may_come_late(&slot, &paths.record());
         if !was_final {
             end_and_record(&paths, &mut slot, &*runtime, &objects, grace)?;
-            lockfile::tell_end(&paths, slot.record()).unwrap_or_default();
+            lockfile::tell_end(&paths, slot.record()).ignore();
         }
         failpoint::pass("finish-recorded");
         if !slot.record().keep {

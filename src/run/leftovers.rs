@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::fs::{is_abandoned, is_settled, remove_dir, remove_file};
 use crate::base::id::RunId;
 use crate::base::paths::RunPaths;
@@ -35,7 +36,7 @@ fn half_made_runs(store: &Store) {
         // One without a lock may be made at this moment.
         let settled = if locked { !in_hand() } else { is_settled(&entry) };
         if settled {
-            remove_dir(&paths.dir).unwrap_or_default();
+            remove_dir(&paths.dir).ignore();
         }
     }
 }
@@ -62,6 +63,6 @@ fn ended_runs(store: &Store) {
 /// New files of atomic writes that nobody will finish.
 fn half_written_files(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(is_abandoned) {
-        remove_file(&entry.path()).unwrap_or_default();
+        remove_file(&entry.path()).ignore();
     }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::error::Ignore;
 use crate::base::fs::{remove_dir, remove_file};
 use crate::base::id::RunId;
 use crate::run::owner::read_owner;
@@ -55,6 +56,6 @@ pub fn remove(store: &Store, id: &RunId) {
     for path in found(store, id) {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
         // What cannot be removed now is found again by the next who looks.
-        if is_dir { remove_dir(&path) } else { remove_file(&path) }.unwrap_or_default();
+        if is_dir { remove_dir(&path) } else { remove_file(&path) }.ignore();
     }
 }

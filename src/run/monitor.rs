@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::id::{RunId, RunName};
 use crate::base::log;
 use crate::base::threads;
@@ -105,7 +105,7 @@ impl Monitor {
             Ok(log) => log,
             Err(failure) => {
                 // It never came to be, and no engine knows of it.
-                owned.discard(slot.record()).unwrap_or_default();
+                owned.discard(slot.record()).ignore();
                 return Err(failure);
             }
         };
@@ -219,8 +219,8 @@ impl Monitor {
             cancel_pull: pull_cancelled,
         };
         let body = move || {
-            let prepared = preparation.run(|ids| tell_made.send(ids.clone()).unwrap_or_default());
-            tell.send(prepared).unwrap_or_default();
+            let prepared = preparation.run(|ids| tell_made.send(ids.clone()).ignore());
+            tell.send(prepared).ignore();
         };
         threads::start("prepare", 256, body)?;
         (self.cancel, self.cancel_pull, self.prepared, self.made) = (Some(cancel), Some(cancel_pull), prepared, made);
@@ -453,7 +453,7 @@ impl Monitor {
         if let Some(terminal) = &self.terminal {
             return terminal.pause();
         }
-        signal::stop_self().unwrap_or_default();
+        signal::stop_self().ignore();
         if self.started {
             self.command(Command::Freeze(false));
         }

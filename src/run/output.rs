@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::base::error::Ignore;
 use crate::base::sync::locked;
 use crate::base::time::Timestamp;
 
@@ -147,7 +148,7 @@ impl Inner {
             self.totals.truncated = true;
             // Where not even the marker fits, the record says it.
             if self.size + HEAD as u64 <= self.cap {
-                self.write(LEFT_OUT, b"").unwrap_or_default();
+                self.write(LEFT_OUT, b"").ignore();
             }
         }
     }
@@ -347,7 +348,7 @@ mod tests {
 
     impl Drop for Scratch {
         fn drop(&mut self) {
-            std::fs::remove_file(&self.0).unwrap_or_default();
+            std::fs::remove_file(&self.0).ignore();
         }
     }
 

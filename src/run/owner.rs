@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::{create_private, private_dir, read_bounded, remove_dir, remove_file, write_atomic};
 use crate::base::id::{RunId, RunName, random_hex};
 use crate::base::paths::RunPaths;
@@ -99,7 +99,7 @@ impl NameLock {
             }
             if leads_to(path, &file) {
                 if let Err(error) = file.set_len(0).and_then(|()| file.write_all(id.as_str().as_bytes())) {
-                    remove_file(path).unwrap_or_default();
+                    remove_file(path).ignore();
                     return Err(error);
                 }
                 return Ok(Some(NameLock { path: path.to_owned(), _file: file }));
@@ -109,7 +109,7 @@ impl NameLock {
 
     fn release(self) {
         // While it is locked, the name is ours to remove.
-        remove_file(&self.path).unwrap_or_default();
+        remove_file(&self.path).ignore();
     }
 }
 
@@ -133,7 +133,7 @@ pub fn forget_free_names(store: &Store) {
         let Ok(file) = file else { continue };
         if lock::try_exclusive(&file).is_ok_and(|taken| taken) && leads_to(&path, &file) {
             // While it is locked, the name is ours to remove.
-            remove_file(&path).unwrap_or_default();
+            remove_file(&path).ignore();
         }
     }
 }
@@ -206,7 +206,7 @@ impl Owned {
         let (lock, socket) = match built {
             Ok(parts) => parts,
             Err(error) => {
-                discard_unfinished(&building).unwrap_or_default();
+                discard_unfinished(&building).ignore();
                 name.release();
                 return Err(failed(error));
             }
@@ -214,7 +214,7 @@ impl Owned {
         failpoint::pass("filled");
         let paths = store.run(id);
         if let Err(error) = fs::rename(&building.dir, &paths.dir) {
-            discard_unfinished(&building).unwrap_or_default();
+            discard_unfinished(&building).ignore();
             name.release();
             return Err(failed(error));
         }
@@ -259,7 +259,7 @@ impl Owned {
     pub fn release(self, record: &Record) {
         spend_reserve(&self.paths);
         // Who waits and finds the run destroyed knows it from here, else from the record.
-        self.lock.tell_end(record).unwrap_or_default();
+        self.lock.tell_end(record).ignore();
         live::remove(&self.store, &self.id);
         self.name.release();
         drop(self.lock);
@@ -267,7 +267,7 @@ impl Owned {
 
     /// Gives the run up and removes every trace of it: it never came to be.
     pub fn discard(self, record: &Record) -> io::Result<()> {
-        self.lock.tell_end(record).unwrap_or_default();
+        self.lock.tell_end(record).ignore();
         discard_unfinished(&self.paths)?;
         live::remove(&self.store, &self.id);
         self.name.release();
@@ -277,7 +277,7 @@ impl Owned {
 
 /// Frees what an owner has set aside: it is about to write its last, or cannot any more.
 pub fn spend_reserve(paths: &RunPaths) {
-    remove_file(&reserve(paths)).unwrap_or_default();
+    remove_file(&reserve(paths)).ignore();
 }
 
 /// The lock's file before it is taken.
@@ -289,7 +289,7 @@ fn unnamed_lock(paths: &RunPaths) -> PathBuf {
 /// be what the beginning failed for.
 fn discard_unfinished(paths: &RunPaths) -> io::Result<()> {
     for path in [unnamed_lock(paths), paths.owner_lock(), paths.output(), reserve(paths), paths.record()] {
-        remove_file(&path).unwrap_or_default();
+        remove_file(&path).ignore();
     }
     fs::remove_dir(&paths.dir).or_else(|_| remove_dir(&paths.dir))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::fs::remove_file;
 use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
@@ -74,7 +74,7 @@ impl Undo {
             }
         }
         if failures.is_empty() && !self.uncertain {
-            remove_file(&paths.engine_marker()).unwrap_or_default();
+            remove_file(&paths.engine_marker()).ignore();
         }
         failures
     }

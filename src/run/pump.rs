@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, select_biased, unbounded};
 
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::run::output::{Stream, Writer};
 use crate::sys::{fd, poll};
@@ -119,7 +120,7 @@ impl Pump {
         let mut aside = [None, None];
         for ((stream, pipe), caller) in Stream::BOTH.into_iter().zip(streams).zip(callers) {
             let Some(pipe) = pipe else {
-                tell.send(Event::Closed(stream, Ending::default())).unwrap_or_default();
+                tell.send(Event::Closed(stream, Ending::default())).ignore();
                 continue;
             };
             fd::enlarge_pipe(&pipe, 256 << 10);
@@ -161,7 +162,7 @@ impl Pump {
     /// Passes on bytes of a stream that did not come through its pipe. They are recorded by whoever has them.
     pub fn deliver(&self, stream: Stream, bytes: &[u8]) {
         if let Some(chunks) = &self.aside[stream.index()] {
-            chunks.send(bytes.to_vec()).unwrap_or_default();
+            chunks.send(bytes.to_vec()).ignore();
         }
     }
 
@@ -292,16 +293,16 @@ impl Drain {
                 ending.cut |= self.chunks.len() >= UNREAD_MAX;
                 if !ending.cut {
                     buffer.truncate(count);
-                    self.chunks.send(std::mem::take(&mut buffer)).unwrap_or_default();
+                    self.chunks.send(std::mem::take(&mut buffer)).ignore();
                 }
             }
         }
-        self.tell.send(Event::Closed(self.stream, ending)).unwrap_or_default();
+        self.tell.send(Event::Closed(self.stream, ending)).ignore();
     }
 
     /// Whether the first bytes, and so all, are the command's.
     fn first(&self, start: &[u8]) -> bool {
-        self.tell.send(Event::First(self.stream, start.to_vec())).unwrap_or_default();
+        self.tell.send(Event::First(self.stream, start.to_vec())).ignore();
         select! {
             recv(self.passed) -> _ => true,
             recv(self.refused) -> _ => false,
@@ -322,19 +323,19 @@ fn forward(
     let mut gone = false;
     for chunk in chunks {
         if gone {
-            tell.send(Event::Unread(stream)).unwrap_or_default();
+            tell.send(Event::Unread(stream)).ignore();
         } else if let Err(error) = caller.write_all(&chunk) {
             gone = true;
             let event = match error.kind() {
                 io::ErrorKind::BrokenPipe => Event::Unread(stream),
                 _ => Event::Failed(stream, error),
             };
-            tell.send(event).unwrap_or_default();
+            tell.send(event).ignore();
         }
         // Without a credit taken the reader was in a hurry: then there is none to give back.
-        used.try_recv().unwrap_or_default();
-        progress.try_send(()).unwrap_or_default();
-        spent.try_send(chunk).unwrap_or_default();
+        used.try_recv().ignore();
+        progress.try_send(()).ignore();
+        spent.try_send(chunk).ignore();
     }
 }
 

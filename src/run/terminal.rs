@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, never};
 
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::signal::{Signal, stop_self};
 use crate::term::escape::{Escape, Prefix};
@@ -63,7 +64,7 @@ impl Terminal {
     /// Gives the command's window the size of the caller's.
     pub fn resize(&self) {
         // A terminal that has gone has no size, and its end is on its way.
-        self.caller.screen.size().and_then(|size| size.set(&self.leader)).unwrap_or_default();
+        self.caller.screen.size().and_then(|size| size.set(&self.leader)).ignore();
     }
 
     /// The caller's terminal may be in another mode and of another size: this process was stopped, and goes on.
@@ -76,9 +77,9 @@ impl Terminal {
     pub fn pause(&self) {
         let given = self.keys.is_some();
         self.caller.screen.take_back();
-        stop_self().unwrap_or_default();
+        stop_self().ignore();
         if given {
-            self.caller.screen.give().unwrap_or_default();
+            self.caller.screen.give().ignore();
         }
         self.resize();
     }

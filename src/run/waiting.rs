@@ -6,7 +6,7 @@ use std::io;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::base::id::RunId;
 use crate::base::threads;
 use crate::run::lockfile::read_open;
@@ -72,10 +72,10 @@ pub fn watch_lock(store: &Store, id: &RunId) -> Result<Receiver<Infallible>> {
         other => other.map_err(|error| failed(id, error))?,
     };
     let wait = move || {
-        lock::wait_shared(&file).unwrap_or_default();
+        lock::wait_shared(&file).ignore();
         drop(file);
         if paths.stop_marker().exists() {
-            File::open(paths.output()).and_then(|output| lock::wait_shared(&output)).unwrap_or_default();
+            File::open(paths.output()).and_then(|output| lock::wait_shared(&output)).ignore();
         }
         drop(sender);
     };

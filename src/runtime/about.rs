@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::error::Ignore;
 use crate::base::fs;
 use crate::base::hash::fnv1a;
 use crate::base::time::Timestamp;
@@ -106,9 +107,9 @@ impl Cache {
     fn write(&self, tool: &str, endpoint: &str, bytes: &[u8]) {
         let Some(file) = self.file(tool, endpoint) else { return };
         if let Some(directory) = file.parent() {
-            std::fs::create_dir_all(directory).unwrap_or_default();
+            std::fs::create_dir_all(directory).ignore();
         }
-        fs::write_atomic(&file, bytes).unwrap_or_default();
+        fs::write_atomic(&file, bytes).ignore();
     }
 }
 

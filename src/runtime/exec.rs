@@ -14,6 +14,7 @@ use super::carry::Environment;
 use super::client;
 use super::inside::{self, Attempt, Reach, Target};
 use super::tail::Tail;
+use crate::base::error::Ignore;
 use crate::base::fs;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -111,7 +112,7 @@ impl Executed {
             drop(ended);
         });
         if let Err(source) = thread {
-            fs::remove_file(&exec.env_file).unwrap_or_default();
+            fs::remove_file(&exec.env_file).ignore();
             return Err(Error::Call(process::Error::Start { call, source }));
         }
         let streams = streams.recv().map_err(|_| Error::Garbled { call, why: "its thread ended".into() })??;
@@ -199,7 +200,7 @@ impl Channel for Executed {
         if signal == Signal::KILL {
             let killed = self.kill(deadline);
             // Now or never: a full channel holds the same request.
-            self.end.try_send(()).unwrap_or_default();
+            self.end.try_send(()).ignore();
             return killed;
         }
         loop {
@@ -251,10 +252,10 @@ impl Watch {
         match spawned {
             Err(error) => {
                 self.forget_file();
-                started.send(Err(error)).unwrap_or_default();
+                started.send(Err(error)).ignore();
             }
             Ok((mut child, streams)) => {
-                started.send(Ok(streams)).unwrap_or_default();
+                started.send(Ok(streams)).ignore();
                 let exit = self.follow(&mut child);
                 let last = tail.last_words();
                 self.forget_file();
@@ -263,7 +264,7 @@ impl Watch {
                 let end =
                     exit.map_or_else(|| unknown("the engine's client was ended"), |exit| self.end_of(exit, &last));
                 // The caller may no longer listen: it is ending, and needs no fact.
-                self.tell.send(Fact::Ended(end)).unwrap_or_default();
+                self.tell.send(Fact::Ended(end)).ignore();
             }
         }
     }
@@ -307,7 +308,7 @@ impl Watch {
 
     fn forget_file(&mut self) {
         if let Some(path) = self.file.take() {
-            fs::remove_file(&path).unwrap_or_default();
+            fs::remove_file(&path).ignore();
         }
     }
 

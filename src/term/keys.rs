@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::escape::{Action, Escape};
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::sys::fd;
 use crate::sys::poll::{self, Interest};
@@ -65,7 +66,7 @@ impl Keys {
     pub fn end(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap_or_default();
+            thread.join().ignore();
         }
     }
 }
@@ -126,11 +127,11 @@ impl Carrier {
             Ok(0) | Err(_) => {
                 self.open = false;
                 self.escape.finish(&mut self.passed);
-                self.tell.send(Did::HangUp).unwrap_or_default();
+                self.tell.send(Did::HangUp).ignore();
             }
             Ok(count) => {
                 if let Some(Action::Stop) = self.escape.feed(&buffer[..count], &mut self.passed) {
-                    self.tell.send(Did::Stop).unwrap_or_default();
+                    self.tell.send(Did::Stop).ignore();
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 
+use crate::base::error::Ignore;
 use crate::base::log;
 use crate::base::sync::locked;
 use crate::sys::poll::{self, Interest};
@@ -58,7 +59,7 @@ impl Screen {
     /// Whoever stopped and continued this process may have changed the mode meanwhile, as shells do.
     pub fn give_again(&self) {
         if locked(&self.state).given {
-            self.before.raw().set(&self.input).unwrap_or_default();
+            self.before.raw().set(&self.input).ignore();
         }
     }
 
@@ -81,7 +82,7 @@ impl Screen {
         let undo = std::mem::take(&mut state.modes).undo();
         self.write(&undo);
         // A terminal that has gone needs no mode.
-        self.before.set(&self.input).unwrap_or_default();
+        self.before.set(&self.input).ignore();
         log::release();
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Failure, Ignore, Result};
 use crate::http::guard::{Guard, Hosts};
 use crate::sys::file::{FileId, named};
 use crate::sys::socket::bind_private;
@@ -82,7 +82,7 @@ impl Listener {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
                 // Answers are written whole; a hindrance to that is no reason to refuse.
-                stream.set_nodelay(true).unwrap_or_default();
+                stream.set_nodelay(true).ignore();
                 Ok(stream)
             }
             Socket::Unix { listener, .. } => {
@@ -107,7 +107,7 @@ impl AsFd for Listener {
 impl Drop for File {
     fn drop(&mut self) {
         if named(&self.path).is_ok_and(|found| found == self.identity) {
-            fs::remove_file(&self.path).unwrap_or_default();
+            fs::remove_file(&self.path).ignore();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::run::signals;
 use crate::run::terminal::FAREWELL;
@@ -84,11 +85,11 @@ impl Commander {
                     }
                     Command::Freeze(frozen) => {
                         // What cannot be frozen goes on running; fosse stops all the same.
-                        caller.freeze(frozen, limits.query()).unwrap_or_default();
+                        caller.freeze(frozen, limits.query()).ignore();
                         Done::Frozen(frozen)
                     }
                 };
-                teller.send(done).unwrap_or_default();
+                teller.send(done).ignore();
             }
         })?;
         Ok((Commander { commands, channel, runtime, name: container, tell }, done))
@@ -96,7 +97,7 @@ impl Commander {
 
     /// Queues a command.
     pub fn send(&self, command: Command) {
-        self.commands.send(command).unwrap_or_default();
+        self.commands.send(command).ignore();
     }
 
     /// Kills the command with every descendant, at once: not behind a call that hangs. If the engine cannot kill
@@ -109,11 +110,11 @@ impl Commander {
             let killed = channel
                 .signal(Signal::KILL, Whom::Command, limits.change())
                 .or_else(|_| runtime.remove_containers(&[name], limits.change()));
-            tell.send(Done::Killed(killed)).unwrap_or_default();
+            tell.send(Done::Killed(killed)).ignore();
         };
         if let Err(source) = threads::start("kill", 256, body) {
             let error = crate::process::Error::Start { call: "kill".into(), source };
-            self.tell.send(Done::Killed(Err(Error::Call(error)))).unwrap_or_default();
+            self.tell.send(Done::Killed(Err(Error::Call(error)))).ignore();
         }
     }
 }

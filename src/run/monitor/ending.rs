@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::never;
 
 use super::{Monitor, Outcome, Over, unwritten};
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Ignore};
 use crate::base::log;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -74,11 +74,11 @@ impl Monitor {
         let answer = move || {
             for asked in requests {
                 let reply = Reply { accepted: matches!(asked.request, Request::Stop { .. }), state };
-                asked.answer.send(Answer { reply, connection: None }).unwrap_or_default();
+                asked.answer.send(Answer { reply, connection: None }).ignore();
             }
         };
         // Without a thread it is as if it were frozen.
-        threads::start("late", 64, answer).map_or_else(drop, drop);
+        threads::start("late", 64, answer).ignore();
     }
 
     /// What an end means. Output that the streams lost is saved from the engine's log first.
@@ -231,7 +231,7 @@ impl Monitor {
     fn leave_to_others(mut self, failure: Failure) -> Outcome {
         self.terminal = None;
         self.failures.push(failure);
-        self.log.sync().unwrap_or_default();
+        self.log.sync().ignore();
         Outcome { code: FAULT, interrupted: false, failures: self.failures, recorded: true }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Monitor;
 use super::commander::{Command, Word};
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Ignore};
 use crate::base::time::Deadline;
 use crate::run::control::{Answer, Asked};
 use crate::run::state::{Cause, Event, State};
@@ -66,7 +66,7 @@ impl Monitor {
             }
         };
         let reply = Reply { accepted, state: self.slot.state().name() };
-        asked.answer.send(Answer { reply, connection }).unwrap_or_default();
+        asked.answer.send(Answer { reply, connection }).ignore();
     }
 
     /// Asks the command to end: a session at a terminal first hears that its terminal is gone, which an interactive

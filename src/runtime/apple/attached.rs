@@ -14,6 +14,7 @@ use super::calls::{TURNS, Turn, What};
 use super::ending::{self, Known, Verdict};
 use super::words::{Meaning, meaning};
 use super::{Apple, argv};
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
@@ -103,9 +104,9 @@ impl Attached {
                 None => client::spawn_heard(&cmd, input, &mut watch.tail),
             };
             match spawned {
-                Err(error) => started.send(Err(error)).unwrap_or_default(),
+                Err(error) => started.send(Err(error)).ignore(),
                 Ok((child, streams)) => {
-                    started.send(Ok(streams)).unwrap_or_default();
+                    started.send(Ok(streams)).ignore();
                     watch.run(child);
                 }
             }
@@ -172,7 +173,7 @@ impl Channel for Attached {
 
     fn look(&self) {
         // Full: a question is pending. Disconnected: the end is known.
-        self.ask.try_send(()).unwrap_or_default();
+        self.ask.try_send(()).ignore();
     }
 
     fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
@@ -311,7 +312,7 @@ impl Watch {
 
     fn say(&self, fact: Fact) {
         // The owner no longer listens: it is ending, and needs no fact.
-        self.tell.send(fact).unwrap_or_default();
+        self.tell.send(fact).ignore();
     }
 
     fn end(&mut self, fact: Fact) {

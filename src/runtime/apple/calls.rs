@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, select};
 
+use crate::base::error::Ignore;
 use crate::base::hash::fnv1a;
 use crate::base::threads;
 use crate::base::time::Deadline;
@@ -171,8 +172,8 @@ fn wait(file: File, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Optio
     }
     let (tell, held) = bounded::<File>(0);
     let body = move || {
-        lock::wait_exclusive(&file).unwrap_or_default();
-        tell.send(file).unwrap_or_default();
+        lock::wait_exclusive(&file).ignore();
+        tell.send(file).ignore();
     };
     let thread = threads::start("turn", 64, body);
     thread.map_err(|source| Error::Call(process::Error::Start { call: cmd.title(), source }))?;

@@ -29,6 +29,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child, Cmd, Output, no_cancel};
@@ -195,7 +196,7 @@ impl Apple {
             prepare_exit(own).map_err(|error| unwritten(&own.directory, error))?;
         }
         let output = self.change(&spec.object_name(), &cmd, deadline, cancel);
-        fs::remove_file(&spec.env_file).unwrap_or_default();
+        fs::remove_file(&spec.env_file).ignore();
         output.and_then(|output| Self::answer(&cmd, output))
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{Engine, argv, parse};
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::{self, Child, Exit, no_cancel};
@@ -57,9 +58,9 @@ impl Attached {
         let call = cmd.title();
         // The client lives and dies with the thread that starts it.
         let thread = threads::start("attached", 256, move || match client::spawn(&cmd, input) {
-            Err(error) => started.send(Err(error)).unwrap_or_default(),
+            Err(error) => started.send(Err(error)).ignore(),
             Ok((child, streams)) => {
-                started.send(Ok(streams)).unwrap_or_default();
+                started.send(Ok(streams)).ignore();
                 watch.run(child);
             }
         });
@@ -94,7 +95,7 @@ impl Channel for Attached {
 
     fn look(&self) {
         // Full: a question is pending. Disconnected: the end is known.
-        self.ask.try_send(()).unwrap_or_default();
+        self.ask.try_send(()).ignore();
     }
 
     fn signal(&self, signal: Signal, whom: Whom, deadline: Deadline) -> Result<()> {
@@ -215,7 +216,7 @@ impl Watch {
 
     fn say(&self, fact: Fact) {
         // The owner no longer listens: it is ending, and needs no fact.
-        self.tell.send(fact).unwrap_or_default();
+        self.tell.send(fact).ignore();
     }
 
     fn tell_started(&mut self) {

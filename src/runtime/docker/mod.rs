@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::fs;
 use crate::base::time::Deadline;
 use crate::process::{self, Cancel, Child, Cmd, Io, Output, Stdio, no_cancel};
@@ -148,7 +149,7 @@ impl Engine {
         })?;
         let output = self.ask(&cmd, deadline, cancel);
         // The tool has read it, or never will; a left-over one goes with the run's directory.
-        fs::remove_file(&spec.env_file).unwrap_or_default();
+        fs::remove_file(&spec.env_file).ignore();
         let output = output?;
         if let Some(warning) = parse::discarded_limit(&output.stderr) {
             return Err(Error::Refused { call: cmd.title(), complaint: warning });

@@ -15,6 +15,7 @@ use super::open::Opened;
 use super::plan::{HostPath, Step};
 use super::report::{self, Report};
 use super::root::Root;
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::fd::pipe;
 use crate::sys::linux::epoll::{Epoll, Interest};
@@ -83,7 +84,7 @@ fn each(socket: &UnixStream, steps: &[Step], mut act: impl FnMut(&Step) -> io::R
 
 fn tell_failure(socket: &UnixStream, step: Option<&Step>, error: &io::Error) {
     let (errno, why) = (About::errno(error), error.to_string());
-    report::write(socket, &Report::Failed { step: step.cloned(), errno, why }).unwrap_or_default();
+    report::write(socket, &Report::Failed { step: step.cloned(), errno, why }).ignore();
 }
 
 /// The control groups, and their files that are needed when this process is somebody else.
@@ -236,7 +237,7 @@ fn guard(builder: Pid, mut told: File, socket: &UnixStream) -> io::Result<()> {
         for event in epoll.wait(None)? {
             ended |= event.token == 0;
             if event.token == 1 {
-                handle.signal(Signal::KILL).unwrap_or_default();
+                handle.signal(Signal::KILL).ignore();
                 epoll.remove(socket);
             }
         }
@@ -246,6 +247,6 @@ fn guard(builder: Pid, mut told: File, socket: &UnixStream) -> io::Result<()> {
 
 fn take_away(groups: &[Group]) {
     for group in groups.iter().rev() {
-        cgroup::remove(group.top(), Deadline::after(REMOVAL)).unwrap_or_default();
+        cgroup::remove(group.top(), Deadline::after(REMOVAL)).ignore();
     }
 }

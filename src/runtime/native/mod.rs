@@ -38,6 +38,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::base::env;
+use crate::base::error::Ignore;
 use crate::base::error::one_line;
 use crate::base::id::RunId;
 use crate::base::paths::Paths;
@@ -100,7 +101,7 @@ impl Native {
         let question = self.question(search);
         let (tell, told) = bounded(1);
         let looker = thread::Builder::new().name("host".into()).stack_size(256 << 10);
-        looker.spawn(move || tell.send(host::look(&question)).unwrap_or_default())?;
+        looker.spawn(move || tell.send(host::look(&question)).ignore())?;
         Ok(told)
     }
 
@@ -331,7 +332,7 @@ impl Runtime for Native {
         if let Some(place) = place {
             if !place.is_gone_within(Deadline::after(pid1::PLACE_LIMIT).min(deadline)) {
                 // One that has ended meanwhile takes none.
-                place.signal(Signal::KILL).unwrap_or_default();
+                place.signal(Signal::KILL).ignore();
                 if !place.is_gone_within(Deadline::after(KILL_LIMIT)) {
                     return Err(Native::refused("the sandbox does not end: something in it hangs in the kernel"));
                 }
@@ -380,8 +381,8 @@ impl Native {
             return;
         }
         crate::base::log::progress(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
-        std::fs::create_dir_all(self.paths.engines()).unwrap_or_default();
-        crate::base::fs::write_atomic(&file, text.as_bytes()).unwrap_or_default();
+        std::fs::create_dir_all(self.paths.engines()).ignore();
+        crate::base::fs::write_atomic(&file, text.as_bytes()).ignore();
     }
 
     /// Before there is a control group, whoever finishes the run later can know of it.
@@ -407,7 +408,7 @@ impl Native {
             cgroup::remove(group.top(), deadline)
                 .map_err(|error| Native::refused(&format!("removing {}: {error}", group.top().display())))?;
         }
-        crate::base::fs::remove_file(&file).unwrap_or_default();
+        crate::base::fs::remove_file(&file).ignore();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::plan::{HostPath, Step};
 use super::report::{self, Report};
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::Cancel;
@@ -77,7 +78,7 @@ impl Builder {
             Ok((visitor, read_only, handle)) => Ok(Place { visitor: Some(visitor), read_only, handle, ended }),
             Err(error) => {
                 // Whoever is still at it finds that nobody is there.
-                bell.shutdown(std::net::Shutdown::Both).unwrap_or_default();
+                bell.shutdown(std::net::Shutdown::Both).ignore();
                 // Its control groups go with it, and another may be tried at once.
                 select! {
                     recv(ended) -> _ => {}
@@ -120,12 +121,12 @@ type Made = (Visitor, Vec<PathBuf>, PidHandle);
 fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tell: &Sender<Result<Made, Error>>) {
     let mut builder = match start(theirs) {
         Ok(builder) => builder,
-        Err(error) => return tell.send(Err(Error::Lost(error))).unwrap_or_default(),
+        Err(error) => return tell.send(Err(Error::Lost(error))).ignore(),
     };
     // Nobody wants a place after all: the builder finds that there is no plan.
     let Ok(steps) = planned.recv() else {
         drop(ours);
-        return builder.wait().map_or_else(drop, drop);
+        return builder.wait().ignore();
     };
     let first = report::write(&ours, &steps).map_err(Error::Lost).and_then(|()| begun(&ours));
     let guarded = steps.iter().any(|step| matches!(step, Step::Group(_)));
@@ -136,10 +137,10 @@ fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tel
         let (visitor, read_only) = greeted(ours)?;
         Ok((visitor, read_only, handle))
     });
-    tell.send(made).unwrap_or_default();
-    builder.wait().map(drop).unwrap_or_default();
+    tell.send(made).ignore();
+    builder.wait().map(drop).ignore();
     if let (Some(pid), false) = (pid, guarded) {
-        wait_unreaped(pid).and_then(|()| crate::sys::linux::init::reap(pid)).unwrap_or_default();
+        wait_unreaped(pid).and_then(|()| crate::sys::linux::init::reap(pid)).ignore();
     }
 }
 

@@ -7,6 +7,7 @@ use super::advice::{Machine, explain};
 use super::cgroup::{self, Limits};
 use super::place::{self, Builder};
 use super::plan::{Special, Step};
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::process::no_cancel;
 use crate::runtime::{Error, Result};
@@ -31,7 +32,7 @@ pub fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
     // Init finds that nobody has anything for it to do.
     drop(place.visitor.take());
     if !place.is_gone_within(Deadline::after(END_LIMIT).min(deadline)) {
-        place.signal(crate::sys::signal::Signal::KILL).unwrap_or_default();
+        place.signal(crate::sys::signal::Signal::KILL).ignore();
     }
     Ok(place.read_only)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{Link, read_page};
+use crate::base::error::Ignore;
 use crate::base::threads;
 use crate::base::time::Deadline;
 use crate::process::code_of_unstarted;
@@ -54,14 +55,14 @@ impl Through {
         match answer {
             Some(FromInit::Started) if fds.len() == start.streams.descriptors() => {
                 streams = streams_of(start.streams, fds)?;
-                tell.send(Fact::Started).unwrap_or_default();
+                tell.send(Fact::Started).ignore();
             }
-            Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno, &cwd)).unwrap_or_default(),
+            Some(FromInit::Failed(stage, errno)) => tell.send(failed(stage, errno, &cwd)).ignore(),
             Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "init's answer makes no sense")),
             // A place that ends before it answers has not started one more command; of its own the page tells.
             None if page.is_none() => {
                 let why = "the run ended before the command was started".into();
-                tell.send(Fact::StartFailed { code: None, why }).unwrap_or_default();
+                tell.send(Fact::StartFailed { code: None, why }).ignore();
             }
             None => {}
         }
@@ -158,12 +159,12 @@ fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, c
         match message {
             FromInit::Exited(exit) if !told => {
                 told = true;
-                tell.send(ended(exit)).unwrap_or_default();
+                tell.send(ended(exit)).ignore();
             }
             // Its streams were handed out before it was known that it cannot be executed.
             FromInit::Failed(stage, errno) if !told => {
                 told = true;
-                tell.send(failed(stage, errno, cwd)).unwrap_or_default();
+                tell.send(failed(stage, errno, cwd)).ignore();
             }
             FromInit::Hello(_) | FromInit::Started | FromInit::Failed(..) | FromInit::Exited(_) => {}
         }
@@ -177,7 +178,7 @@ fn follow(mut link: Link, tell: &Sender<Fact>, page: Option<&std::path::Path>, c
                 Fact::StartFailed { code: None, why: "the place ended before the command was started".into() }
             }
         };
-        tell.send(fact).unwrap_or_default();
+        tell.send(fact).ignore();
     }
 }
 

@@ -17,6 +17,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::error::Ignore;
 use crate::base::fs::remove_file;
 use crate::base::time::Deadline;
 use crate::runtime::spec::{Input, OwnInit};
@@ -63,7 +64,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        remove_file(&self.socket).unwrap_or_default();
+        remove_file(&self.socket).ignore();
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Group, PREFIX};
+use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::poll::wait_readable;
 use crate::sys::process::{Pid, PidHandle};
@@ -54,7 +55,7 @@ pub fn make(group: &Group) -> io::Result<()> {
         }
         Ok(())
     };
-    set().inspect_err(|_| remove_tree(group.top()).unwrap_or_default())
+    set().inspect_err(|_| remove_tree(group.top()).ignore())
 }
 
 /// Those that its values are of: each file is called by its controller.
@@ -79,7 +80,7 @@ fn make_keeper(dir: &Path, controllers: &[String]) -> io::Result<()> {
     loop {
         fs::create_dir(dir).map_err(|error| about(dir, &error))?;
         let Err(error) = hand_on(Some(dir), controllers) else { return Ok(()) };
-        fs::remove_dir(dir).unwrap_or_default();
+        fs::remove_dir(dir).ignore();
         // The kernel says so of a controller that the parent does not hand on, or no longer.
         if error.kind() != io::ErrorKind::NotFound || tries == TRIES {
             return Err(error);
@@ -197,7 +198,7 @@ fn kill(dir: &Path) -> io::Result<Vec<PidHandle>> {
     }
     for (group, (file, value)) in groups.iter().flat_map(|group| AT_THE_END.map(|setting| (group, setting))) {
         // Most groups lack most of these, and without them it only takes longer.
-        write(&group.join(file), value).unwrap_or_default();
+        write(&group.join(file), value).ignore();
     }
     let mut handles = Vec::new();
     for group in &groups {

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::base::error::Ignore;
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nu:x:1000:1:::/bin/sh\nv:x:1001:1::/srv/people/v:/bin/sh\n\
     w:x:1002:1::/usr:/bin/sh\ns:x:1003:1::/srv/service:/usr/sbin/nologin\n";
@@ -88,7 +89,7 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
+        fs::remove_dir_all(&self.0).ignore();
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use super::super::machine::{Machine, look};
 use super::super::{Limits, Setting, plan};
 use super::*;
+use crate::base::error::Ignore;
 use crate::base::id::{RunId, random_hex};
 
 /// A directory that is no control group, gone with the test.
@@ -33,7 +34,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
+        fs::remove_dir_all(&self.0).ignore();
     }
 }
 
@@ -175,7 +176,7 @@ struct Real(Group);
 
 impl Drop for Real {
     fn drop(&mut self) {
-        remove(self.0.top(), soon()).unwrap_or_default();
+        remove(self.0.top(), soon()).ignore();
     }
 }
 

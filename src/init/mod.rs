@@ -328,13 +328,18 @@ impl Init {
         while let Some(signal) = self.signals.next()? {
             asked |= matches!(signal, Signal::TERM | Signal::INT);
             if signal == Signal::CHLD {
-                while let Some(pid) = kernel::next_stopped()? {
-                    self.table.stopped(pid, frozen);
-                }
+                self.see_stopped(frozen)?;
             }
             self.pass_on(signal);
         }
         Ok(asked)
+    }
+
+    fn see_stopped(&mut self, frozen: bool) -> io::Result<()> {
+        while let Some(pid) = kernel::next_stopped()? {
+            self.table.stopped(pid, frozen);
+        }
+        Ok(())
     }
 
     /// Reaps all who have ended, the command last: as long as it is a zombie, its number is its group's and nobody
@@ -459,22 +464,36 @@ impl Init {
         self.main.unwrap_or(Pid::own())
     }
 
-    /// Waits until nobody is left of what was told to end; kills what does not within the grace.
+    /// Waits until nobody is left of what was told to end; kills what does not within the grace. Whoever waits for the
+    /// end of one more command hears of it as before.
     fn end_the_rest(&mut self) -> io::Result<()> {
         let late = Deadline::after(REST_GRACE);
+        let limit = Deadline::after(REST_GRACE + rest::DEATH_LIMIT);
         loop {
-            while self.signals.next()?.is_some() {}
-            if self.rest.is_over(self.reach())? {
+            while let Some(signal) = self.signals.next()? {
+                if signal == Signal::CHLD {
+                    self.see_stopped(false)?;
+                }
+            }
+            self.table.catch_up(&self.epoll);
+            if late.expired() {
+                self.rest.signal(self.reach(), Signal::KILL);
+            }
+            let Init { epoll, table, .. } = self;
+            let over = self.rest.is_over(self.main.unwrap_or(Pid::own()), |pid, ended| {
+                table.dead(epoll, pid, ended);
+            })?;
+            self.go_on();
+            if over || limit.expired() {
                 return Ok(());
             }
-            if late.expired() {
-                break;
-            }
-            // Processes that are not children end without a word: they are looked for.
-            let limit = late.remaining().map(|left| left.min(self.rest.look_again()));
-            self.quiet.wait(limit)?.for_each(drop);
+            // Processes that are not children end without a word: they are looked for. Some fork faster than they are
+            // killed.
+            let again = if late.expired() { Duration::from_millis(10) } else { self.rest.look_again() };
+            let due = self.table.due().map(|when| when.saturating_duration_since(now()));
+            let left = late.remaining().filter(|left| !left.is_zero());
+            self.quiet.wait([Some(again), due, left].into_iter().flatten().min())?.for_each(drop);
         }
-        self.rest.kill(self.reach(), &self.signals, &mut self.quiet)
     }
 }
 

@@ -7,14 +7,14 @@ use super::tree::{self, Tree};
 use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::linux::epoll::Epoll;
-use crate::sys::linux::init::{self as kernel, Found};
+use crate::sys::linux::init::{self as kernel, Ended, Found};
 use crate::sys::linux::signalfd::SignalFd;
 use crate::sys::process::{Pid, kill_group};
 use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
 
 /// How long killed processes are waited for: one in an uninterruptible sleep may take for ever.
-const DEATH_LIMIT: Duration = Duration::from_secs(5);
+pub const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whom init ends after its command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +51,17 @@ impl Rest {
         }
     }
 
-    /// Reaps all who have ended; whether nobody is left that init would have to end.
-    pub fn is_over(self, main: Pid) -> io::Result<bool> {
+    /// Reaps all who have ended, each after it was noted; whether nobody is left that init would have to end.
+    pub fn is_over(self, main: Pid, mut note: impl FnMut(Pid, Ended)) -> io::Result<bool> {
         loop {
             match kernel::look()? {
                 // Of a group others are the parents. The command, whose number it has, stays a zombie meanwhile: so the
                 // number is nobody else's.
                 _ if self == Rest::Group => return Ok(self.is_empty_group(main)),
-                Found::Dead(pid, _) => kernel::reap(pid)?,
+                Found::Dead(pid, ended) => {
+                    note(pid, ended);
+                    kernel::reap(pid)?;
+                }
                 Found::NoChild => return Ok(true),
                 Found::NoneDead => return Ok(false),
             }
@@ -81,19 +84,6 @@ impl Rest {
         match self {
             Rest::Everybody | Rest::Descendants => Duration::from_secs(1),
             Rest::Group => Duration::from_millis(20),
-        }
-    }
-
-    /// Kills them until nobody is left; some may fork faster than they are found, so again and again.
-    pub fn kill(self, main: Pid, signals: &SignalFd, epoll: &mut Epoll) -> io::Result<()> {
-        let late = Deadline::after(DEATH_LIMIT);
-        loop {
-            self.signal(main, Signal::KILL);
-            while signals.next()?.is_some() {}
-            if self.is_over(main)? || late.expired() {
-                return Ok(());
-            }
-            epoll.wait(Some(Duration::from_millis(10)))?.for_each(drop);
         }
     }
 

@@ -183,13 +183,18 @@ impl Table {
         self.settle(epoll, id);
     }
 
+    /// Reads what the starts have to say whose commands have no number yet.
+    pub fn catch_up(&mut self, epoll: &Epoll) {
+        let unknown = self.entries.iter().filter(|(_, entry)| entry.leader.is_none());
+        for id in unknown.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.read_reports(epoll, id);
+        }
+    }
+
     /// Takes note of a child's death before it is reaped; whether it is one of these.
     pub fn dead(&mut self, epoll: &Epoll, pid: Pid, ended: Ended) -> bool {
         if !self.numbers.contains_key(&pid.number()) {
-            let unknown = self.entries.iter().filter(|(_, entry)| entry.leader.is_none());
-            for id in unknown.map(|(id, _)| *id).collect::<Vec<_>>() {
-                self.read_reports(epoll, id);
-            }
+            self.catch_up(epoll);
         }
         let Some(id) = self.numbers.remove(&pid.number()) else { return false };
         if let Some(entry) = self.entries.get_mut(&id) {

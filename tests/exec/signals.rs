@@ -346,3 +346,42 @@ fn without_any_way_to_signal_the_client_alone_is_ended() {
         home.assert_nothing_left();
     });
 }
+
+/// Also one that ends only because the run does: its end is its own as long as it ends by itself.
+#[test]
+fn an_exec_that_ends_as_its_run_ends_has_its_own_code() {
+    on_each_engine_with(Carrier::Init, |engine, home| {
+        // There another program executes it, and kills it with the container.
+        if matches!(engine, Engine::Apple(_)) {
+            return;
+        }
+        for ends in ["stop", "by itself"] {
+            let run = home.start(engine, &["-n", "box"], "while [ ! -e go ]; do sleep 0.05; done");
+            let script = "trap 'exit 5' TERM; (sleep 500 &) ; echo up; while :; do sleep 0.05; done";
+            let clients = [
+                (5, Client::spawn(exec_cmd(home, &[], &["sh", "-c", script]))),
+                (143, Client::spawn(exec_cmd(home, &[], &["sh", "-c", "echo up; exec sleep 500"]))),
+                (
+                    137,
+                    Client::spawn(exec_cmd(
+                        home,
+                        &[],
+                        &["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"],
+                    )),
+                ),
+            ];
+            clients.iter().for_each(|(_, client)| client.wait_for_output("up"));
+            if ends == "stop" {
+                assert_eq!(code(&finish(home.cmd(["stop", "box"]))), 0);
+            } else {
+                std::fs::write(home.workspace().join("go"), "").unwrap();
+            }
+            for (wanted, client) in clients {
+                let output = client.output();
+                assert_eq!(code(&output), wanted, "{engine:?} {ends}: {output:?}");
+            }
+            run.output();
+            std::fs::remove_file(home.workspace().join("go")).unwrap_or_default();
+        }
+    });
+}

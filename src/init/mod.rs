@@ -18,10 +18,12 @@
 //! | `api` | requests and answers as values: bodies, words, encodings |
 //! | `source`, `timers` | whose an event is; what is due when |
 //! | `directory` | where a command starts |
+//! | `ending` | the end of everybody else after the command's |
 //! | `spawn`, `tree`, `rest` | a program's strings; who descends from whom; what is left at the end |
 
 pub mod api;
 mod directory;
+mod ending;
 mod execute;
 mod memory;
 mod owned;
@@ -462,38 +464,6 @@ impl Init {
     /// The command, whose group init ends where that is as far as its reach goes.
     fn reach(&self) -> Pid {
         self.main.unwrap_or(Pid::own())
-    }
-
-    /// Waits until nobody is left of what was told to end; kills what does not within the grace. Whoever waits for the
-    /// end of one more command hears of it as before.
-    fn end_the_rest(&mut self) -> io::Result<()> {
-        let late = Deadline::after(REST_GRACE);
-        let limit = Deadline::after(REST_GRACE + rest::DEATH_LIMIT);
-        loop {
-            while let Some(signal) = self.signals.next()? {
-                if signal == Signal::CHLD {
-                    self.see_stopped(false)?;
-                }
-            }
-            self.table.catch_up(&self.epoll);
-            if late.expired() {
-                self.rest.signal(self.reach(), Signal::KILL);
-            }
-            let Init { epoll, table, .. } = self;
-            let over = self.rest.is_over(self.main.unwrap_or(Pid::own()), |pid, ended| {
-                table.dead(epoll, pid, ended);
-            })?;
-            self.go_on();
-            if over || limit.expired() {
-                return Ok(());
-            }
-            // Processes that are not children end without a word: they are looked for. Some fork faster than they are
-            // killed.
-            let again = if late.expired() { Duration::from_millis(10) } else { self.rest.look_again() };
-            let due = self.table.due().map(|when| when.saturating_duration_since(now()));
-            let left = late.remaining().filter(|left| !left.is_zero());
-            self.quiet.wait([Some(again), due, left].into_iter().flatten().min())?.for_each(drop);
-        }
     }
 }
 

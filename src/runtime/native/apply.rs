@@ -7,20 +7,22 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use super::cgroup::{self, Group};
 use super::open::Opened;
 use super::plan::{HostPath, Step};
 use super::report::{self, Report};
 use super::root::Root;
+use super::veil;
 use crate::base::error::Ignore;
 use crate::base::time::Deadline;
 use crate::sys::fd::pipe;
 use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::init::reap;
-use crate::sys::linux::mount::{self, Links, Tree};
+use crate::sys::linux::mount;
 use crate::sys::linux::namespace::{self, About, Parent};
 use crate::sys::linux::{caps, seccomp};
 use crate::sys::process::{Pid, PidHandle, set_name, wait_unreaped};
@@ -123,8 +125,9 @@ fn build(step: &Step, opened: &mut Opened) -> io::Result<()> {
         Step::Open { user: None, bind } => opened.open(bind),
         Step::Become { uid, gid } => namespace::become_user(*uid, *gid),
         Step::Veil { paths } => {
-            opened.veil(paths.iter().map(|HostPath(path)| path.clone()).collect());
-            veil(paths)
+            let left_out = veil::lay(paths)?;
+            opened.veil(paths.iter().map(|HostPath(path)| path.clone()).collect(), left_out);
+            Ok(())
         }
         Step::UserNamespace { uid, gid } => {
             namespace::leave_groups();
@@ -137,23 +140,6 @@ fn build(step: &Step, opened: &mut Opened) -> io::Result<()> {
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
-}
-
-/// In a mount namespace between the host's and the place's: a place cannot take away what it gets from there.
-fn veil(paths: &[HostPath]) -> io::Result<()> {
-    let nobody = namespace::of_nobody()?;
-    let root = File::open("/")?;
-    for HostPath(path) in paths {
-        let lay = || {
-            let place = mount::look_up(root.as_fd(), path, Links::Refused)?;
-            let tree = Tree::copy_of(place.as_fd())?;
-            tree.map_owners(nobody.as_fd())?;
-            tree.attach(place.as_fd())
-        };
-        // What the host has taken away meanwhile has no veil, and is not shown: whatever has its name later.
-        mount::existing(lay())?;
-    }
-    Ok(())
 }
 
 /// The life of PID 1 until it is init. The owner knows its number before it does anything.
@@ -176,10 +162,12 @@ fn become_first(
         let joined = cgroup::enter(door).map_err(|error| About::error("entering it", error));
         joined.inspect_err(|error| tell_failure(socket, Some(step), error))?;
     }
+    let left_out = opened.left_out.clone();
     let (mut root, mut opened) = (None, Some(opened));
     each(socket, steps, |step| settle(step, &mut root, &mut opened))?;
     let read_only = root.map(|root: Root| root.read_only).unwrap_or_default();
-    report::write(socket, &Report::Done { read_only: read_only.into_iter().map(HostPath).collect() })
+    let paths = |paths: Vec<PathBuf>| paths.into_iter().map(HostPath).collect();
+    report::write(socket, &Report::Done { read_only: paths(read_only), left_out: paths(left_out) })
 }
 
 /// A step of PID 1's.

@@ -9,7 +9,7 @@
 //! fosse's own that does not exist yet is not hidden: make them first.
 
 mod hidden;
-mod mounts;
+pub(super) mod mounts;
 mod needed;
 pub mod owned;
 mod real;

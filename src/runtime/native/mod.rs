@@ -9,6 +9,7 @@
 //! | `place` | a place as its owner sees it |
 //! | `cgroup` | limits |
 //! | `probe` | each piece of a sandbox, tried by making it |
+//! | `veil` | the host's directories shown as nobody's, for root |
 //! | `squash` | file systems on which root is nobody |
 //! | `advice` | what to do when the kernel refuses a step |
 //!
@@ -26,6 +27,7 @@ pub mod probe;
 mod report;
 mod root;
 pub mod squash;
+mod veil;
 
 use std::fs::FileType;
 use std::io;
@@ -53,7 +55,7 @@ use advice::{Machine, explain};
 use cgroup::Group;
 use host::Host;
 pub use place::BUILDER;
-use place::{Builder, Place};
+use place::{Builder, Lacks, Place};
 use plan::{Step, Wanted};
 
 /// Why the host is not known.
@@ -266,8 +268,8 @@ impl Runtime for Native {
             },
             error => explain(error, Machine::look()),
         })?;
-        self.say_once(&place.read_only);
-        let (init, read_only) = (place.visitor.take(), std::mem::take(&mut place.read_only));
+        self.say_once(&place.about);
+        let (init, read_only) = (place.visitor.take(), std::mem::take(&mut place.about.read_only));
         let mut held = self.place.lock().map_err(|_| Native::refused("an internal error"))?;
         *held = Some(place);
         Ok(Made { id: None, init, read_only })
@@ -369,18 +371,29 @@ impl Native {
         Ok(builder.and_then(|builder| builder.make(&steps, deadline, cancel)))
     }
 
-    /// Tells people what can only be read, once on each machine as long as nothing changes. The record says it always.
-    fn say_once(&self, read_only: &[PathBuf]) {
+    /// Tells people what can only be read and what is not shown, once on each machine as long as nothing changes. What
+    /// can only be read is in the record always.
+    fn say_once(&self, about: &Lacks) {
         let file = self.paths.engines().join("native-read-only");
-        if read_only.is_empty() || !crate::base::log::shows_progress() {
+        let said = [
+            (&about.read_only, "can only be read inside: the kernel refuses an overlay there"),
+            (
+                &about.left_out,
+                "is left out: its file system cannot show root's files as nobody's; -m shows it all the same",
+            ),
+        ];
+        let said = said.iter().filter(|(paths, _)| !paths.is_empty()).map(|(paths, why)| {
+            let names: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+            format!("{} {why}", one_line(&names.join(" ")))
+        });
+        let text = said.collect::<Vec<_>>().join("\n");
+        if text.is_empty() || !crate::base::log::shows_progress() {
             return;
         }
-        let names: Vec<_> = read_only.iter().map(|path| path.to_string_lossy()).collect();
-        let text = one_line(&names.join(" "));
         if crate::base::fs::read_bounded(&file, 1 << 20).is_ok_and(|said| said == text.as_bytes()) {
             return;
         }
-        crate::base::log::progress(&format!("{text} can only be read inside: the kernel refuses an overlay there"));
+        text.lines().for_each(crate::base::log::progress);
         std::fs::create_dir_all(self.paths.engines()).ignore();
         crate::base::fs::write_atomic(&file, text.as_bytes()).ignore();
     }

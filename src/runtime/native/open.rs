@@ -20,6 +20,8 @@ pub struct Opened {
     trees: Vec<(Bind, Tree)>,
     /// What of the host the veil is over.
     veiled: Vec<PathBuf>,
+    /// What is mounted below that and cannot be seen through a veil, so that it is not shown.
+    pub left_out: Vec<PathBuf>,
 }
 
 impl Opened {
@@ -52,9 +54,9 @@ impl Opened {
         Some(self.trees.swap_remove(at).1)
     }
 
-    /// Remembers what the veil is over.
-    pub fn veil(&mut self, paths: Vec<PathBuf>) {
-        self.veiled = paths;
+    /// Remembers what the veil is over, and what was left out for it.
+    pub fn veil(&mut self, paths: Vec<PathBuf>, left_out: Vec<PathBuf>) {
+        (self.veiled, self.left_out) = (paths, left_out);
     }
 
     /// Whether the veil is over a path.

@@ -75,7 +75,7 @@ impl Builder {
             recv(cancel) -> _ => Err(Error::Cancelled),
         };
         match made {
-            Ok((visitor, read_only, handle)) => Ok(Place { visitor: Some(visitor), read_only, handle, ended }),
+            Ok((visitor, about, handle)) => Ok(Place { visitor: Some(visitor), about, handle, ended }),
             Err(error) => {
                 // Whoever is still at it finds that nobody is there.
                 bell.shutdown(std::net::Shutdown::Both).ignore();
@@ -90,12 +90,21 @@ impl Builder {
     }
 }
 
+/// What of the host is in a place otherwise than the plan says.
+#[derive(Debug, Default)]
+pub struct Lacks {
+    /// What can only be read because the kernel refused an overlay over it.
+    pub read_only: Vec<PathBuf>,
+    /// What is not shown because it cannot be shown as nobody's.
+    pub left_out: Vec<PathBuf>,
+}
+
 /// A place whose init has greeted.
 pub struct Place {
     /// What its init waits for.
     pub visitor: Option<Visitor>,
-    /// What can only be read in it because the kernel refused an overlay over it.
-    pub read_only: Vec<PathBuf>,
+    /// What of the host is otherwise in it than elsewhere.
+    pub about: Lacks,
     handle: PidHandle,
     ended: Receiver<Infallible>,
 }
@@ -115,7 +124,7 @@ impl Place {
     }
 }
 
-type Made = (Visitor, Vec<PathBuf>, PidHandle);
+type Made = (Visitor, Lacks, PidHandle);
 
 /// The life of the thread that is the parent of a place.
 fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tell: &Sender<Result<Made, Error>>) {
@@ -134,8 +143,8 @@ fn live(ours: UnixStream, theirs: UnixStream, planned: &Receiver<Vec<Step>>, tel
     // Without a PID 1 the socket is closed by this, so that nothing keeps the builder whose end is waited for.
     let made = first.and_then(move |pid| {
         let handle = PidHandle::open(pid).map_err(Error::Lost)?;
-        let (visitor, read_only) = greeted(ours)?;
-        Ok((visitor, read_only, handle))
+        let (visitor, about) = greeted(ours)?;
+        Ok((visitor, about, handle))
     });
     tell.send(made).ignore();
     builder.wait().map(drop).ignore();
@@ -164,11 +173,12 @@ fn begun(ours: &UnixStream) -> Result<Pid, Error> {
     }
 }
 
-fn greeted(ours: UnixStream) -> Result<(Visitor, Vec<PathBuf>), Error> {
+fn greeted(ours: UnixStream) -> Result<(Visitor, Lacks), Error> {
     match report::read(&ours).map_err(Error::Lost)? {
-        Report::Done { read_only } => {
-            let read_only = read_only.into_iter().map(|HostPath(path)| path).collect();
-            Ok((Visitor::on(ours).map_err(Error::Lost)?, read_only))
+        Report::Done { read_only, left_out } => {
+            let paths = |paths: Vec<HostPath>| paths.into_iter().map(|HostPath(path)| path).collect();
+            let about = Lacks { read_only: paths(read_only), left_out: paths(left_out) };
+            Ok((Visitor::on(ours).map_err(Error::Lost)?, about))
         }
         Report::Failed { step, errno, why } => Err(Error::Step(step, errno, why)),
         Report::Begun(_) => Err(Error::Lost(io::ErrorKind::InvalidData.into())),

@@ -34,7 +34,7 @@ pub fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
     if !place.is_gone_within(Deadline::after(END_LIMIT).min(deadline)) {
         place.signal(crate::sys::signal::Signal::KILL).ignore();
     }
-    Ok(place.read_only)
+    Ok(place.about.read_only)
 }
 
 /// What every sandbox has.

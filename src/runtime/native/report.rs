@@ -18,6 +18,8 @@ pub enum Report {
     Done {
         /// What can only be read because the kernel refused an overlay over it.
         read_only: Vec<HostPath>,
+        /// What is not shown because it cannot be shown as nobody's.
+        left_out: Vec<HostPath>,
     },
     /// A step could not be done.
     Failed {
@@ -61,7 +63,7 @@ mod tests {
     fn a_path_that_is_no_text_is_reported() {
         use std::os::unix::ffi::OsStrExt;
         let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/\xff"));
-        let report = Report::Done { read_only: vec![HostPath(path)] };
+        let report = Report::Done { read_only: vec![HostPath(path)], left_out: Vec::new() };
         let mut bytes = Vec::new();
         write(&mut bytes, &report).unwrap();
         assert_eq!(read::<Report>(&bytes[..]).unwrap(), report);

@@ -271,6 +271,13 @@ pub fn is_device(mode: u32) -> bool {
     matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
 }
 
+/// Takes away what is mounted on top at a path, in this mount namespace, with all that is mounted below it.
+pub fn take_away(path: &Path) -> io::Result<()> {
+    let path = c_string(path)?;
+    // SAFETY: a string that ends in NUL, and an integer.
+    cerr(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }).map(drop)
+}
+
 /// Nothing for what does not exist.
 pub fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {

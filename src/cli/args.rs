@@ -121,13 +121,13 @@ pub struct Run {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// Memory limit, including swap
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_hyphen_values = true)]
     pub memory: Option<u64>,
     /// CPU limit, such as 1.5
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub cpus: Option<String>,
     /// Maximum number of processes and threads
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
     pub pids: Option<u64>,
     /// Network access: open, none, private [default: open]
     #[arg(long, value_name = "NETWORK")]
@@ -136,16 +136,16 @@ pub struct Run {
     #[arg(long)]
     pub allow_userns: bool,
     /// Stop the command after this time, with exit code 124; 0 is no limit
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Grace period between the stop signal and SIGKILL [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub grace: Option<Duration>,
     /// Signal that asks the command to stop [default: the image's own, else TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<Signal>,
     /// Maximum size of the recorded output [default: 64m]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_hyphen_values = true)]
     pub log_max: Option<u64>,
     /// Add a label to the record
     #[arg(long, value_name = "KEY=VALUE")]
@@ -192,7 +192,7 @@ pub struct Exec {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// Stop the command after this time, with exit code 124; 0 is no limit
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN")]
@@ -249,7 +249,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Show only the last N lines
-    #[arg(short = 'n', long, value_name = "N", value_parser = whole)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole, allow_hyphen_values = true)]
     pub tail: Option<u64>,
     /// Show only one stream: stdout, stderr
     #[arg(long, value_name = "STREAM", hide_possible_values = true)]
@@ -282,7 +282,7 @@ pub struct Init {
     #[arg(short, long)]
     pub group: bool,
     /// Grace period between SIGTERM and SIGKILL [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub grace: Option<Duration>,
     /// Write the command's exit status to this file; FILE.key holds the key that proves it
     #[arg(long, value_name = "FILE", requires = "command")]
@@ -318,7 +318,7 @@ pub struct Wait {
 #[derive(Debug, Args)]
 pub struct Stop {
     /// Grace period between the stop signal and SIGKILL [default: the run's own]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub grace: Option<Duration>,
     /// Print errors only
     #[arg(short, long)]
@@ -363,7 +363,7 @@ pub struct Clean {
     #[arg(long)]
     pub dry_run: bool,
     /// Remove only runs that ended longer ago than this
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     pub older_than: Option<Duration>,
     /// Print JSON, one object per line
     #[arg(long)]

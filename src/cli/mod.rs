@@ -115,11 +115,8 @@ fn said_by_clap(error: &clap::Error, args: &[OsString], usage: u8) -> u8 {
     }
     let mut out = output::Out::stdout();
     match out.text(&error.render().to_string()).and_then(|()| out.finish()) {
-        Ok(()) | Err(output::WriteError::Closed) => 0,
-        Err(output::WriteError::Failed(failure)) => {
-            log::error(&failure);
-            usage
-        }
+        Ok(()) => 0,
+        Err(error) => report::code_of(&error.into(), usage),
     }
 }
 

@@ -125,6 +125,19 @@ fn help_and_version_are_verbs_too_and_execute_nothing() {
     assert_says(&home.fosse(["help", "rnu"]), 2, "\"rnu\"", "fosse run?");
 }
 
+/// What follows an option that takes a value is its value, and told to be a bad one.
+#[test]
+fn a_value_that_begins_with_a_dash_is_judged_as_one() {
+    let home = Home::without_engines();
+    for option in ["--timeout", "--grace", "--memory", "--cpus", "--pids", "--log-max"] {
+        let output = home.fosse(["run", option, "-1", "--", "true"]);
+        let said = stderr(&output);
+        assert!(code(&output) == 125 && said.contains("-1") && !said.contains("has no option"), "{option}: {said}");
+    }
+    assert_says(&home.fosse(["logs", "-n", "-1", "x"]), 2, "-1", "");
+    assert!(home.list().is_empty());
+}
+
 /// An alias sets what its user sets again: the last counts, but of options that add up each.
 #[test]
 fn of_a_repeated_option_the_last_counts() {

@@ -246,6 +246,21 @@ fn a_mount_point_is_made_where_the_links_of_the_system_lead() {
     });
 }
 
+/// Also by a link of the system's: `/etc/mtab` is one.
+#[test]
+fn nothing_is_mounted_where_the_kernel_says_what_is_there() {
+    for_each_caller(|_, home| {
+        home.write("one", "");
+        let one = home.dir.join("one").display().to_string();
+        for target in ["/proc", "/proc/x", "/proc/self/mounts", "/etc/mtab", "/dev/pts/x", "/dev/fd"] {
+            let output = run(home, &["-m", &format!("{one}:{target}")], "true");
+            let said = stderr(&output);
+            assert_eq!((code(&output), said.lines().count()), (125, 2), "{target}: {said}");
+            assert!(said.contains(&format!("{target} is in /")) && said.contains("another path"), "{target}: {said}");
+        }
+    });
+}
+
 #[test]
 fn a_directory_to_work_in_is_made_in_what_is_gone_with_the_run_or_said_to_be_none() {
     for_each_caller(|caller, home| {

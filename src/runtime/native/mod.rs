@@ -2,6 +2,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | `fits` | what of a run this runtime can do at all |
 //! | `host` | what there is on the host: looked up, nothing changed |
 //! | `plan` | the steps to a place, as a value: a pure function of the run and the host |
 //! | `apply`, `open`, `root` | doing the steps, in a process of their own |
@@ -19,6 +20,7 @@
 pub mod advice;
 pub mod apply;
 pub mod cgroup;
+mod fits;
 pub mod host;
 mod open;
 mod place;
@@ -29,9 +31,7 @@ mod root;
 pub mod squash;
 mod veil;
 
-use std::fs::FileType;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -46,7 +46,7 @@ use crate::base::id::RunId;
 use crate::base::paths::Paths;
 use crate::base::time::Deadline;
 use crate::process::{Cancel, Child, no_cancel};
-use crate::runtime::spec::{Network, Spec, WORKSPACE};
+use crate::runtime::spec::Spec;
 use crate::runtime::{
     About, Channel, Error, Exec, Facts, Kind, Limits, Made, Object, Plan, Result, Runtime, Unfit, pid1,
 };
@@ -204,36 +204,7 @@ impl Runtime for Native {
     }
 
     fn check(&self, spec: &Spec) -> std::result::Result<(), Unfit> {
-        let unfit = |why: &str, hint: &str| Err(Unfit { why: why.into(), hint: hint.into() });
-        if !spec.image.is_empty() {
-            return unfit(
-                "the native runtime runs the host's programs and takes no image",
-                "--runtime docker or podman",
-            );
-        }
-        if spec.network == Network::Private {
-            let why = "the native runtime has no private network: this would need rights on the host's";
-            return unfit(why, "--network none, or --network open, or docker or podman with an image");
-        }
-        if spec.keep {
-            let why = "the native runtime has nothing that could be kept: a sandbox ends with its command";
-            return unfit(why, "what is to stay belongs in the workspace");
-        }
-        for mount in &spec.mounts {
-            let device = std::fs::metadata(&mount.source).is_ok_and(|about| is_device(about.file_type()));
-            if device && mount.read_only {
-                let why = format!("{} is a device, which takes what is written to it", mount.source.display());
-                return Err(Unfit { why, hint: "a device cannot be mounted read-only: leave :ro out".into() });
-            }
-        }
-        let workspace = spec.mounts.iter().find(|mount| mount.target == Path::new(WORKSPACE));
-        let is_root = self.caller.0 == 0 && spec.user.ids_or(self.caller).0 == 0;
-        if let Some(unfit) = workspace.filter(|_| is_root).and_then(|w| squash::refusal(&w.source, !w.read_only)) {
-            return Err(unfit);
-        }
-        if spec.pids.is_some_and(|pids| pids < 2) {
-            return unfit("--pids 1 leaves no room for a command beside its init", "--pids 2 or more");
-        }
+        fits::check(spec, self.caller)?;
         self.limiting(spec).map(drop)
     }
 
@@ -454,10 +425,6 @@ fn with_real_targets(spec: &Spec) -> Spec {
     // What is no text stays as it was asked for.
     spec.workdir = workdir.and_then(|dir| dir.into_os_string().into_string().ok()).or(spec.workdir);
     spec
-}
-
-fn is_device(kind: FileType) -> bool {
-    kind.is_char_device() || kind.is_block_device()
 }
 
 /// Where the caller's variables say that engines and agents listen.

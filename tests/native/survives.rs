@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::init::wrapped;
 use crate::support::native::{
-    Forbidden, alive, assert_gone, descendants, first_of_namespace, for_each_caller, name_of, names, run, run_cmd,
-    says, start, traces,
+    Forbidden, alive, assert_gone, descendants, first_of_namespace, for_each_caller, in_mounts, is_root, name_of,
+    names, perl, run, run_cmd, says, start, traces,
 };
 use crate::support::{
     Client, Engine, Home, KILL, LIMIT, STOP, code, finish, left_out, process_state, processes, repeat, stderr, stdout,
@@ -344,4 +344,32 @@ fn a_sweep_takes_no_run_that_is_just_being_made() {
     let locks = fs::read_to_string(log).unwrap();
     assert_eq!((code(&output), stdout(&output).as_str()), (0, "x\n"), "{output:?} {locks}");
     assert!(locks.lines().any(|line| line.contains("/runs/.new-") && line.contains("DELAYED")), "{locks}");
+}
+
+/// A file system of a program's own that never answers anybody, as a network's whose server is gone.
+#[test]
+fn a_mount_that_never_answers_is_named_within_the_limit_for_changes() {
+    if !fs::metadata("/dev/fuse").is_ok_and(|_| is_root()) {
+        return left_out("FUSE, which needs root and /dev/fuse");
+    }
+    for_each_caller(|_, home| {
+        let mount = format!(
+            "open($f, \"+<\", \"/dev/fuse\") or die $!; ($s, $t, $k) = (\"dead\\0\", \"/srv/dead\\0\", \"fuse\\0\"); \
+             $o = \"fd=\" . fileno($f) . \",rootmode=40000,user_id=0,group_id=0,allow_other\\0\"; \
+             syscall({}, $s, $t, $k, 0, $o) == 0 or die $!; exit(system(@ARGV) >> 8)",
+            libc::SYS_mount
+        );
+        // Who has the device open is the server: once it ends, everybody who waits has an error.
+        let script = format!("mount -t tmpfs none /srv; mkdir /srv/dead; serve() {{ {} \"$@\"; }}", perl(&mount));
+        let caller = match home.user {
+            Some(user) => format!("serve setpriv --reuid {user} --regid {user} --clear-groups \"$@\""),
+            None => "serve \"$@\"".to_owned(),
+        };
+        let mut inner = run_cmd(home, &[], &["true"]);
+        inner.env("FOSSE_CHANGE_TIMEOUT", "1s");
+        let output = finish(in_mounts(home, &format!("{script}; {caller}; exit"), &inner));
+        let said = stderr(&output);
+        assert_eq!((code(&output), said.lines().count()), (125, 2), "{said}");
+        assert!(said.contains("no answer comes from /srv/dead") && said.contains("umount -l"), "{said}");
+    });
 }

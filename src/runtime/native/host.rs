@@ -14,6 +14,7 @@ mod needed;
 pub mod owned;
 mod real;
 mod secrets;
+pub mod silent;
 mod sockets;
 #[cfg(test)]
 mod tests;

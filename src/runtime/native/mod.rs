@@ -59,7 +59,15 @@ use place::{Builder, Lacks, Place};
 use plan::{Step, Wanted};
 
 /// Why the host is not known.
-const SILENT: &str = "a directory does not answer, such as that of a network file system whose server is gone";
+fn silent() -> io::Error {
+    let names: Vec<String> =
+        host::silent::silent_mounts().iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let why = match &names[..] {
+        [] => "a directory does not answer".into(),
+        names => format!("no answer comes from {}", one_line(&names.join(" "))),
+    };
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
 
 /// How long after a KILL from outside.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
@@ -115,7 +123,7 @@ impl Native {
         };
         select! {
             recv(looking) -> host => host.unwrap_or(Err(io::ErrorKind::Other.into())),
-            recv(deadline.channel()) -> _ => Err(io::Error::new(io::ErrorKind::TimedOut, SILENT)),
+            recv(deadline.channel()) -> _ => Err(silent()),
             recv(cancel) -> _ => Err(io::ErrorKind::Interrupted.into()),
         }
     }
@@ -130,7 +138,7 @@ impl Native {
     fn steps(&self, spec: &Spec, veil: bool, deadline: Deadline, cancel: &Cancel) -> Result<Vec<Step>> {
         let host = self.host(self.is_root(spec) && !veil, deadline, cancel).map_err(|error| Error::Forbidden {
             why: format!("the host's directories cannot be looked at: {error}"),
-            hint: "findmnt shows what is mounted; fosse doctor tries each part of a sandbox".into(),
+            hint: "is its server gone? umount -l takes such a mount away; findmnt shows what is mounted".into(),
         })?;
         let (groups, processes) =
             self.limiting(spec).map_err(|unfit| Error::Forbidden { why: unfit.why, hint: unfit.hint })?;

@@ -91,6 +91,11 @@ impl Mounts {
         self.all.iter().map(|mount| mount.point.as_path())
     }
 
+    /// Where file systems are that somebody far away, or a user's own program, answers for.
+    pub fn remote(&self) -> impl Iterator<Item = &Path> {
+        self.all.iter().filter(|mount| mount.is_remote()).map(|mount| mount.point.as_path())
+    }
+
     /// Whether a pseudo file system is mounted exactly here.
     pub fn is_pseudo(&self, path: &[u8]) -> bool {
         self.at.get(path).is_some_and(|index| self.all[*index].is_pseudo())

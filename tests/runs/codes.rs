@@ -68,6 +68,31 @@ fn a_command_that_is_missing_or_cannot_be_executed_gives_127_or_126() {
     });
 }
 
+/// A path that leads to no program, for whatever reason, is told the same wherever that is found out.
+#[test]
+fn a_path_that_no_program_can_have_gives_127_or_126() {
+    let long = format!("/tmp/{}", "n".repeat(300));
+    on_each_engine(|engine, home| {
+        if engine.is_apple() {
+            // What its tool says of these is not known.
+            return;
+        }
+        std::os::unix::fs::symlink("loop", home.workspace().join("loop")).unwrap();
+        for (command, wanted) in [("/etc/passwd/x", 127), ("/workspace/loop", 126), (&long, 126)] {
+            let output = home.run(engine, &[], &[command]);
+            assert_eq!(code(&output), wanted, "{engine:?} {command} {output:?}");
+            assert!(stderr(&output).contains("fosse: starting the command failed: "), "{output:?}");
+        }
+        let run = home.start(engine, &["-n", "box"], "exec sleep 1000");
+        for (command, wanted) in [("/etc/passwd/x", 127), ("/workspace/loop", 126), (&long, 126)] {
+            let output = home.fosse(["exec", "box", "--", command]);
+            assert_eq!(code(&output), wanted, "{engine:?} exec {command} {output:?}");
+        }
+        assert_eq!(code(&home.fosse(["stop", "-q", "box"])), 0);
+        run.output();
+    });
+}
+
 #[test]
 fn a_command_of_its_own_that_looks_like_a_failure_is_still_a_command() {
     on_each_engine(|engine, home| {

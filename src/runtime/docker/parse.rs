@@ -223,19 +223,25 @@ pub fn is_not_found_inside(output: &Output) -> bool {
 
 /// What the engine's init said when it could not execute the command: the code a shell would give, and why.
 ///
-/// tini: `[FATAL tini (7)] exec NAME failed: No such file or directory`, then 127 or 126. catatonit:
-/// `ERROR (catatonit:2): failed to exec pid1: No such file or directory`, then 1.
+/// tini: `[FATAL tini (7)] exec NAME failed: No such file or directory`, then 127 or 126, and 1 for any other reason.
+/// catatonit: `ERROR (catatonit:2): failed to exec pid1: No such file or directory`, then 1.
 pub fn exec_failure(exit: u8, stderr: &[u8]) -> Option<(u8, String)> {
     let text = std::str::from_utf8(stderr).ok()?.trim_end();
-    let by_tini = text.starts_with("[FATAL tini (") && text.contains(")] exec ") && matches!(exit, 126 | 127);
+    let by_tini = text.starts_with("[FATAL tini (") && text.contains(")] exec ") && matches!(exit, 1 | 126 | 127);
     let by_catatonit = text.starts_with("ERROR (catatonit:") && text.contains("failed to exec pid1: ") && exit == 1;
     if text.contains('\n') || !(by_tini || by_catatonit) {
         return None;
     }
+    // In the C library's words.
     let why = text.rsplit(": ").next()?.to_owned();
     let code = match why.as_str() {
-        "No such file or directory" => 127,
-        "Argument list too long" => 125,
+        "No such file or directory" | "Not a directory" => 127,
+        "Argument list too long"
+        | "Resource temporarily unavailable"
+        | "Cannot allocate memory"
+        | "Out of memory"
+        | "Too many open files"
+        | "Too many open files in system" => 125,
         _ => 126,
     };
     Some((code, why))
@@ -307,9 +313,15 @@ fn runtime_refusal(text: &str) -> Refusal {
         "parent process",
     ]) {
         125
-    } else if says(&["executable file", "no such file or directory"]) {
+    } else if says(&["executable file", "no such file or directory", "not a directory"]) {
         127
-    } else if says(&["permission denied", "is a directory", "exec format error"]) {
+    } else if says(&[
+        "permission denied",
+        "is a directory",
+        "exec format error",
+        "too many levels of symbolic links",
+        "file name too long",
+    ]) {
         126
     } else {
         125
@@ -389,6 +401,10 @@ mod tests {
     fn an_init_that_could_not_execute_the_command_is_understood() {
         let tini = b"[FATAL tini (7)] exec nope failed: No such file or directory\n";
         assert_eq!(exec_failure(127, tini), Some((127, "No such file or directory".into())));
+        for (why, wanted) in [("Not a directory", 127), ("File name too long", 126), ("Cannot allocate memory", 125)] {
+            let said = format!("[FATAL tini (7)] exec x failed: {why}\n");
+            assert_eq!(exec_failure(1, said.as_bytes()), Some((wanted, why.into())));
+        }
         let catatonit = b"ERROR (catatonit:6): failed to exec pid1: Permission denied\n";
         assert_eq!(exec_failure(1, catatonit), Some((126, "Permission denied".into())));
         assert_eq!(exec_failure(3, tini), None);

@@ -1,4 +1,5 @@
 #![doc = include_str!("DESIGN.md")]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unreachable_pub, reason = "for the parts for Linux"))]
 
 pub mod base;
 pub mod cli;

@@ -1,4 +1,5 @@
 //! Every promise of fosse, one file a verb or promise. `support` has the tools; names say what is promised.
+#![allow(unreachable_pub, reason = "in a program of its own, pub is what modules show each other")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs, read the environment and the clock")]
 
 mod support;

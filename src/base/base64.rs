@@ -1,10 +1,10 @@
 //! Bytes as base64 (RFC 4648, section 4, padded), for what is not UTF-8 and stands in JSON.
 
 /// The digits, by their values.
-pub const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(crate) const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes bytes as base64 (RFC 4648, section 4, padded).
-pub fn append(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn append(bytes: &[u8], out: &mut Vec<u8>) {
     for three in bytes.chunks(3) {
         let bits = match *three {
             [a, b, c] => u32::from_be_bytes([0, a, b, c]),
@@ -20,7 +20,7 @@ pub fn append(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Bytes as a text of base64.
-pub fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = Vec::new();
     append(bytes, &mut text);
     text.into_iter().map(char::from).collect()

@@ -6,10 +6,10 @@ use std::time::Duration;
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What is accepted, for messages.
-pub const FORM: &str = "a duration such as 500ms, 10s, 1m30s, 2h, or a number of seconds";
+pub(crate) const FORM: &str = "a duration such as 500ms, 10s, 1m30s, 2h, or a number of seconds";
 
 /// Reads a duration. Each unit may stand once, larger before smaller; fractions are allowed (`1.5s`, `.5`).
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is not {FORM}");
     if text.is_empty() {
         return Err(refuse());
@@ -53,7 +53,7 @@ fn millis(number: &str, unit: u64) -> Option<u64> {
 }
 
 /// Writes a duration so that [`parse`] reads the same milliseconds back.
-pub fn format(duration: Duration) -> String {
+pub(crate) fn format(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if left == 0 {
         return "0s".into();
@@ -69,7 +69,7 @@ pub fn format(duration: Duration) -> String {
 }
 
 /// An age in one unit, for tables: `5s`, `3m`, `2h`, `4d`.
-pub fn short(duration: Duration) -> String {
+pub(crate) fn short(duration: Duration) -> String {
     let secs = duration.as_secs();
     match secs {
         0..60 => format!("{secs}s"),

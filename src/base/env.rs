@@ -10,12 +10,12 @@ pub fn get(name: &str) -> Option<OsString> {
 
 /// The value as it is, the empty one included: for passing on to a command.
 #[allow(clippy::disallowed_methods)]
-pub fn exact(name: &std::ffi::OsStr) -> Option<OsString> {
+pub(crate) fn exact(name: &std::ffi::OsStr) -> Option<OsString> {
     std::env::var_os(name)
 }
 
 /// The value as text, or an error that names the variable (and not its value).
-pub fn text(name: &str) -> Result<Option<String>, String> {
+pub(crate) fn text(name: &str) -> Result<Option<String>, String> {
     match get(name) {
         None => Ok(None),
         Some(value) => value.into_string().map(Some).map_err(|_| format!("{name} is not UTF-8")),
@@ -23,11 +23,11 @@ pub fn text(name: &str) -> Result<Option<String>, String> {
 }
 
 /// All variables whose name satisfies `wanted`.
-pub fn matching(wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
+pub(crate) fn matching(wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(&wanted)).collect()
 }
 
 /// All variables as they are, but the one of that name.
-pub fn all_but(name: &str) -> Vec<(OsString, OsString)> {
+pub(crate) fn all_but(name: &str) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(known, _)| known != name).collect()
 }

@@ -16,28 +16,28 @@ pub struct Failure {
 }
 
 /// A result whose error is ready for the user.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     /// `what` is the step in the -ing form ("creating the container"), `why` the cause.
-    pub fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
+    pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
         Failure { what: what.into(), why: one_line(&why.to_string()), hint: None, invalid: false }
     }
 
     /// A mistake in what was typed: `what` is the kind of word, such as "option".
-    pub fn invalid(what: impl Into<String>, why: impl fmt::Display) -> Self {
+    pub(crate) fn invalid(what: impl Into<String>, why: impl fmt::Display) -> Self {
         Failure { invalid: true, ..Failure::new(what, why) }
     }
 
     /// Adds the line that says what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(one_line(&hint.into()));
         self
     }
 
     /// For what needed a process or thread more: the kernel says no more than "try again".
-    pub fn starting(what: impl Into<String>, error: &io::Error) -> Self {
+    pub(crate) fn starting(what: impl Into<String>, error: &io::Error) -> Self {
         let failure = Failure::new(what, error);
         match error.kind() {
             io::ErrorKind::WouldBlock => failure.hint("raise the limit on processes and threads: ulimit -u"),
@@ -46,12 +46,12 @@ impl Failure {
     }
 
     /// What to do about it, if there is something.
-    pub fn advice(&self) -> Option<&str> {
+    pub(crate) fn advice(&self) -> Option<&str> {
         exhausted(&self.why).or(self.hint.as_deref())
     }
 
     /// The cause alone, as it is kept in a record.
-    pub fn why(&self) -> &str {
+    pub(crate) fn why(&self) -> &str {
         &self.why
     }
 }
@@ -88,7 +88,7 @@ const MESSAGE_MAX: usize = 600;
 
 /// Folds line ends and control bytes, so that foreign text cannot forge a second message or move the cursor; cuts
 /// what is longer than anyone reads.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::new();
     for piece in text.split(['\n', '\r']).map(str::trim).filter(|piece| !piece.is_empty()) {
         if !out.is_empty() {
@@ -106,7 +106,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// For what is tried and may fail: nobody is worse off than without the try, and nobody could be told.
-pub trait Ignore {
+pub(crate) trait Ignore {
     /// Goes on whatever came of it.
     fn ignore(self);
 }

@@ -10,7 +10,7 @@ use crate::base::error::{Failure, Ignore, Result};
 use crate::base::id::random_hex;
 
 /// Makes a directory that only `uid` can enter, with its parents, or checks that an existing one is that.
-pub fn private_dir(path: &Path, uid: u32) -> Result<()> {
+pub(crate) fn private_dir(path: &Path, uid: u32) -> Result<()> {
     let failed = |error: io::Error| {
         Failure::new(format!("preparing the directory {}", path.display()), error)
             .hint("can you write there, and is there space?")
@@ -69,7 +69,7 @@ fn check_private(path: &Path, metadata: &std::fs::Metadata, uid: u32) -> Result<
 /// Replaces a file so that a reader, a crash or a power loss sees the old bytes or the new ones, nothing between:
 /// a new file beside it, synced, then renamed over it, then the directory synced. Of several writers at once the last
 /// one wins: each has a new file of its own. What one that was killed leaves is [`is_abandoned`] a minute later.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}.new", random_hex(6)?));
     let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
@@ -93,26 +93,26 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// Whether a directory's entry was last changed so long ago that nobody is still making it.
-pub fn is_settled(entry: &DirEntry) -> bool {
+pub(crate) fn is_settled(entry: &DirEntry) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
     modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > SETTLED)
 }
 
 /// Whether a directory's entry is the new file of an atomic write that nobody will finish.
-pub fn is_abandoned(entry: &DirEntry) -> bool {
+pub(crate) fn is_abandoned(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.as_encoded_bytes();
     name.starts_with(b".") && name.ends_with(b".new") && is_settled(entry)
 }
 
 /// Makes a file that must not exist yet, readable by its owner only.
-pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes).inspect_err(|_| std::fs::remove_file(path).ignore())
 }
 
 /// Reads a file that somebody else may have placed: a regular file, not a link, at most `max` bytes.
-pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     // O_NONBLOCK: a FIFO in its place must not hold us up before we have seen what it is.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
@@ -130,7 +130,7 @@ pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Removes a file; one that is not there is fine.
-pub fn remove_file(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
@@ -138,7 +138,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a directory with all that is in it; one that is not there is fine.
-pub fn remove_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

@@ -12,10 +12,10 @@ pub struct RunId(String);
 
 impl RunId {
     /// The number of hex digits.
-    pub const LEN: usize = 12;
+    pub(crate) const LEN: usize = 12;
 
     /// A new random id.
-    pub fn random() -> std::io::Result<Self> {
+    pub(crate) fn random() -> std::io::Result<Self> {
         random_hex(Self::LEN / 2).map(RunId)
     }
 
@@ -31,7 +31,7 @@ impl RunId {
     }
 
     /// The name of this run's objects in an engine.
-    pub fn object_name(&self) -> String {
+    pub(crate) fn object_name(&self) -> String {
         format!("fosse-{}", self.0)
     }
 }
@@ -57,7 +57,8 @@ impl fmt::Display for RunId {
 }
 
 /// What a run's name looks like, for messages.
-pub const NAME_FORM: &str = "a name of 1 to 63 of the characters a-z 0-9 _ . - that starts with a letter or digit";
+pub(crate) const NAME_FORM: &str =
+    "a name of 1 to 63 of the characters a-z 0-9 _ . - that starts with a letter or digit";
 
 /// A run's name, unique among live runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub struct RunName(String);
 
 impl RunName {
     /// Reads a name; the error says what one looks like.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let first = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let later = |b: u8| first(b) || matches!(b, b'_' | b'.' | b'-');
         let good = text.len() <= 63 && text.bytes().next().is_some_and(first) && text.bytes().all(later);
@@ -74,7 +75,7 @@ impl RunName {
     }
 
     /// A generated name: an adjective, a noun and the start of the id, so that it is easy to say and to tell apart.
-    pub fn generated(id: &RunId) -> Self {
+    pub(crate) fn generated(id: &RunId) -> Self {
         const ADJECTIVES: [&str; 16] = [
             "amber", "brisk", "calm", "deep", "early", "fair", "green", "high", "keen", "late", "mild", "north",
             "plain", "quiet", "swift", "warm",

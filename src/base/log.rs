@@ -10,7 +10,7 @@ use crate::base::time::Timestamp;
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Errors only (`-q`).
     Quiet = 0,
     /// Errors and warnings.
@@ -22,14 +22,14 @@ pub enum Level {
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
 
 /// Sets how much is said, once, when the arguments are known.
-pub fn set_level(level: Level) {
+pub(crate) fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// Says nothing more, not even errors: nobody reads stderr, and a line on a full pipe would wait for ever.
-pub fn nobody_reads() {
+pub(crate) fn nobody_reads() {
     UNREAD.store(true, Ordering::Relaxed);
 }
 
@@ -40,12 +40,12 @@ static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
 const HELD_MAX: usize = 1000;
 
 /// Keeps back what is said, until [`release`]: it would be drawn into a command's screen.
-pub fn hold() {
+pub(crate) fn hold() {
     locked(&HELD).get_or_insert_with(Vec::new);
 }
 
 /// Says what was kept back.
-pub fn release() {
+pub(crate) fn release() {
     let held = locked(&HELD).take();
     for line in held.into_iter().flatten() {
         write(&line);
@@ -55,7 +55,7 @@ pub fn release() {
 static STAMPED: AtomicBool = AtomicBool::new(false);
 
 /// Every line begins with the time instead of the program's name from now on: stderr is a log.
-pub fn stamp() {
+pub(crate) fn stamp() {
     STAMPED.store(true, Ordering::Relaxed);
 }
 
@@ -88,7 +88,7 @@ fn write(line: &str) {
 }
 
 /// A failure: said at every level.
-pub fn error(failure: &crate::base::error::Failure) {
+pub(crate) fn error(failure: &crate::base::error::Failure) {
     line(PROGRAM, &failure.to_string());
     if let Some(advice) = failure.advice() {
         line("hint", advice);
@@ -96,26 +96,26 @@ pub fn error(failure: &crate::base::error::Failure) {
 }
 
 /// Something that went wrong beside the point.
-pub fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     if says(Level::Normal) {
         line(PROGRAM, text);
     }
 }
 
 /// Something that was asked for and done.
-pub fn info(text: &str) {
+pub(crate) fn info(text: &str) {
     if says(Level::Normal) {
         line(PROGRAM, text);
     }
 }
 
 /// Whether people are told of progress.
-pub fn shows_progress() -> bool {
+pub(crate) fn shows_progress() -> bool {
     says(Level::Verbose)
 }
 
 /// Progress, for people.
-pub fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     if says(Level::Verbose) {
         line(PROGRAM, text);
     }

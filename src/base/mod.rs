@@ -15,16 +15,16 @@
 //! | `hash` | names made short |
 //! | `sync`, `threads` | locks and threads of this process |
 
-pub mod base64;
-pub mod duration;
+pub(crate) mod base64;
+pub(crate) mod duration;
 pub mod env;
-pub mod error;
-pub mod fs;
-pub mod hash;
+pub(crate) mod error;
+pub(crate) mod fs;
+pub(crate) mod hash;
 pub mod id;
-pub mod log;
+pub(crate) mod log;
 pub mod paths;
-pub mod size;
-pub mod sync;
-pub mod threads;
+pub(crate) mod size;
+pub(crate) mod sync;
+pub(crate) mod threads;
 pub mod time;

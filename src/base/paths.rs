@@ -27,17 +27,17 @@ pub struct Paths {
 }
 
 /// The system's configuration file.
-pub const SYSTEM_CONFIG: &str = "/etc/fosse/config.json";
+pub(crate) const SYSTEM_CONFIG: &str = "/etc/fosse/config.json";
 
 /// The workspace's configuration file.
-pub const WORKSPACE_CONFIG: &str = "fosse.json";
+pub(crate) const WORKSPACE_CONFIG: &str = "fosse.json";
 
 /// The longest path that a unix socket's address holds, without its final NUL (unix(7); 104 on macOS).
-pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+pub(crate) const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 impl Paths {
     /// Reads the environment. `uid` is the effective user, who owns all of it.
-    pub fn resolve(uid: u32) -> Result<Self> {
+    pub(crate) fn resolve(uid: u32) -> Result<Self> {
         let homes: Vec<PathBuf> = [absolute("HOME"), home_of(uid)].into_iter().flatten().collect();
         let home = homes.first().cloned();
         let state = match own("FOSSE_STATE_DIR")? {
@@ -63,7 +63,7 @@ impl Paths {
     }
 
     /// The directory of all runs.
-    pub fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.state.join("runs")
     }
 
@@ -73,61 +73,61 @@ impl Paths {
     }
 
     /// The lock that makes a name a live one.
-    pub fn name_lock(&self, name: &RunName) -> PathBuf {
+    pub(crate) fn name_lock(&self, name: &RunName) -> PathBuf {
         self.names().join(name.as_str())
     }
 
     /// The random name of this state directory, by which its engine objects are known.
-    pub fn instance(&self) -> PathBuf {
+    pub(crate) fn instance(&self) -> PathBuf {
         self.state.join("instance")
     }
 
     /// The directory of all live names.
-    pub fn names(&self) -> PathBuf {
+    pub(crate) fn names(&self) -> PathBuf {
         self.state.join("names")
     }
 
     /// What was learnt about the engines.
-    pub fn engines(&self) -> PathBuf {
+    pub(crate) fn engines(&self) -> PathBuf {
         self.state.join("engines")
     }
 
     /// The control socket of a run.
-    pub fn socket(&self, id: &RunId) -> PathBuf {
+    pub(crate) fn socket(&self, id: &RunId) -> PathBuf {
         self.sockets.join(format!("{id}.sock"))
     }
 
     /// Where the owner of a run listens for the init in its place.
-    pub fn init_socket(&self, id: &RunId) -> PathBuf {
+    pub(crate) fn init_socket(&self, id: &RunId) -> PathBuf {
         self.sockets.join(format!("{id}.init"))
     }
 
     /// The daemon's lock, one a machine: a state directory may be shared by several (NFS). Never removed.
-    pub fn daemon_lock(&self, machine_id: &str) -> PathBuf {
+    pub(crate) fn daemon_lock(&self, machine_id: &str) -> PathBuf {
         let machine: String = machine_id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
         let name = if machine.is_empty() { "daemon.lock".into() } else { format!("daemon-{machine}.lock") };
         self.state.join(name)
     }
 
     /// The daemon's log.
-    pub fn daemon_log(&self) -> PathBuf {
+    pub(crate) fn daemon_log(&self) -> PathBuf {
         self.state.join("daemon.log")
     }
 
     /// Where the daemon of a state directory listens, by the directory's random name: several of them may share a
     /// runtime directory. No longer than a run's socket.
-    pub fn daemon_socket(&self, instance: &str) -> PathBuf {
+    pub(crate) fn daemon_socket(&self, instance: &str) -> PathBuf {
         let key: String = instance.chars().take(8).collect();
         self.sockets.join(format!("d-{key}.sock"))
     }
 
     /// Where sockets are if the usual directory goes away under a daemon, as a login's does at its end.
-    pub fn spare_sockets(uid: u32) -> PathBuf {
+    pub(crate) fn spare_sockets(uid: u32) -> PathBuf {
         PathBuf::from(format!("/tmp/fosse-{uid}"))
     }
 
     /// fosse's own directories: never visible inside a run.
-    pub fn own_directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn own_directories(&self) -> Vec<PathBuf> {
         let config = self.user_config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
         let mut own = vec![self.state.clone(), self.runtime.clone()];
         own.extend(Some(self.sockets.clone()).filter(|sockets| *sockets != self.runtime));
@@ -150,54 +150,54 @@ impl RunPaths {
     }
 
     /// The lock of the owner; its content says who that is.
-    pub fn owner_lock(&self) -> PathBuf {
+    pub(crate) fn owner_lock(&self) -> PathBuf {
         self.dir.join("owner.lock")
     }
 
     /// What the run wrote. Whoever finishes the run of a dead owner holds a lock on it: it is there already, so a full
     /// disk keeps nobody from it.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.dir.join("output.log")
     }
 
     /// Values of environment variables on their way to the engine's tool; gone once it has read them.
-    pub fn env_file(&self) -> PathBuf {
+    pub(crate) fn env_file(&self) -> PathBuf {
         self.dir.join("env")
     }
 
     /// Where the init in the run's place leaves the exit.
-    pub fn exit_page(&self) -> PathBuf {
+    pub(crate) fn exit_page(&self) -> PathBuf {
         self.dir.join("exit")
     }
 
     /// Present from when an owner that does not answer is ended so that its run stops: whoever finishes the run ends it
     /// as that. Its content is the grace, in milliseconds.
-    pub fn stop_marker(&self) -> PathBuf {
+    pub(crate) fn stop_marker(&self) -> PathBuf {
         self.dir.join("stop")
     }
 
     /// The directory into which an init in a virtual machine leaves the exit.
-    pub fn left(&self) -> PathBuf {
+    pub(crate) fn left(&self) -> PathBuf {
         self.dir.join("left")
     }
 
     /// The word that proves who left it.
-    pub fn left_key(&self) -> PathBuf {
+    pub(crate) fn left_key(&self) -> PathBuf {
         self.dir.join("left.key")
     }
 
     /// The same for one more command in the run, by its mark.
-    pub fn exec_env_file(&self, mark: &str) -> PathBuf {
+    pub(crate) fn exec_env_file(&self, mark: &str) -> PathBuf {
         self.dir.join(format!("env-{mark}"))
     }
 
     /// The control groups of a run that has some of its own.
-    pub fn groups(&self) -> PathBuf {
+    pub(crate) fn groups(&self) -> PathBuf {
         self.dir.join("groups")
     }
 
     /// Present while the engine may have objects of this run.
-    pub fn engine_marker(&self) -> PathBuf {
+    pub(crate) fn engine_marker(&self) -> PathBuf {
         self.dir.join("engine")
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::thread::{Builder, JoinHandle};
 
 /// Starts one, with so many KiB of stack. It fails where the process may have no more threads, or no more memory.
-pub fn start<T: Send + 'static>(
+pub(crate) fn start<T: Send + 'static>(
     name: &str,
     stack_kib: usize,
     body: impl FnOnce() -> T + Send + 'static,

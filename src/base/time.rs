@@ -32,7 +32,7 @@ impl Timestamp {
     }
 
     /// How long ago `self` was, seen from `now`; zero when the clock went back.
-    pub fn age(self, now: Timestamp) -> Duration {
+    pub(crate) fn age(self, now: Timestamp) -> Duration {
         Duration::from_micros(now.0.saturating_sub(self.0))
     }
 }
@@ -128,23 +128,23 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Now, on the monotonic clock: for who compares many points in time with one look at it.
 #[allow(clippy::disallowed_methods)]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// A point on the monotonic clock since when something is so.
 #[derive(Debug, Clone, Copy)]
-pub struct Since(Instant);
+pub(crate) struct Since(Instant);
 
 impl Since {
     /// From now on.
     #[allow(clippy::disallowed_methods)]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Since(Instant::now())
     }
 
     /// For how long by now.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 }
@@ -175,7 +175,7 @@ impl Deadline {
     }
 
     /// What is left; `None` without a limit.
-    pub fn remaining(&self) -> Option<Duration> {
+    pub(crate) fn remaining(&self) -> Option<Duration> {
         Some(self.limit?.saturating_sub(self.elapsed()))
     }
 
@@ -185,12 +185,12 @@ impl Deadline {
     }
 
     /// The whole span it was set for.
-    pub fn limit(&self) -> Option<Duration> {
+    pub(crate) fn limit(&self) -> Option<Duration> {
         self.limit
     }
 
     /// A channel that delivers once, when the deadline passes.
-    pub fn channel(&self) -> Receiver<Instant> {
+    pub(crate) fn channel(&self) -> Receiver<Instant> {
         match self.limit.and_then(|limit| self.start.checked_add(limit)) {
             Some(when) => at(when),
             None => never(),
@@ -198,13 +198,13 @@ impl Deadline {
     }
 
     /// Waits until it passes, where nothing can be waited for but time; for ever without a limit.
-    pub fn wait(self) {
+    pub(crate) fn wait(self) {
         self.channel().recv().ignore();
     }
 
     /// The later of two deadlines.
     #[must_use]
-    pub fn max(self, other: Deadline) -> Deadline {
+    pub(crate) fn max(self, other: Deadline) -> Deadline {
         match (self.remaining(), other.remaining()) {
             (Some(a), Some(b)) if a < b => other,
             (Some(_), None) => other,
@@ -214,7 +214,7 @@ impl Deadline {
 
     /// The earlier of two deadlines.
     #[must_use]
-    pub fn min(self, other: Deadline) -> Deadline {
+    pub(crate) fn min(self, other: Deadline) -> Deadline {
         match (self.remaining(), other.remaining()) {
             (Some(a), Some(b)) if b < a => other,
             (None, Some(_)) => other,

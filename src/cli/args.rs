@@ -20,15 +20,15 @@ use crate::sys::signal::Signal;
 #[command(name = "fosse", version, disable_help_subcommand = true, args_override_self = true)]
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 #[command(after_help = "fosse help VERB lists the options of a verb; man fosse-VERB has all about it.")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Run a command in isolation, wait for it, and exit with its code
     Run(Box<Run>),
     /// Run another command in a live run, and exit with its code
@@ -62,7 +62,7 @@ pub enum Verb {
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise
     Auto,
     /// Always
@@ -83,159 +83,159 @@ fn count(text: &str) -> Result<u64, String> {
 
 /// `run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// Name of the run, unique among live runs [default: generated]
     #[arg(short, long, value_name = "NAME", value_parser = RunName::parse)]
-    pub name: Option<RunName>,
+    pub(crate) name: Option<RunName>,
     /// Directory to mount read-write at /workspace [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
-    pub workspace: Option<PathBuf>,
+    pub(crate) workspace: Option<PathBuf>,
     /// Do not mount a workspace
     #[arg(long, conflicts_with = "workspace")]
-    pub no_workspace: bool,
+    pub(crate) no_workspace: bool,
     /// Working directory inside [default: /workspace]
     #[arg(long, value_name = "DIR")]
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Pass stdin to the command; if stdin and stdout are terminals, give it a terminal
     #[arg(short, long)]
-    pub interactive: bool,
+    pub(crate) interactive: bool,
     /// Escape key of terminal sessions (then k: stop the run): none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
-    pub escape: Option<String>,
+    pub(crate) escape: Option<String>,
     /// Runtime: auto, native, docker, podman, apple [default: auto]
     #[arg(long, value_name = "RUNTIME")]
-    pub runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// Container image, pulled if missing [default: none, a sandbox around the host's programs]
     #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
+    pub(crate) image: Option<String>,
     /// Set an environment variable; KEY alone passes on the caller's value
     #[arg(short, long, value_name = "KEY[=VALUE]")]
-    pub env: Vec<OsString>,
+    pub(crate) env: Vec<OsString>,
     /// Read environment variables from a file, one KEY[=VALUE] per line
     #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
+    pub(crate) env_file: Vec<PathBuf>,
     /// Mount a file or directory of the host
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
-    pub mount: Vec<OsString>,
+    pub(crate) mount: Vec<OsString>,
     /// User inside: caller, image, root, UID[:GID] [default: caller; in an image without a workspace: image]
     #[arg(long, value_name = "USER")]
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Memory limit, including swap
     #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_hyphen_values = true)]
-    pub memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
     /// CPU limit, such as 1.5
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub cpus: Option<String>,
+    pub(crate) cpus: Option<String>,
     /// Maximum number of processes and threads
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
-    pub pids: Option<u64>,
+    pub(crate) pids: Option<u64>,
     /// Network access: open, none, private [default: open]
     #[arg(long, value_name = "NETWORK")]
-    pub network: Option<String>,
+    pub(crate) network: Option<String>,
     /// Allow the command to create user namespaces (native runtime)
     #[arg(long)]
-    pub allow_userns: bool,
+    pub(crate) allow_userns: bool,
     /// Stop the command after this time, with exit code 124; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Grace period between the stop signal and SIGKILL [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
     /// Signal that asks the command to stop [default: the image's own, else TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
-    pub stop_signal: Option<Signal>,
+    pub(crate) stop_signal: Option<Signal>,
     /// Maximum size of the recorded output [default: 64m]
     #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_hyphen_values = true)]
-    pub log_max: Option<u64>,
+    pub(crate) log_max: Option<u64>,
     /// Add a label to the record
     #[arg(long, value_name = "KEY=VALUE")]
-    pub label: Vec<String>,
+    pub(crate) label: Vec<String>,
     /// Keep the stopped container and its network until destroy or clean
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// Write the run's ID to this file before the command starts; it must not exist
     #[arg(long, value_name = "FILE")]
-    pub id_file: Option<PathBuf>,
+    pub(crate) id_file: Option<PathBuf>,
     /// Print what would be done, and do nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// With --dry-run: print JSON
     #[arg(long, requires = "dry_run")]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Print when the command starts, and how to view its output
     #[arg(short, long)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `exec`.
 #[derive(Debug, Args)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// Pass stdin to the command; if stdin and stdout are terminals, give it a terminal
     #[arg(short, long)]
-    pub interactive: bool,
+    pub(crate) interactive: bool,
     /// Escape key of terminal sessions (then k: stop the command): none, or ^X [default: ^/]
     #[arg(long, value_name = "KEY")]
-    pub escape: Option<String>,
+    pub(crate) escape: Option<String>,
     /// Set an environment variable; KEY alone passes on the caller's value
     #[arg(short, long, value_name = "KEY[=VALUE]")]
-    pub env: Vec<OsString>,
+    pub(crate) env: Vec<OsString>,
     /// Working directory inside [default: the run's]
     #[arg(long, value_name = "DIR")]
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// User inside: caller, image, root, UID[:GID] [default: the run's]
     #[arg(long, value_name = "USER")]
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Stop the command after this time, with exit code 124; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN")]
-    pub run: String,
+    pub(crate) run: String,
     /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Show live runs only
     #[arg(long)]
-    pub running: bool,
+    pub(crate) running: bool,
     /// Show only runs with this state, name, runtime or label (label=KEY or label=KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
-    pub filter: Vec<String>,
+    pub(crate) filter: Vec<String>,
     /// Print JSON, one object per line
     #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print IDs only, one per line
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Use colour: auto, always, never
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
-    pub color: Color,
+    pub(crate) color: Color,
 }
 
 /// `inspect`.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// Print JSON, one object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
-    pub run: Vec<String>,
+    pub(crate) run: Vec<String>,
 }
 
 /// A stream to be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StreamName {
+pub(crate) enum StreamName {
     /// Standard output
     Stdout,
     /// Standard error
@@ -244,52 +244,52 @@ pub enum StreamName {
 
 /// `logs`.
 #[derive(Debug, Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// Follow the output until the run ends
     #[arg(short, long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Show only the last N lines
     #[arg(short = 'n', long, value_name = "N", value_parser = whole, allow_hyphen_values = true)]
-    pub tail: Option<u64>,
+    pub(crate) tail: Option<u64>,
     /// Show only one stream: stdout, stderr
     #[arg(long, value_name = "STREAM", hide_possible_values = true)]
-    pub stream: Option<StreamName>,
+    pub(crate) stream: Option<StreamName>,
     /// Start each line with its time
     #[arg(long, conflicts_with = "json")]
-    pub timestamps: bool,
+    pub(crate) timestamps: bool,
     /// Print JSON, one object per line of output
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN")]
-    pub run: String,
+    pub(crate) run: String,
 }
 
 /// `init`.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// Serve requests to run commands on this address; a non-loopback one needs FOSSE_INIT_TOKEN
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
-    pub listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     /// Serve requests to run commands on this Unix socket, which only this user can open
     #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     /// Adopt orphaned processes without being PID 1
     #[arg(long)]
-    pub subreaper: bool,
+    pub(crate) subreaper: bool,
     /// Forward every signal to the command's process group, not only INT and QUIT
     #[arg(short, long)]
-    pub group: bool,
+    pub(crate) group: bool,
     /// Grace period between SIGTERM and SIGKILL [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
     /// Write the command's exit status to this file; FILE.key holds the key that proves it
     #[arg(long, value_name = "FILE", requires = "command")]
-    pub exit_file: Option<PathBuf>,
+    pub(crate) exit_file: Option<PathBuf>,
     /// Command to run and its arguments; options after it are its own
     #[arg(value_name = "COMMAND", required_unless_present_any = ["listen", "socket"], trailing_var_arg = true)]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// A signal by its name or number.
@@ -305,46 +305,46 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// `wait`.
 #[derive(Debug, Args)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// Print JSON, one object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
-    pub run: Vec<String>,
+    pub(crate) run: Vec<String>,
 }
 
 /// `stop`.
 #[derive(Debug, Args)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// Grace period between the stop signal and SIGKILL [default: the run's own]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
     /// Print errors only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
-    pub run: Vec<String>,
+    pub(crate) run: Vec<String>,
 }
 
 /// `destroy`.
 #[derive(Debug, Args)]
-pub struct Destroy {
+pub(crate) struct Destroy {
     /// Stop live runs first, and ignore runs that do not exist
     #[arg(short, long)]
-    pub force: bool,
+    pub(crate) force: bool,
     /// Print errors only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Name, ID or unique ID prefix of a run
     #[arg(value_name = "RUN", required = true)]
-    pub run: Vec<String>,
+    pub(crate) run: Vec<String>,
 }
 
 /// What to clean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Target {
+pub(crate) enum Target {
     /// Ended runs, with their containers and networks
     Runs,
     /// Orphaned containers and networks
@@ -355,55 +355,55 @@ pub enum Target {
 
 /// `clean`.
 #[derive(Debug, Args)]
-pub struct Clean {
+pub(crate) struct Clean {
     /// What to remove: runs, networks, all
     #[arg(value_name = "WHAT", default_value = "runs", hide_possible_values = true)]
-    pub what: Target,
+    pub(crate) what: Target,
     /// Print what would be removed, and remove nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Remove only runs that ended longer ago than this
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub older_than: Option<Duration>,
+    pub(crate) older_than: Option<Duration>,
     /// Print JSON, one object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `status`.
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// `doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Print JSON, one object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print problems only
     #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `daemon`.
 #[derive(Debug, Args)]
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// What to do with it.
     #[command(subcommand)]
-    pub action: DaemonAction,
+    pub(crate) action: DaemonAction,
 }
 
 /// What can be done with the daemon.
 #[derive(Debug, Subcommand)]
-pub enum DaemonAction {
+pub(crate) enum DaemonAction {
     /// Start the daemon, unless it is running
     Start(DaemonStart),
     /// Stop the daemon, and wait until it has ended
@@ -418,53 +418,53 @@ pub enum DaemonAction {
 
 /// `daemon start`.
 #[derive(Debug, Args)]
-pub struct DaemonStart {
+pub(crate) struct DaemonStart {
     /// Run in the foreground, for a service manager: log to stderr, never time out
     #[arg(long)]
-    pub foreground: bool,
+    pub(crate) foreground: bool,
     /// Replace a daemon that does not answer, even if a debugger is attached
     #[arg(long)]
-    pub force: bool,
+    pub(crate) force: bool,
     /// Be the daemon, and report on stdout how the start came out.
     #[arg(long, hide = true, conflicts_with = "foreground")]
-    pub detached: bool,
+    pub(crate) detached: bool,
     /// Print errors only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `daemon stop` and `daemon restart`.
 #[derive(Debug, Args)]
-pub struct DaemonEnd {
+pub(crate) struct DaemonEnd {
     /// Kill a daemon that does not answer, even if a debugger is attached
     #[arg(long)]
-    pub force: bool,
+    pub(crate) force: bool,
     /// Print errors only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `daemon status`.
 #[derive(Debug, Args)]
-pub struct DaemonStatus {
+pub(crate) struct DaemonStatus {
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print nothing, and only set the exit code
     #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `daemon reap`.
 #[derive(Debug, Args)]
-pub struct DaemonReap {
+pub(crate) struct DaemonReap {
     /// Print what would be removed, and remove nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Print JSON, one object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }

@@ -17,7 +17,7 @@ use crate::run::{leftovers, owner, reap};
 use crate::runtime::Object;
 use crate::wire::record::{Engine, Record, SCHEMA};
 
-pub fn clean(args: &Clean) -> Result {
+pub(crate) fn clean(args: &Clean) -> Result {
     let store = super::store()?;
     let engines = engines(&store, &config::trusted(&store.paths)?, !args.dry_run);
     let mut cleaner =

@@ -25,7 +25,7 @@ use crate::run::store::{Entry, Store, View};
 use crate::runtime::Kind;
 
 /// The verb that the completion files use.
-pub const VERB: &str = "__complete";
+pub(crate) const VERB: &str = "__complete";
 
 /// The longest description.
 const DESCRIPTION_MAX: usize = 60;
@@ -50,7 +50,7 @@ impl Offer {
 type Runs<'a> = &'a dyn Fn() -> Vec<View>;
 
 /// Answers a shell. Whatever goes wrong: nothing is offered, and nothing is said.
-pub fn complete(args: &[OsString]) -> u8 {
+pub(crate) fn complete(args: &[OsString]) -> u8 {
     let words: Vec<String> = args.iter().map(|word| unquoted(&word.to_string_lossy())).collect();
     let views = || super::store().map(|store| views(&store)).unwrap_or_default();
     let mut program = super::command();

@@ -194,7 +194,7 @@ impl Layer {
 }
 
 /// The layers without a workspace's: what verbs other than `run` need.
-pub fn trusted(paths: &Paths) -> Result<Layer> {
+pub(crate) fn trusted(paths: &Paths) -> Result<Layer> {
     Ok(environment()?.over(files(paths)?))
 }
 
@@ -204,7 +204,7 @@ fn files(paths: &Paths) -> Result<Layer> {
 }
 
 /// The trusted files: the system's, and a user's.
-pub fn trusted_files(user_config: Option<&Path>) -> Result<Layer> {
+pub(crate) fn trusted_files(user_config: Option<&Path>) -> Result<Layer> {
     let user = match user_config {
         Some(path) => read(path, false)?,
         None => Layer::default(),
@@ -213,7 +213,7 @@ pub fn trusted_files(user_config: Option<&Path>) -> Result<Layer> {
 }
 
 /// All layers for a run in `workspace`.
-pub fn all(paths: &Paths, workspace: Option<&Path>, options: Layer) -> Result<Layer> {
+pub(crate) fn all(paths: &Paths, workspace: Option<&Path>, options: Layer) -> Result<Layer> {
     let local = match workspace {
         Some(dir) => read(&dir.join(WORKSPACE_CONFIG), true)?,
         None => Layer::default(),

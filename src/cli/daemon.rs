@@ -42,7 +42,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 /// How long a sweep may take; every call in it has a limit of its own.
 const SWEEP_LIMIT: Duration = Duration::from_secs(150);
 
-pub fn daemon(args: &Daemon) -> Result {
+pub(crate) fn daemon(args: &Daemon) -> Result {
     let quiet = match &args.action {
         DaemonAction::Start(DaemonStart { quiet, .. })
         | DaemonAction::Stop(DaemonEnd { quiet, .. })
@@ -65,7 +65,7 @@ pub fn daemon(args: &Daemon) -> Result {
 }
 
 /// The daemon of these runs.
-pub fn context(store: &Store) -> Context {
+pub(crate) fn context(store: &Store) -> Context {
     Context::new(store, settings_of)
 }
 
@@ -193,7 +193,7 @@ fn restart(args: &DaemonEnd) -> Result {
 }
 
 /// What can be known of the daemon.
-pub enum Sight {
+pub(crate) enum Sight {
     /// Nobody holds the lock.
     Stopped,
     /// It answers.
@@ -204,7 +204,7 @@ pub enum Sight {
 
 impl Sight {
     /// Looks, within a deadline. Nothing is changed.
-    pub fn of(context: &Context, deadline: Deadline) -> Sight {
+    pub(crate) fn of(context: &Context, deadline: Deadline) -> Sight {
         let (holder, health) = context.look(deadline);
         match (context.is_held(), health) {
             // Whatever listens there.
@@ -216,7 +216,7 @@ impl Sight {
     }
 
     /// For machines.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match self {
             Sight::Stopped => json!({"schema": SCHEMA, "state": "stopped", "pid": null}),
             Sight::Silent(holder, why) => {
@@ -228,7 +228,7 @@ impl Sight {
     }
 
     /// On one line.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Sight::Stopped => "not running".into(),
             Sight::Silent(Some(holder), why) => format!("not answering (pid {}): {why}", holder.pid),
@@ -297,7 +297,7 @@ fn reap(args: &DaemonReap) -> Result {
     });
     let swept = match asked {
         Ok(swept) => swept,
-        Err(Error::Refused(_, why)) => return Err(Failure::new("sweeping", why).into()),
+        Err(Error::Refused(why)) => return Err(Failure::new("sweeping", why).into()),
         // Without a daemon it is done here.
         Err(Error::Nobody(_) | Error::Silent | Error::Foreign(_)) => {
             sweep(&store, &settings(&store)?.engines, Job { dry_run: args.dry_run, keep: None })

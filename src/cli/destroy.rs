@@ -9,7 +9,7 @@ use crate::base::log::{self, Level};
 use crate::run::resolve::resolve;
 use crate::run::{destroy, finish};
 
-pub fn destroy(args: &Destroy) -> Result {
+pub(crate) fn destroy(args: &Destroy) -> Result {
     log::set_level(if args.quiet { Level::Quiet } else { Level::Normal });
     let store = super::store()?;
     let engines = engines(&store, &config::trusted(&store.paths)?, true);

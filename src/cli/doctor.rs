@@ -64,7 +64,7 @@ impl Check {
 /// Free space below which a problem is told.
 const SPACE_MIN: u64 = 64 << 20;
 
-pub fn doctor(args: &Doctor) -> Result {
+pub(crate) fn doctor(args: &Doctor) -> Result {
     let store = super::store()?;
     let mut checks = vec![program(super::resolve::is_static())];
     checks.extend(places(&store));

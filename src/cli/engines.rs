@@ -6,7 +6,7 @@ use crate::run::store::Store;
 use crate::runtime::{Kind, Limits};
 
 /// As the configuration says. `remember` is false where nothing may be written.
-pub fn engines(store: &Store, config: &Layer, remember: bool) -> Engines {
+pub(crate) fn engines(store: &Store, config: &Layer, remember: bool) -> Engines {
     let usual = Limits::default();
     let limits = Limits {
         query: config.query_timeout.unwrap_or(usual.query),

@@ -37,7 +37,7 @@ const WHAT: &str = "starting a command in a run";
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LOOK_SELDOM: Duration = Duration::from_millis(200);
 
-pub fn exec(args: &Args) -> Result {
+pub(crate) fn exec(args: &Args) -> Result {
     check(args)?;
     let store = super::store()?;
     // From here on a signal is a message.

@@ -9,7 +9,7 @@ use super::stop::find;
 use crate::run::store::Entry;
 use crate::wire::record::SCHEMA;
 
-pub fn inspect(args: &Inspect) -> Result {
+pub(crate) fn inspect(args: &Inspect) -> Result {
     let store = super::store()?;
     let (mut out, mut code) = (Out::stdout(), 0);
     // One document for one object, and one object a line for several.

@@ -17,7 +17,7 @@ const HEADING: [&str; 7] = ["NAME", "ID", "RUNTIME", "STATE", "EXIT", "AGE", "CO
 const COMMAND_MAX: usize = 60;
 
 /// What `state` may be.
-pub const STATES: [&str; 7] = ["created", "starting", "running", "stopping", "stopped", "failed", "unknown"];
+pub(crate) const STATES: [&str; 7] = ["created", "starting", "running", "stopping", "stopped", "failed", "unknown"];
 
 /// A condition that a run must meet.
 enum Filter {
@@ -124,7 +124,7 @@ fn shortened(command: &str) -> String {
     format!("{start}…")
 }
 
-pub fn list(args: &List) -> Result {
+pub(crate) fn list(args: &List) -> Result {
     let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>>>()?;
     let store = super::store()?;
     let rows: Vec<Row> = store

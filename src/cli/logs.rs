@@ -20,7 +20,7 @@ use crate::run::output::{Frame, Reader, Stream};
 use crate::run::store::{Store, is_owned};
 use crate::run::waiting::watch_lock;
 
-pub fn logs(args: &Logs) -> Result {
+pub(crate) fn logs(args: &Logs) -> Result {
     let store = super::store()?;
     let id = find(&store, &args.run, "reading the output of a run")?;
     let path = store.run(&id).output();

@@ -14,7 +14,7 @@
 //! | `run`, `exec`, `list`, `inspect`, `logs`, `wait`, `stop` | verbs |
 //! | `destroy`, `clean`, `status`, `doctor`, `daemon`, `init` | verbs |
 
-pub mod args;
+pub(crate) mod args;
 mod clean;
 mod complete;
 pub mod config;

@@ -16,7 +16,7 @@ use crate::sys::poll;
 
 /// Why stdout takes no more.
 #[derive(Debug)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// Its reader has gone.
     Closed,
     /// Anything else, such as a full disk.
@@ -52,16 +52,16 @@ impl Write for Patient {
 }
 
 /// Where data goes.
-pub struct Out(BufWriter<Box<dyn Write>>);
+pub(crate) struct Out(BufWriter<Box<dyn Write>>);
 
 impl Out {
     /// Standard output, without std's line buffering.
-    pub fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Out::on(io::stdout().as_fd().try_clone_to_owned().map(File::from))
     }
 
     /// Standard error, for what a command wrote there.
-    pub fn stderr() -> Self {
+    pub(crate) fn stderr() -> Self {
         Out::on(io::stderr().as_fd().try_clone_to_owned().map(File::from))
     }
 
@@ -74,49 +74,49 @@ impl Out {
     }
 
     /// Writes bytes.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         Ok(self.0.write_all(bytes)?)
     }
 
     /// Writes text as it is.
-    pub fn text(&mut self, text: &str) -> Result<(), WriteError> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), WriteError> {
         self.bytes(text.as_bytes())
     }
 
     /// Writes text and a line end.
-    pub fn line(&mut self, text: &str) -> Result<(), WriteError> {
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), WriteError> {
         self.text(text)?;
         self.text("\n")
     }
 
     /// Writes one JSON object on one line.
-    pub fn json(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
         let text =
             serde_json::to_string(value).map_err(|error| WriteError::Failed(Failure::new("writing JSON", error)))?;
         self.line(&text)
     }
 
     /// Writes one JSON document for people to read.
-    pub fn json_pretty(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
+    pub(crate) fn json_pretty(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| WriteError::Failed(Failure::new("writing JSON", error)))?;
         self.line(&text)
     }
 
     /// Hands over what is buffered.
-    pub fn finish(&mut self) -> Result<(), WriteError> {
+    pub(crate) fn finish(&mut self) -> Result<(), WriteError> {
         Ok(self.0.flush()?)
     }
 }
 
 /// Disconnected once nobody can read stdout any more: for who waits for something to write, and would else stay until
 /// that comes.
-pub fn unread() -> Receiver<Infallible> {
+pub(crate) fn unread() -> Receiver<Infallible> {
     unread_at(io::stdout().as_fd().try_clone_to_owned())
 }
 
 /// The same of stderr.
-pub fn unread_errors() -> Receiver<Infallible> {
+pub(crate) fn unread_errors() -> Receiver<Infallible> {
     unread_at(io::stderr().as_fd().try_clone_to_owned())
 }
 
@@ -137,7 +137,7 @@ fn unread_at(stream: io::Result<OwnedFd>) -> Receiver<Infallible> {
 }
 
 /// Whether stdout gets colour (no-color.org, bixense.com/clicolors).
-pub fn colored(choice: Color) -> bool {
+pub(crate) fn colored(choice: Color) -> bool {
     match choice {
         Color::Always => true,
         Color::Never => false,
@@ -152,7 +152,7 @@ pub fn colored(choice: Color) -> bool {
 }
 
 /// Rows under a heading, in columns as wide as their widest cell; the last one is not padded.
-pub fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let columns = heading.len();
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -176,7 +176,7 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 }
 
 /// A word as a POSIX shell reads it back.
-pub fn shell_quoted(word: &str) -> String {
+pub(crate) fn shell_quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -6,7 +6,7 @@ use crate::base::log;
 
 /// Why a verb ends early.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// What was typed or configured makes no sense: the usage code.
     Usage(Failure),
     /// Something else: 1, or `run`'s 125.
@@ -31,10 +31,10 @@ impl From<WriteError> for Error {
 }
 
 /// A verb's result: its exit code.
-pub type Result<T = u8> = std::result::Result<T, Error>;
+pub(crate) type Result<T = u8> = std::result::Result<T, Error>;
 
 /// Says an error and gives its exit code; `usage` is the verb's code for wrong usage.
-pub fn code_of(error: &Error, usage: u8) -> u8 {
+pub(crate) fn code_of(error: &Error, usage: u8) -> u8 {
     match error {
         Error::Closed => 0,
         Error::Usage(failure) => {
@@ -49,7 +49,7 @@ pub fn code_of(error: &Error, usage: u8) -> u8 {
 }
 
 /// Says a failure that concerns one operand; the verb goes on with the others.
-pub fn operand(failure: &Failure, code: &mut u8) {
+pub(crate) fn operand(failure: &Failure, code: &mut u8) {
     log::error(failure);
     *code = 1;
 }

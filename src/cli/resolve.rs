@@ -1,9 +1,9 @@
 //! From what was typed and configured to a run that can be started: everything is looked up and checked here, and
 //! nothing is made.
 
-pub mod environment;
+pub(crate) mod environment;
 mod mounts;
-pub mod user;
+pub(crate) mod user;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,27 +25,27 @@ use crate::sys::signal::Signal;
 use crate::wire::exit;
 
 /// A run that can be started.
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// Where.
-    pub runtime: Box<dyn Runtime>,
+    pub(crate) runtime: Box<dyn Runtime>,
     /// What.
-    pub spec: Spec,
+    pub(crate) spec: Spec,
     /// The workspace, if there is one.
-    pub workspace: Option<PathBuf>,
+    pub(crate) workspace: Option<PathBuf>,
     /// Names of the variables that the user set.
-    pub env_names: Vec<String>,
+    pub(crate) env_names: Vec<String>,
     /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
     /// The limit on running time.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Between the polite signal and the kill.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// The signal that asks the command to end, if one was chosen.
-    pub stop_signal: Option<Signal>,
+    pub(crate) stop_signal: Option<Signal>,
     /// Whether a daemon is to know of it.
-    pub daemon: bool,
+    pub(crate) daemon: bool,
     /// What opens the escape of a terminal session, if that was said.
-    pub escape: Option<String>,
+    pub(crate) escape: Option<String>,
 }
 
 /// What is used when nothing else is said.
@@ -53,12 +53,12 @@ const GRACE: Duration = Duration::from_secs(10);
 const LOG_MAX: u64 = 64 << 20;
 
 /// A mistake in what was typed or configured.
-pub fn mistake(why: impl std::fmt::Display) -> Failure {
+pub(crate) fn mistake(why: impl std::fmt::Display) -> Failure {
     Failure::invalid("option", why)
 }
 
 /// Resolves a run. `name` is what FOSSE_RUN_NAME says inside.
-pub fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str) -> Result<Resolved> {
+pub(crate) fn resolve(args: &Run, store: &Store, id: &RunId, name: &str, instance: &str) -> Result<Resolved> {
     let [homes, own] = protected(&store.paths);
     let config = layers(args, store, &homes)?;
     let workspace = config.workspace.clone();
@@ -160,7 +160,7 @@ fn protected(paths: &Paths) -> [Vec<PathBuf>; 2] {
 }
 
 /// Whether this program runs in any image.
-pub fn is_static() -> bool {
+pub(crate) fn is_static() -> bool {
     #[cfg(target_os = "linux")]
     let found = crate::sys::process::is_static();
     #[cfg(not(target_os = "linux"))]
@@ -207,7 +207,7 @@ fn mounted_init(config: &Layer, spec: &Spec, store: &Store) -> Result<Option<Mou
 }
 
 /// fosse for a Linux kernel: the file that is configured, this very program, or what lies beside it.
-pub fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
+pub(crate) fn linux_binary(config: &Layer) -> Result<Option<PathBuf>> {
     if let Some(path) = &config.init_binary {
         let there = path.is_file();
         let missing = || mistake(format!("init_binary: there is no file {}", path.display()));
@@ -319,7 +319,7 @@ fn reason(error: &Error) -> String {
 }
 
 /// An engine that was asked for and cannot be used.
-pub fn unusable(kind: Kind, error: &Error) -> Failure {
+pub(crate) fn unusable(kind: Kind, error: &Error) -> Failure {
     let failure = Failure::new(format!("using {}", kind.as_str()), reason(error));
     match error {
         Error::Forbidden { hint, .. } => failure.hint(hint),

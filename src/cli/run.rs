@@ -26,7 +26,7 @@ use crate::runtime::{Kind, Plan as Planned, Runtime};
 use crate::sys::signal::Signal;
 use crate::wire::record::{self, Engine, Io, Record, State};
 
-pub fn run(args: Run) -> Result {
+pub(crate) fn run(args: Run) -> Result {
     let terminal = std::io::stderr().is_terminal();
     log::set_level(if args.quiet {
         Level::Quiet

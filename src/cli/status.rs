@@ -49,7 +49,7 @@ struct Screen {
     free: Option<u64>,
 }
 
-pub fn status(args: &Status) -> Result {
+pub(crate) fn status(args: &Status) -> Result {
     let store = super::store()?;
     let screen = look(&store)?;
     let mut out = Out::stdout();

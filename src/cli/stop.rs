@@ -17,7 +17,7 @@ use crate::run::store::{Entry, Store};
 const PARALLEL: usize = 16;
 
 /// Finds the run that an operand means.
-pub fn find(store: &Store, text: &str, what: &str) -> std::result::Result<RunId, Failure> {
+pub(crate) fn find(store: &Store, text: &str, what: &str) -> std::result::Result<RunId, Failure> {
     resolve(store, text)?.map_err(|none| {
         let several = !none.candidates.is_empty();
         let hint = if several { "give more of the id" } else { "fosse list shows all runs" };
@@ -26,14 +26,14 @@ pub fn find(store: &Store, text: &str, what: &str) -> std::result::Result<RunId,
 }
 
 /// A run as people know it.
-pub fn title(store: &Store, id: &RunId) -> String {
+pub(crate) fn title(store: &Store, id: &RunId) -> String {
     match store.load(id) {
         Some(Entry::Known(view)) => format!("{} ({id})", view.record.name),
         Some(Entry::Unreadable { .. }) | None => id.to_string(),
     }
 }
 
-pub fn stop(args: &Stop) -> Result {
+pub(crate) fn stop(args: &Stop) -> Result {
     log::set_level(if args.quiet { Level::Quiet } else { Level::Normal });
     let store = super::store()?;
     let engines = engines(&store, &config::trusted(&store.paths)?, true);

@@ -48,15 +48,15 @@ const FOREIGN_OPTIONS: [(&str, &[&str], &str); 16] = [
 const NEEDED: [(&str, &str); 1] = [("--json", "--dry-run")];
 
 /// The verb that was typed, as far as it is one: its words by their usual names, and its parser.
-pub struct Asked<'a> {
-    pub words: Vec<&'a str>,
-    pub parser: &'a Command,
+pub(crate) struct Asked<'a> {
+    pub(crate) words: Vec<&'a str>,
+    pub(crate) parser: &'a Command,
     /// How many arguments these are.
-    pub depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// Follows the arguments, without the program's name, into the verbs.
-pub fn asked<'a>(program: &'a Command, args: &[OsString]) -> Asked<'a> {
+pub(crate) fn asked<'a>(program: &'a Command, args: &[OsString]) -> Asked<'a> {
     let mut asked = Asked { words: vec!["fosse"], parser: program, depth: 0 };
     while let Some(found) =
         args.get(asked.depth).and_then(|arg| asked.parser.find_subcommand(arg)).filter(|found| !found.is_hide_set())
@@ -69,7 +69,7 @@ pub fn asked<'a>(program: &'a Command, args: &[OsString]) -> Asked<'a> {
 }
 
 /// Explains an error of the parser's; `args` are without the program's name.
-pub fn explain(error: &clap::Error, program: &Command, args: &[OsString]) -> Failure {
+pub(crate) fn explain(error: &clap::Error, program: &Command, args: &[OsString]) -> Failure {
     let asked = asked(program, args);
     let said = |kind| texts(error, kind).into_iter().next().unwrap_or_default();
     let option = |text: &str| text.split([' ', '=', '<']).next().unwrap_or_default().to_owned();
@@ -209,7 +209,7 @@ fn no_operand(asked: &Asked<'_>, args: &[OsString], end: usize) -> bool {
 }
 
 /// Whether an option, as it was typed, has its value in the next argument.
-pub fn takes_next(parser: &Command, text: &str) -> bool {
+pub(crate) fn takes_next(parser: &Command, text: &str) -> bool {
     let takes = |arg: &clap::Arg| arg.get_action().takes_values();
     if let Some(long) = text.strip_prefix("--") {
         return parser.get_arguments().any(|arg| arg.get_long() == Some(long) && takes(arg));
@@ -244,7 +244,7 @@ fn option_with_value(text: &str) -> String {
 }
 
 /// `a, b or c`.
-pub fn either<T: AsRef<str>>(words: &[T]) -> String {
+pub(crate) fn either<T: AsRef<str>>(words: &[T]) -> String {
     match words {
         [] => String::new(),
         [one] => one.as_ref().to_owned(),
@@ -255,7 +255,7 @@ pub fn either<T: AsRef<str>>(words: &[T]) -> String {
 }
 
 /// The known word that somebody probably meant.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = match word.trim_start_matches('-').chars().count() {
         0..=2 => return None,
         3..=5 => 1,

@@ -14,7 +14,7 @@ use crate::wire::record::{Reason, SCHEMA};
 /// The exit code for an end that is not known.
 const UNKNOWN: u8 = 125;
 
-pub fn wait(args: &Wait) -> Result {
+pub(crate) fn wait(args: &Wait) -> Result {
     let store = super::store()?;
     // All of them are known before any is waited for: who is destroyed meanwhile has told its end.
     let one = |text: &String| {

@@ -24,7 +24,7 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(120);
 const SWEEP_WAITERS: u64 = 32;
 
 /// What a client wants of the main loop.
-pub enum Wish {
+pub(crate) enum Wish {
     /// The end.
     Stop {
         /// Whether another daemon follows.
@@ -40,7 +40,7 @@ pub enum Wish {
 }
 
 /// An answer.
-pub enum Reply {
+pub(crate) enum Reply {
     /// And the end of the connection.
     Now(Response),
     /// And the connection of an owner.
@@ -50,38 +50,38 @@ pub enum Reply {
 }
 
 /// What the connections share with the main loop: facts, and a way to ask.
-pub struct Api {
+pub(crate) struct Api {
     /// What does not change.
-    pub about: Health,
+    pub(crate) about: Health,
     /// The runs.
-    pub store: Store,
+    pub(crate) store: Store,
     /// Freshness, which changes when the configuration is read again.
-    pub fingerprint: Mutex<Fingerprint>,
+    pub(crate) fingerprint: Mutex<Fingerprint>,
     /// Where it listens, which changes if the directory of sockets goes away.
-    pub socket: Mutex<String>,
+    pub(crate) socket: Mutex<String>,
     /// Whether it is on its way out.
-    pub stopping: AtomicBool,
+    pub(crate) stopping: AtomicBool,
     /// Live runs at the last look.
-    pub live: AtomicU64,
+    pub(crate) live: AtomicU64,
     /// Orphans that were finished.
-    pub finished: AtomicU64,
+    pub(crate) finished: AtomicU64,
     /// Orphans that could not be finished yet.
-    pub waiting: AtomicU64,
+    pub(crate) waiting: AtomicU64,
     /// Why the last of them could not.
-    pub waiting_for: Mutex<Option<String>>,
+    pub(crate) waiting_for: Mutex<Option<String>>,
     /// Clients that wait for a sweep.
-    pub waiters: AtomicU64,
+    pub(crate) waiters: AtomicU64,
     /// The last sweep.
-    pub sweep: Mutex<Option<Sweep>>,
+    pub(crate) sweep: Mutex<Option<Sweep>>,
     /// The connections of owners.
-    pub leases: Leases,
+    pub(crate) leases: Leases,
     /// The main loop.
-    pub wishes: Sender<Wish>,
+    pub(crate) wishes: Sender<Wish>,
 }
 
 impl Api {
     /// Answers a request.
-    pub fn answer(&self, request: &Request) -> Reply {
+    pub(crate) fn answer(&self, request: &Request) -> Reply {
         let response = match (request.method.as_str(), request.path.as_str()) {
             ("GET" | "HEAD", "/v1/health") => Response::json(200, &self.health()),
             ("GET" | "HEAD", "/v1/runs") => self.runs(),
@@ -106,7 +106,7 @@ impl Api {
     }
 
     /// How it is.
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         let stopping = self.stopping.load(Ordering::SeqCst);
         Health {
             state: if stopping { Phase::Stopping } else { Phase::Serving },
@@ -123,34 +123,34 @@ impl Api {
     }
 
     /// Ends the daemon.
-    pub fn end(&self, replace: bool) {
+    pub(crate) fn end(&self, replace: bool) {
         // Nobody there means that it is on its way out.
         self.wishes.send(Wish::Stop { replace }).ignore();
     }
 
     /// Keeps the connection of a run's owner.
-    pub fn lease(&self, lease: Lease, stream: UnixStream) {
+    pub(crate) fn lease(&self, lease: Lease, stream: UnixStream) {
         self.leases.add(lease, stream);
     }
 
     /// Notes which orphans could not be finished yet.
-    pub fn waits(&self, count: u64, why: Option<String>) {
+    pub(crate) fn waits(&self, count: u64, why: Option<String>) {
         self.waiting.store(count, Ordering::Relaxed);
         *locked(&self.waiting_for) = why;
     }
 
     /// Notes a sweep.
-    pub fn swept(&self, sweep: Sweep) {
+    pub(crate) fn swept(&self, sweep: Sweep) {
         *locked(&self.sweep) = Some(sweep);
     }
 
     /// Notes where it listens now.
-    pub fn moved(&self, socket: String) {
+    pub(crate) fn moved(&self, socket: String) {
         *locked(&self.socket) = socket;
     }
 
     /// Notes what the configuration says now.
-    pub fn reloaded(&self, fingerprint: Fingerprint) {
+    pub(crate) fn reloaded(&self, fingerprint: Fingerprint) {
         *locked(&self.fingerprint) = fingerprint;
     }
 

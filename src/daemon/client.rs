@@ -16,7 +16,7 @@ use crate::sys::socket::{connect_now, peer};
 use crate::wire::daemon::{Health, Holder};
 
 /// How long a daemon may take to answer before it counts as frozen.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest answer.
 const ANSWER_MAX: usize = 64 << 20;
@@ -26,7 +26,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// Nobody listens there.
     Nobody(io::Error),
     /// Somebody took the question, or let it wait, and did not answer in time.
@@ -34,7 +34,7 @@ pub enum Error {
     /// Whoever listens there is no daemon of this user's.
     Foreign(String),
     /// The daemon's no.
-    Refused(u16, String),
+    Refused(String),
 }
 
 impl fmt::Display for Error {
@@ -43,21 +43,21 @@ impl fmt::Display for Error {
             Error::Nobody(error) => write!(f, "nobody listens: {error}"),
             Error::Silent => f.write_str("it does not answer"),
             Error::Foreign(why) => write!(f, "what listens there is no daemon of yours: {why}"),
-            Error::Refused(_, why) => f.write_str(why),
+            Error::Refused(why) => f.write_str(why),
         }
     }
 }
 
 /// An open connection after one answer.
-pub struct Talk {
+pub(crate) struct Talk {
     /// The connection.
-    pub stream: UnixStream,
+    pub(crate) stream: UnixStream,
     /// The answer.
-    pub answer: Answer,
+    pub(crate) answer: Answer,
 }
 
 /// Asks, and keeps the connection.
-pub fn talk(socket: &Path, uid: u32, bytes: &[u8], deadline: Deadline) -> Result<Talk, Error> {
+pub(crate) fn talk(socket: &Path, uid: u32, bytes: &[u8], deadline: Deadline) -> Result<Talk, Error> {
     let mut stream = connect(socket, deadline)?;
     match peer(&stream) {
         Ok(peer) if peer.uid == uid => {}
@@ -120,7 +120,7 @@ pub(super) fn is_wait(error: &io::Error) -> bool {
 }
 
 /// Sends a value, and gives the answer, both in JSON.
-pub fn post<T: DeserializeOwned>(
+pub(crate) fn post<T: DeserializeOwned>(
     socket: &Path,
     uid: u32,
     path: &str,
@@ -132,36 +132,36 @@ pub fn post<T: DeserializeOwned>(
 }
 
 /// The bytes of a question with a value. What this program sends has a form in JSON.
-pub fn posted(path: &str, body: &impl Serialize) -> Vec<u8> {
+pub(crate) fn posted(path: &str, body: &impl Serialize) -> Vec<u8> {
     request("POST", path, Some(&serde_json::to_vec(body).unwrap_or_default()))
 }
 
 /// What an answer says.
-pub fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
+pub(crate) fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
     if !(200..300).contains(&answer.status) {
         let message = serde_json::from_slice::<serde_json::Value>(&answer.body)
             .ok()
             .and_then(|value| value["error"]["message"].as_str().map(str::to_owned));
-        return Err(Error::Refused(answer.status, message.unwrap_or_else(|| format!("status {}", answer.status))));
+        return Err(Error::Refused(message.unwrap_or_else(|| format!("status {}", answer.status))));
     }
     serde_json::from_slice(&answer.body).map_err(|error| Error::Foreign(format!("its answer makes no sense: {error}")))
 }
 
 /// Asks how a daemon is.
-pub fn health(socket: &Path, uid: u32, deadline: Deadline) -> Result<Health, Error> {
+pub(crate) fn health(socket: &Path, uid: u32, deadline: Deadline) -> Result<Health, Error> {
     understood(&talk(socket, uid, &request("GET", "/v1/health", None), deadline)?.answer)
 }
 
 impl Context {
     /// Where the daemon listens: as its lock's file says; without that, where it would by this environment.
-    pub fn socket(&self, holder: Option<&Holder>) -> Option<PathBuf> {
+    pub(crate) fn socket(&self, holder: Option<&Holder>) -> Option<PathBuf> {
         let told = holder.map(|holder| holder.socket.as_str()).filter(|socket| !socket.is_empty());
         let instance = || self.store.instance().map(|instance| self.store.paths.daemon_socket(&instance));
         told.map(PathBuf::from).or_else(instance)
     }
 
     /// Who says to be the holder, and what listens where it should. A listener that is not the holder is foreign.
-    pub fn look(&self, deadline: Deadline) -> (Option<Holder>, Result<Health, Error>) {
+    pub(crate) fn look(&self, deadline: Deadline) -> (Option<Holder>, Result<Health, Error>) {
         let holder = lock::read(&self.lock_path());
         let Some(socket) = self.socket(holder.as_ref()) else {
             return (holder, Err(Error::Nobody(io::ErrorKind::NotFound.into())));
@@ -174,7 +174,7 @@ impl Context {
     }
 
     /// Whether some process is the daemon, whatever it says.
-    pub fn is_held(&self) -> io::Result<bool> {
+    pub(crate) fn is_held(&self) -> io::Result<bool> {
         lock::is_held(&self.lock_path())
     }
 }

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is wanted from a daemon that answers.
 #[derive(Debug, Clone)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// That it serves: only a stale one is replaced.
     Serve,
     /// That it ends. Its successor is nobody's business.
@@ -43,7 +43,7 @@ pub enum Goal {
 }
 
 /// How it came out.
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The lock is this process's.
     Won(Box<Held>),
     /// A daemon that is as good has it.
@@ -109,7 +109,7 @@ impl Acquaintance {
 }
 
 /// Goes on until the goal is reached, or cannot be.
-pub fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
+pub(crate) fn contend(context: &Context, goal: &Goal, force: bool) -> Result<Outcome> {
     let path = context.lock_path();
     let purpose = match goal {
         Goal::Serve => Purpose::Serve,
@@ -218,12 +218,12 @@ fn judged(context: &Context, goal: &Goal, health: &Result<Health, Error>) -> See
 }
 
 /// What a daemon's files say now.
-pub fn settings(context: &Context, health: &Health) -> Value {
+pub(crate) fn settings(context: &Context, health: &Health) -> Value {
     (context.settings_of)(health.user_config.as_deref().map(std::path::Path::new))
 }
 
 /// Whether a daemon that answers is as good as a new one.
-pub fn is_fresh(context: &Context, health: &Health) -> bool {
+pub(crate) fn is_fresh(context: &Context, health: &Health) -> bool {
     judged(context, &Goal::Serve, &Ok(health.clone())) == Seen::Good
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::wire::daemon::Fingerprint;
 
 /// The version of this program. Debug builds can claim another one, for tests.
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     #[cfg(debug_assertions)]
     if let Ok(Some(version)) = crate::base::env::text("FOSSE_TEST_VERSION") {
         return version;
@@ -20,7 +20,7 @@ pub fn version() -> String {
 
 /// What a client thinks of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// It is as good as a new one, or better.
     Fresh,
     /// It is to be replaced, and why.
@@ -28,7 +28,7 @@ pub enum Judgement {
 }
 
 /// Judges a daemon by what it says of itself; `settings` is what its files say now.
-pub fn judge(daemon: &Fingerprint, version: &str, settings: &Value) -> Judgement {
+pub(crate) fn judge(daemon: &Fingerprint, version: &str, settings: &Value) -> Judgement {
     match order(&daemon.version, version) {
         Some(Ordering::Less) => Judgement::Stale(format!("it is version {}, and this is {version}", daemon.version)),
         // What a newer one makes of its files is not for an older program to say.

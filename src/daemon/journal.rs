@@ -14,14 +14,14 @@ use crate::sys::file::leads_to;
 const SIZE_MAX: u64 = 1 << 20;
 
 /// A log in a file.
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     file: File,
 }
 
 impl Journal {
     /// Leads stderr there. Only the holder of the lock does.
-    pub fn begin(path: &Path) -> io::Result<Journal> {
+    pub(crate) fn begin(path: &Path) -> io::Result<Journal> {
         let file = open(path)?;
         fd::redirect_stderr(&file)?;
         log::stamp();
@@ -29,7 +29,7 @@ impl Journal {
     }
 
     /// Begins the next file if this one is full, or gone.
-    pub fn mind(&mut self) -> io::Result<()> {
+    pub(crate) fn mind(&mut self) -> io::Result<()> {
         let own = self.file.metadata()?;
         let in_place = leads_to(&self.path, &self.file);
         if in_place && own.len() < SIZE_MAX {

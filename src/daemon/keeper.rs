@@ -55,25 +55,25 @@ const SIGNALS: [Signal; 6] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::H
 
 /// What can be configured.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// How long it stays without live runs.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// How often it sweeps.
-    pub reap_every: Duration,
+    pub(crate) reap_every: Duration,
     /// How many ended runs stay.
-    pub keep_runs: u64,
+    pub(crate) keep_runs: u64,
     /// For how long they stay.
-    pub keep_time: Duration,
+    pub(crate) keep_time: Duration,
     /// How engines are reached.
-    pub engines: Engines,
+    pub(crate) engines: Engines,
 }
 
 /// Reads the configuration.
-pub type Load<'a> = dyn Fn() -> Result<Settings> + 'a;
+pub(crate) type Load<'a> = dyn Fn() -> Result<Settings> + 'a;
 
 /// How it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
+pub(crate) enum Ground {
     /// By a client: it ends by itself, and logs to a file.
     Back,
     /// By a person or a service manager: it ends when it is told to, and logs to stderr.
@@ -81,7 +81,7 @@ pub enum Ground {
 }
 
 /// How a start came out.
-pub enum Start {
+pub(crate) enum Start {
     /// This process was the daemon, and has ended.
     Over,
     /// Another one is.
@@ -89,7 +89,13 @@ pub enum Start {
 }
 
 /// Becomes the daemon, if there is none that is as good, and is it to its end. `ready` is called when it serves.
-pub fn keep(context: &Context, load: &Load<'_>, ground: Ground, force: bool, ready: impl FnOnce(i32)) -> Result<Start> {
+pub(crate) fn keep(
+    context: &Context,
+    load: &Load<'_>,
+    ground: Ground,
+    force: bool,
+    ready: impl FnOnce(i32),
+) -> Result<Start> {
     let given = if ground == Ground::Fore { manager::take()? } else { Given::default() };
     let instance = prepare_places(&context.store)?;
     let settings = load()?;

@@ -15,7 +15,7 @@ use crate::wire::daemon::Verdict;
 use super::Context;
 
 /// The variable that names the program.
-pub const EXECUTABLE: &str = "FOSSE_EXECUTABLE";
+pub(crate) const EXECUTABLE: &str = "FOSSE_EXECUTABLE";
 
 /// How long a first try may take before a second one helps: more than it takes to replace one that does not answer.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const REPORT_MAX: usize = 64 << 10;
 
 /// The program that a daemon is started from: the named one, else this one.
-pub fn executable() -> Result<PathBuf> {
+pub(crate) fn executable() -> Result<PathBuf> {
     let what = "finding the program for the daemon";
     let hint = format!("set {EXECUTABLE} to the path of fosse");
     let (path, source) = match env::get(EXECUTABLE).map(PathBuf::from) {
@@ -73,7 +73,7 @@ fn is_test_binary(path: &Path) -> bool {
 }
 
 /// Starts one, and waits until it serves, or says why it does not.
-pub fn start(context: &Context, force: bool) -> Result<Verdict> {
+pub(crate) fn start(context: &Context, force: bool) -> Result<Verdict> {
     let what = "starting the daemon";
     let mut cmd = Cmd::new(executable()?).args(["daemon", "start", "--detached"]);
     if force {
@@ -112,7 +112,7 @@ pub fn start(context: &Context, force: bool) -> Result<Verdict> {
 }
 
 /// Whether there is a daemon now; its process id.
-pub fn judged(verdict: Verdict) -> Result<i32> {
+pub(crate) fn judged(verdict: Verdict) -> Result<i32> {
     match verdict {
         Verdict::Ready { pid } | Verdict::Running { pid } => Ok(pid),
         Verdict::Failed { why, hint } => {

@@ -38,7 +38,7 @@ enum End {
 }
 
 /// Keeps a lease for a run until this process ends, in a thread of its own.
-pub fn hold(context: Context, run: RunId, tool: &str) {
+pub(crate) fn hold(context: Context, run: RunId, tool: &str) {
     let path = process::find(tool).and_then(|path| std::path::absolute(path).ok());
     let tool = path.map(|path| ToolAt { name: tool.to_owned(), path: path.to_string_lossy().into_owned() });
     let lease = Lease { run, tool };

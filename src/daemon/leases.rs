@@ -20,7 +20,7 @@ use crate::sys::poll::{self, Interest};
 use crate::wire::daemon::{Lease, ToolAt};
 
 /// What an owner is told before its connection ends because somebody wants no daemon.
-pub const STOPPED: &[u8] = b"{\"stopped\":true}\n";
+pub(crate) const STOPPED: &[u8] = b"{\"stopped\":true}\n";
 
 /// Descriptors that are asked for, if this process may have so many.
 const DESCRIPTORS: u64 = 1 << 16;
@@ -31,7 +31,7 @@ const SPARE: u64 = 512;
 type Held = Vec<(RunId, Arc<UnixStream>)>;
 
 /// What happens to a lease.
-pub enum Notice {
+pub(crate) enum Notice {
     /// There is one more, and where its owner finds its engine's tool.
     Began(Option<ToolAt>),
     /// The run's owner is done, or dead, or cannot keep it.
@@ -39,7 +39,7 @@ pub enum Notice {
 }
 
 /// All of them.
-pub struct Leases {
+pub(crate) struct Leases {
     held: Arc<Mutex<Held>>,
     /// Written to when there is one more.
     wake: File,
@@ -51,7 +51,7 @@ pub struct Leases {
 
 impl Leases {
     /// Starts to watch; what happens goes to `tell`.
-    pub fn watch(tell: Sender<Notice>) -> io::Result<Leases> {
+    pub(crate) fn watch(tell: Sender<Notice>) -> io::Result<Leases> {
         // Without a descriptor nobody would be let in, and that looks like death.
         DescriptorLimit::raise(DESCRIPTORS)?;
         let descriptors = DescriptorLimit::now()?;
@@ -68,7 +68,7 @@ impl Leases {
     }
 
     /// One more. One that cannot be watched ends, and its owner tries again.
-    pub fn add(&self, lease: Lease, stream: UnixStream) {
+    pub(crate) fn add(&self, lease: Lease, stream: UnixStream) {
         let mut held = locked(&self.held);
         if held.len() < self.most && stream.set_nonblocking(true).is_ok() {
             held.push((lease.run, Arc::new(stream)));
@@ -79,12 +79,12 @@ impl Leases {
     }
 
     /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         locked(&self.held).len() as u64
     }
 
     /// Tells all owners that no daemon is wanted.
-    pub fn say_stopped(&self) {
+    pub(crate) fn say_stopped(&self) {
         for (_, stream) in locked(&self.held).iter() {
             // So short a line fits, and an owner that is frozen is not waited for.
             (&**stream).write_all(STOPPED).ignore();

@@ -22,15 +22,15 @@ use crate::wire::daemon::Holder;
 const MAX: u64 = 16 << 10;
 
 /// The lock, held until this process ends.
-pub struct Held {
+pub(crate) struct Held {
     file: File,
     path: PathBuf,
     /// What is written into it.
-    pub holder: Holder,
+    pub(crate) holder: Holder,
 }
 
 /// What a try came to.
-pub enum Tried {
+pub(crate) enum Tried {
     /// This process is the daemon.
     Won(Box<Held>),
     /// Another one holds this file's lock.
@@ -39,7 +39,7 @@ pub enum Tried {
 
 /// Why the lock is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// To be the daemon: its file says so at once, so that whoever finds this process frozen knows who it is.
     Serve,
     /// To know that nobody is: nothing is written.
@@ -47,7 +47,7 @@ pub enum Purpose {
 }
 
 /// Tries to take the lock.
-pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
+pub(crate) fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
     loop {
         let mut options = OpenOptions::new();
         options
@@ -84,7 +84,7 @@ pub fn try_take(path: &Path, purpose: Purpose) -> io::Result<Tried> {
 }
 
 /// Whether somebody holds the lock. Nothing is made.
-pub fn is_held(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
     // O_NONBLOCK: a FIFO in its place must not hold anybody up.
     match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) if !file.metadata()?.is_file() => Err(not_a_lock()),
@@ -95,7 +95,7 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
 }
 
 /// What the holder wrote, or an earlier one, if it can be understood.
-pub fn read(path: &Path) -> Option<Holder> {
+pub(crate) fn read(path: &Path) -> Option<Holder> {
     let bytes = read_bounded(path, MAX).ok()?;
     // A longer line of an earlier holder may stand behind it for a moment.
     serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next()?).ok()
@@ -114,18 +114,18 @@ impl Held {
     }
 
     /// Says where it listens.
-    pub fn tell_socket(&mut self, socket: &Path) -> io::Result<()> {
+    pub(crate) fn tell_socket(&mut self, socket: &Path) -> io::Result<()> {
         self.holder.socket = socket.to_string_lossy().into_owned();
         self.write()
     }
 
     /// Whether the path still leads to this lock; otherwise another process can become the daemon.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         leads_to(&self.path, &self.file)
     }
 
     /// Writes its content again if somebody else has changed it; whether that was so.
-    pub fn repair(&self) -> io::Result<bool> {
+    pub(crate) fn repair(&self) -> io::Result<bool> {
         if read(&self.path).as_ref() == Some(&self.holder) {
             return Ok(false);
         }
@@ -133,7 +133,7 @@ impl Held {
     }
 
     /// Takes back what it says, as the last thing before the end.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.file.set_len(0).ignore();
     }
 }

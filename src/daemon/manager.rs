@@ -14,15 +14,15 @@ const FIRST: i32 = 3;
 
 /// What a service manager has given.
 #[derive(Default)]
-pub struct Given {
+pub(crate) struct Given {
     notify: Option<OsString>,
     /// A socket that it listens on.
-    pub listener: Option<UnixListener>,
+    pub(crate) listener: Option<UnixListener>,
 }
 
 /// Takes it. The variables are gone then: no program that the daemon starts shall believe that they are meant for it
 /// (podman does). Only before the first thread.
-pub fn take() -> Result<Given> {
+pub(crate) fn take() -> Result<Given> {
     let notify = take_variable("NOTIFY_SOCKET");
     let names = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(take_variable);
     let number = |value: &Option<OsString>| value.as_ref()?.to_str()?.parse::<i32>().ok();
@@ -42,7 +42,7 @@ pub fn take() -> Result<Given> {
 
 impl Given {
     /// Tells it something, such as `READY=1`. One that does not listen misses it.
-    pub fn tell(&self, state: &str) {
+    pub(crate) fn tell(&self, state: &str) {
         let Some(name) = &self.notify else { return };
         let sent = UnixDatagram::unbound().and_then(|socket| match name.as_bytes().split_first() {
             #[cfg(target_os = "linux")]

@@ -27,13 +27,13 @@
 //! | `manager` | service managers: readiness, and a socket that is given |
 
 mod api;
-pub mod client;
-pub mod contend;
-pub mod fingerprint;
+pub(crate) mod client;
+pub(crate) mod contend;
+pub(crate) mod fingerprint;
 mod journal;
-pub mod keeper;
-pub mod launch;
-pub mod lease;
+pub(crate) mod keeper;
+pub(crate) mod launch;
+pub(crate) mod lease;
 mod leases;
 mod lock;
 mod manager;
@@ -42,7 +42,7 @@ mod presence;
 mod reclaim;
 mod retention;
 mod serve;
-pub mod sweep;
+pub(crate) mod sweep;
 mod sweeper;
 mod watch;
 
@@ -54,22 +54,22 @@ use crate::run::owner;
 use crate::run::store::Store;
 
 /// The daemon's own keys as the files set them, for a user's configuration file; null if one cannot be read.
-pub type SettingsOf = fn(Option<&Path>) -> Value;
+pub(crate) type SettingsOf = fn(Option<&Path>) -> Value;
 
 /// Which daemon is meant, and how its freshness is told.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The state directory's runs.
-    pub store: Store,
+    pub(crate) store: Store,
     /// This machine.
-    pub machine: String,
+    pub(crate) machine: String,
     /// See [`SettingsOf`].
-    pub settings_of: SettingsOf,
+    pub(crate) settings_of: SettingsOf,
 }
 
 impl Context {
     /// The daemon of these runs on this machine.
-    pub fn new(store: &Store, settings_of: SettingsOf) -> Self {
+    pub(crate) fn new(store: &Store, settings_of: SettingsOf) -> Self {
         Context { store: store.clone(), machine: owner::machine_id(), settings_of }
     }
 

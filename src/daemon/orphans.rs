@@ -20,7 +20,7 @@ use crate::runtime::Kind;
 use crate::wire::record::{Engine, Reason, Record, State};
 
 /// For how long an engine may still make what a dead client had asked for.
-pub const LATE_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const LATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs that are finished at the same time: each may have a tool of an engine's running.
 const AT_ONCE: usize = 4;
@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a try to finish a run ended.
-pub struct Done {
+pub(crate) struct Done {
     id: RunId,
     /// `None` if somebody else is finishing it.
     result: Result<Option<Ended>, Failure>,
@@ -50,7 +50,7 @@ struct Retry {
 }
 
 /// What one finished try means to the main loop.
-pub enum News {
+pub(crate) enum News {
     /// A run was finished.
     Finished {
         /// Whether something of it may come late.
@@ -61,7 +61,7 @@ pub enum News {
 }
 
 /// The runs of dead owners.
-pub struct Orphans {
+pub(crate) struct Orphans {
     store: Store,
     machine: String,
     /// Runs that are over, with nothing left to do.
@@ -71,7 +71,7 @@ pub struct Orphans {
     silent: Vec<(Engine, Deadline)>,
     tell: Sender<Done>,
     /// Ends of tries.
-    pub done: Receiver<Done>,
+    pub(crate) done: Receiver<Done>,
     /// For how long the engines of runs that were seen to be over may still make something.
     late: Option<Duration>,
     complaint: Option<String>,
@@ -79,18 +79,18 @@ pub struct Orphans {
     watched: HashSet<RunId>,
     release: Sender<RunId>,
     /// Runs that nobody holds any more.
-    pub released: Receiver<RunId>,
+    pub(crate) released: Receiver<RunId>,
 }
 
 /// What a look at all runs has shown.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// How many live.
-    pub live: u64,
+    pub(crate) live: u64,
     /// How many could not be finished yet.
-    pub waiting: u64,
+    pub(crate) waiting: u64,
     /// For how long an engine may still make what a dead owner had asked for, if one may.
-    pub late: Option<Duration>,
+    pub(crate) late: Option<Duration>,
 }
 
 /// For how long the engine of a run that is over may still make what its owner had asked for. Also by a daemon that
@@ -131,7 +131,7 @@ fn need(view: &View, remains: bool, machine: &str) -> Need {
 
 impl Orphans {
     /// Of one machine's runs.
-    pub fn new(store: &Store, machine: &str) -> Self {
+    pub(crate) fn new(store: &Store, machine: &str) -> Self {
         let (tell, done) = unbounded();
         let (release, released) = unbounded();
         Orphans {
@@ -153,7 +153,7 @@ impl Orphans {
 
     /// Waits for the end of an owner whose connection has ended: the kernel closes what a killed process had open in an
     /// order of its own, so that its lock may fall last; and an owner may live on without a connection.
-    pub fn watch_owner(&mut self, id: RunId) {
+    pub(crate) fn watch_owner(&mut self, id: RunId) {
         let is_live = matches!(self.store.load(&id), Some(Entry::Known(view)) if view.is_live());
         if !is_live || self.watched.contains(&id) {
             return;
@@ -170,12 +170,12 @@ impl Orphans {
     }
 
     /// Takes note that nobody holds a run any more.
-    pub fn release(&mut self, id: &RunId) {
+    pub(crate) fn release(&mut self, id: &RunId) {
         self.watched.remove(id);
     }
 
     /// Looks at every run that is not over, and starts to finish the orphans.
-    pub fn scan(&mut self, engines: &Engines) -> Seen {
+    pub(crate) fn scan(&mut self, engines: &Engines) -> Seen {
         let ids = match self.store.ids() {
             Ok(ids) => ids,
             Err(failure) => {
@@ -198,12 +198,12 @@ impl Orphans {
     }
 
     /// Why the last run that could not be finished could not.
-    pub fn complaint(&self) -> Option<String> {
+    pub(crate) fn complaint(&self) -> Option<String> {
         self.complaint.clone()
     }
 
     /// Looks at one run; whether it lives.
-    pub fn look(&mut self, id: RunId, engines: &Engines) -> bool {
+    pub(crate) fn look(&mut self, id: RunId, engines: &Engines) -> bool {
         if self.busy.contains(&id) {
             // It is held, but by this process.
             return false;
@@ -228,7 +228,7 @@ impl Orphans {
     }
 
     /// Whether a try is under way.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         !self.busy.is_empty()
     }
 
@@ -254,7 +254,7 @@ impl Orphans {
     }
 
     /// Takes note of the end of a try.
-    pub fn note(&mut self, done: Done) -> News {
+    pub(crate) fn note(&mut self, done: Done) -> News {
         self.busy.remove(&done.id);
         self.silent.extend(done.silent.map(|engine| (engine, Deadline::after(SILENCE))));
         match done.result {

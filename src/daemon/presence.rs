@@ -16,7 +16,7 @@ use crate::base::log;
 use crate::run::door::Door;
 
 /// Lock and socket.
-pub struct Presence {
+pub(crate) struct Presence {
     uid: u32,
     lock: PathBuf,
     held: Held,
@@ -27,7 +27,7 @@ pub struct Presence {
 
 impl Presence {
     /// Opens the socket, or takes the one that was given; the lock's file tells of it. Nobody is let in yet.
-    pub fn open(
+    pub(crate) fn open(
         mut held: Held,
         lock: PathBuf,
         socket: PathBuf,
@@ -43,35 +43,35 @@ impl Presence {
     }
 
     /// What the lock's file says.
-    pub fn holder(&self) -> &crate::wire::daemon::Holder {
+    pub(crate) fn holder(&self) -> &crate::wire::daemon::Holder {
         &self.held.holder
     }
 
     /// Lets clients in.
-    pub fn serve(&mut self, listener: UnixListener, api: &Arc<Api>) -> Result<()> {
+    pub(crate) fn serve(&mut self, listener: UnixListener, api: &Arc<Api>) -> Result<()> {
         let served = serve(listener, self.uid, Arc::clone(api));
         self.served = Some(served.map_err(|error| Failure::new("serving the socket", error))?);
         Ok(())
     }
 
     /// Something about its files may have changed.
-    pub fn changed(&self) -> &Receiver<()> {
+    pub(crate) fn changed(&self) -> &Receiver<()> {
         &self.watch.changed
     }
 
     /// Nothing tells of changes any more.
-    pub fn unwatched(&mut self) {
+    pub(crate) fn unwatched(&mut self) {
         self.watch = Watch::none();
     }
 
     /// Whether the kernel tells of changes from now on.
-    pub fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.watch.add(&self.lock, self.door.path())
     }
 
     /// Heals what somebody took away or changed; `false` if the lock is no longer the one that others find, so that
     /// another process may be the daemon.
-    pub fn mind(&mut self, api: &Arc<Api>) -> bool {
+    pub(crate) fn mind(&mut self, api: &Arc<Api>) -> bool {
         if !self.held.is_in_place() {
             log::warn("the lock's file was removed or replaced: the daemon ends");
             return false;
@@ -103,7 +103,7 @@ impl Presence {
     }
 
     /// Nobody finds it any more. The lock falls with the process, and not before.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         // What a service manager listens on has to let clients in for the next one: it is one socket, whoever holds it.
         if let Some(served) = self.served.as_mut().filter(|_| self.door.is_own()) {
             served.stop();

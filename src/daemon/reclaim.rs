@@ -3,7 +3,7 @@
 
 /// How the one that is silent was met.
 #[derive(Debug, Clone, Copy)]
-pub enum Met {
+pub(crate) enum Met {
     /// It was seen to hold the lock, and the lock's file names it.
     Holding,
     /// The lock's file does not name it; the kernel did, when its silence began.
@@ -13,7 +13,7 @@ pub enum Met {
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere nobody is ended"))]
-pub enum Reclaimed {
+pub(crate) enum Reclaimed {
     /// It was killed.
     Killed,
     /// Nobody is seen to hold the lock.
@@ -43,7 +43,7 @@ mod proved {
 
     /// A process, and no later one of the same number.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct Process {
+    pub(crate) struct Process {
         pid: Pid,
         start: u64,
     }
@@ -52,19 +52,19 @@ mod proved {
     const POLITE: Duration = Duration::from_secs(1);
 
     /// Whether the process that wrote the lock's file holds it.
-    pub fn holds(lock: &File, known: &Holder) -> bool {
+    pub(crate) fn holds(lock: &File, known: &Holder) -> bool {
         known.boot_id == boot_id() && flock::holds(known.pid, lock)
     }
 
     /// Who holds the lock by the kernel's word, where the lock's file does not say it.
-    pub fn nameless(lock: &File, uid: u32) -> Option<Process> {
+    pub(crate) fn nameless(lock: &File, uid: u32) -> Option<Process> {
         let pid = flock::holders(lock, uid).first().copied().and_then(Pid::new)?;
         Some(Process { pid, start: Stat::of(pid)?.start })
     }
 
     /// Ends it. `lock` is the lock's file as this process opened it, `known` what the holder wrote. Nothing is done if
     /// nobody is seen to hold it. The lock itself says when it is over.
-    pub fn reclaim(lock: &File, known: Option<&Holder>, met: Met, uid: u32, force: bool) -> Result<Reclaimed> {
+    pub(crate) fn reclaim(lock: &File, known: Option<&Holder>, met: Met, uid: u32, force: bool) -> Result<Reclaimed> {
         let what = "replacing the daemon that does not answer";
         let known = known.filter(|holder| holder.boot_id == boot_id());
         let (pid, suspect) = match (known, met) {
@@ -138,28 +138,28 @@ mod proved {
 }
 
 #[cfg(target_os = "linux")]
-pub use proved::{Process, holds, nameless, reclaim};
+pub(crate) use proved::{Process, holds, nameless, reclaim};
 
 /// Elsewhere nobody can be seen to hold a lock.
 #[cfg(not(target_os = "linux"))]
-pub fn holds(_lock: &std::fs::File, _known: &crate::wire::daemon::Holder) -> bool {
+pub(crate) fn holds(_lock: &std::fs::File, _known: &crate::wire::daemon::Holder) -> bool {
     false
 }
 
 /// Elsewhere there is none to name.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Process {}
+pub(crate) enum Process {}
 
 /// Elsewhere nobody is named.
 #[cfg(not(target_os = "linux"))]
-pub fn nameless(_lock: &std::fs::File, _uid: u32) -> Option<Process> {
+pub(crate) fn nameless(_lock: &std::fs::File, _uid: u32) -> Option<Process> {
     None
 }
 
 /// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not ended.
 #[cfg(not(target_os = "linux"))]
-pub fn reclaim(
+pub(crate) fn reclaim(
     _lock: &std::fs::File,
     known: Option<&crate::wire::daemon::Holder>,
     _met: Met,

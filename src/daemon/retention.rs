@@ -7,26 +7,26 @@ use crate::base::time::Timestamp;
 
 /// How many ended runs stay, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// The newest so many.
-    pub runs: u64,
+    pub(crate) runs: u64,
     /// Those that ended within this time; `None` where the clock cannot be trusted.
-    pub time: Option<Duration>,
+    pub(crate) time: Option<Duration>,
 }
 
 /// An ended run.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its id.
-    pub id: RunId,
+    pub(crate) id: RunId,
     /// When it ended.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Whether it is to stay until somebody destroys it (`--keep`).
-    pub kept: bool,
+    pub(crate) kept: bool,
 }
 
 /// Those to destroy.
-pub fn expired(mut runs: Vec<Ended>, keep: Keep, now: Timestamp) -> Vec<RunId> {
+pub(crate) fn expired(mut runs: Vec<Ended>, keep: Keep, now: Timestamp) -> Vec<RunId> {
     runs.retain(|run| !run.kept);
     // Newest first; the id decides between those of one moment.
     runs.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
@@ -37,7 +37,7 @@ pub fn expired(mut runs: Vec<Ended>, keep: Keep, now: Timestamp) -> Vec<RunId> {
 
 /// Whether the wall clock went as the steady one did between two looks: where it jumped, what ended long ago cannot be
 /// told from what ended just now.
-pub fn is_steady(wall: Duration, steady: Duration) -> bool {
+pub(crate) fn is_steady(wall: Duration, steady: Duration) -> bool {
     wall.abs_diff(steady) < Duration::from_secs(3600)
 }
 

@@ -60,13 +60,13 @@ impl Hall {
 }
 
 /// A listener that is served.
-pub struct Served {
+pub(crate) struct Served {
     listener: Option<UnixListener>,
 }
 
 impl Served {
     /// Lets nobody in any more.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(listener) = self.listener.take() {
             stop_listening(&listener);
         }
@@ -74,7 +74,7 @@ impl Served {
 }
 
 /// Serves a listener until it is stopped.
-pub fn serve(listener: UnixListener, uid: u32, api: Arc<Api>) -> io::Result<Served> {
+pub(crate) fn serve(listener: UnixListener, uid: u32, api: Arc<Api>) -> io::Result<Served> {
     let served = Served { listener: Some(listener.try_clone()?) };
     let accept = move || {
         let hall = Arc::new(Hall::default());

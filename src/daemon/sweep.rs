@@ -16,15 +16,15 @@ use super::retention::{Ended, Keep, expired};
 
 /// What a sweep is to do beside the engines' objects.
 #[derive(Debug, Clone, Copy)]
-pub struct Job {
+pub(crate) struct Job {
     /// Whether nothing is to be removed.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Which records stay; `None` leaves all of them alone.
-    pub keep: Option<Keep>,
+    pub(crate) keep: Option<Keep>,
 }
 
 /// Sweeps.
-pub fn sweep(store: &Store, engines: &Engines, job: Job) -> Sweep {
+pub(crate) fn sweep(store: &Store, engines: &Engines, job: Job) -> Sweep {
     let mut sweep = Sweep { dry_run: job.dry_run, ..Sweep::default() };
     let problems = match objects(store, engines, job.dry_run, &mut sweep.objects) {
         Ok(failures) => failures,

@@ -22,7 +22,7 @@ struct Asked {
 }
 
 /// Sweeps, one after the other.
-pub struct Sweeper {
+pub(crate) struct Sweeper {
     store: Store,
     running: Option<Asked>,
     waiting: Vec<Asked>,
@@ -30,18 +30,18 @@ pub struct Sweeper {
     clocks: Option<(Timestamp, Since)>,
     tell: Sender<Sweep>,
     /// Ends of sweeps.
-    pub done: Receiver<Sweep>,
+    pub(crate) done: Receiver<Sweep>,
 }
 
 impl Sweeper {
     /// None runs yet.
-    pub fn new(store: &Store) -> Self {
+    pub(crate) fn new(store: &Store) -> Self {
         let (tell, done) = unbounded();
         Sweeper { store: store.clone(), running: None, waiting: Vec::new(), clocks: None, tell, done }
     }
 
     /// Which records stay, as far as the clock can be trusted: after a jump nothing is too old until the next time.
-    pub fn keep(&mut self, runs: u64, time: Duration) -> Keep {
+    pub(crate) fn keep(&mut self, runs: u64, time: Duration) -> Keep {
         let now = Timestamp::now();
         let steady = self.clocks.as_ref().is_none_or(|(then, since)| {
             let wall = Duration::from_micros(now.micros().abs_diff(then.micros()));
@@ -52,7 +52,7 @@ impl Sweeper {
     }
 
     /// Asks for one.
-    pub fn ask(&mut self, engines: &Engines, dry_run: bool, keep: Option<Keep>, answer: Option<Sender<Sweep>>) {
+    pub(crate) fn ask(&mut self, engines: &Engines, dry_run: bool, keep: Option<Keep>, answer: Option<Sender<Sweep>>) {
         let job = Job { dry_run, keep };
         match self.waiting.iter_mut().find(|asked| asked.job.dry_run == dry_run) {
             Some(asked) => {
@@ -65,14 +65,14 @@ impl Sweeper {
     }
 
     /// Asks for one unless one runs that will do: for things that come late.
-    pub fn look_again(&mut self, engines: &Engines) {
+    pub(crate) fn look_again(&mut self, engines: &Engines) {
         if self.running.is_none() {
             self.ask(engines, false, None, None);
         }
     }
 
     /// One is over: whoever waited for it is told, and the next one begins.
-    pub fn answered(&mut self, sweep: Sweep, engines: &Engines) {
+    pub(crate) fn answered(&mut self, sweep: Sweep, engines: &Engines) {
         for answer in self.running.take().into_iter().flat_map(|asked| asked.answers) {
             answer.send(sweep.clone()).ignore();
         }

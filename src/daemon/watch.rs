@@ -6,17 +6,17 @@ use std::path::Path;
 use crossbeam_channel::{Receiver, never};
 
 /// Watches.
-pub struct Watch {
+pub(crate) struct Watch {
     #[cfg(target_os = "linux")]
     watcher: Option<crate::sys::linux::inotify::Watcher>,
     /// Something may have changed.
-    pub changed: Receiver<()>,
+    pub(crate) changed: Receiver<()>,
 }
 
 #[cfg(target_os = "linux")]
 impl Watch {
     /// Starts to watch; nothing yet.
-    pub fn new() -> Watch {
+    pub(crate) fn new() -> Watch {
         use crate::base::error::Ignore;
         use crate::sys::linux::inotify::Watcher;
 
@@ -40,12 +40,12 @@ impl Watch {
     }
 
     /// Watches nothing.
-    pub fn none() -> Watch {
+    pub(crate) fn none() -> Watch {
         Watch { watcher: None, changed: never() }
     }
 
     /// Watches the lock's file and the directories of lock and socket; whether all of that can be watched.
-    pub fn add(&self, lock: &Path, socket: &Path) -> bool {
+    pub(crate) fn add(&self, lock: &Path, socket: &Path) -> bool {
         self.watcher.as_ref().is_some_and(|watcher| {
             let dir = |path: &Path| path.parent().is_some_and(|dir| watcher.add_names(dir).is_ok());
             watcher.add_file(lock).is_ok() && dir(lock) && dir(socket)
@@ -56,17 +56,17 @@ impl Watch {
 #[cfg(not(target_os = "linux"))]
 impl Watch {
     /// Nothing can be watched.
-    pub fn new() -> Watch {
+    pub(crate) fn new() -> Watch {
         Watch::none()
     }
 
     /// Watches nothing.
-    pub fn none() -> Watch {
+    pub(crate) fn none() -> Watch {
         Watch { changed: never() }
     }
 
     /// Nothing can be watched.
-    pub fn add(&self, _lock: &Path, _socket: &Path) -> bool {
+    pub(crate) fn add(&self, _lock: &Path, _socket: &Path) -> bool {
         false
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Found {
 }
 
 impl Buffer {
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         // Only when it halves what is held: the bytes moved are then fewer than those used since the last time.
         if self.start > 0 && self.start >= self.bytes.len() - self.start {
             self.bytes.drain(..self.start);
@@ -40,16 +40,16 @@ impl Buffer {
     }
 
     /// What is not used yet.
-    pub fn rest(&self) -> &[u8] {
+    pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    pub fn get(&self, range: Range<usize>) -> &[u8] {
+    pub(crate) fn get(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
     }
 
     /// Looks for the next line; it and those before it that are not used may have `max` bytes, ends included.
-    pub fn line(&mut self, max: usize) -> Found {
+    pub(crate) fn line(&mut self, max: usize) -> Found {
         let Some(at) = self.bytes[self.searched..].iter().position(|byte| *byte == b'\n') else {
             self.searched = self.bytes.len();
             return if self.rest().len() > max { Found::TooLong } else { Found::Part };
@@ -65,17 +65,17 @@ impl Buffer {
     }
 
     /// The lines that were found and are not used yet, with their ends.
-    pub fn lines(&self) -> &[u8] {
+    pub(crate) fn lines(&self) -> &[u8] {
         &self.bytes[self.start..self.line]
     }
 
     /// The lines that were found are used.
-    pub fn use_lines(&mut self) {
+    pub(crate) fn use_lines(&mut self) {
         self.start = self.line;
     }
 
     /// Uses up to so many bytes.
-    pub fn take(&mut self, max: usize) -> &[u8] {
+    pub(crate) fn take(&mut self, max: usize) -> &[u8] {
         let from = self.start;
         self.start = self.bytes.len().min(from.saturating_add(max));
         (self.line, self.searched) = (self.start, self.start);
@@ -84,7 +84,7 @@ impl Buffer {
 
     /// The bytes it holds memory for.
     #[cfg(test)]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.bytes.len()
     }
 }

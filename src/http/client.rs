@@ -7,7 +7,7 @@ const HEAD_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 64;
 
 /// The bytes of a request with a JSON body, or without one. Path and body are this program's own.
-pub fn request(method: &str, path: &str, body: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, body: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: fosse\r\n").into_bytes();
     if let Some(body) = body {
         let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
@@ -20,16 +20,16 @@ pub fn request(method: &str, path: &str, body: Option<&[u8]>) -> Vec<u8> {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The content.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Reads an answer from what has come; `None` if it is not complete. `max` is the longest body that is accepted. The
 /// body's length must be said.
-pub fn answer(bytes: &[u8], max: usize) -> Result<Option<Answer>, String> {
+pub(crate) fn answer(bytes: &[u8], max: usize) -> Result<Option<Answer>, String> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Response::new(&mut fields);
     let start = match head.parse(bytes) {

@@ -12,10 +12,10 @@ pub(super) enum Framing {
 
 /// A head that was understood: the request lacks its body only.
 pub(super) struct Head {
-    pub request: Request,
-    pub framing: Framing,
+    pub(crate) request: Request,
+    pub(crate) framing: Framing,
     /// Whether the client waits to be told before it sends the body.
-    pub expects: bool,
+    pub(crate) expects: bool,
 }
 
 /// Whether a byte may stand in a method or a field's name.

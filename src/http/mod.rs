@@ -11,7 +11,7 @@
 //! | `client` | the client's side |
 
 mod buffer;
-pub mod client;
+pub(crate) mod client;
 pub mod guard;
 mod head;
 pub mod request;

@@ -38,7 +38,7 @@ pub struct Request {
     /// The target up to the question mark, not decoded.
     pub path: String,
     /// The target behind the question mark, not decoded.
-    pub query: Option<String>,
+    pub(crate) query: Option<String>,
     /// The fields in their order; names in lower case, values without blanks around them.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The content, chunks put together.
@@ -59,7 +59,7 @@ impl Request {
     }
 
     /// Whether a body came or is announced.
-    pub fn has_body(&self) -> bool {
+    pub(crate) fn has_body(&self) -> bool {
         let announced = self.header("content-length").is_some_and(|digits| digits.iter().any(|digit| *digit != b'0'));
         announced || !self.body.is_empty() || self.header("transfer-encoding").is_some()
     }
@@ -185,12 +185,12 @@ impl Reader {
     }
 
     /// True once for a head that asks whether its body is welcome, unless that is here already.
-    pub fn take_continue(&mut self) -> bool {
+    pub(crate) fn take_continue(&mut self) -> bool {
         std::mem::take(&mut self.expects)
     }
 
     /// Whether nothing of a request has arrived.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.stage == Stage::Line && self.buffer.rest().is_empty()
     }
 

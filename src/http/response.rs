@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::request::Refusal;
 
 /// What tells a client to go on and send its body; the response follows later.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The type of everything that is sent.
 const JSON: &str = "application/json";
@@ -18,11 +18,11 @@ pub struct Response {
     /// The status.
     pub status: u16,
     /// What the body is.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// The content.
     pub body: Vec<u8>,
     /// Fields beyond those that every response has. Nothing that a client sent belongs here.
-    pub headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ struct ErrorText<'a> {
 
 impl Response {
     /// A value as JSON. One that has no JSON form is a fault of this program: 500.
-    pub fn json(status: u16, value: &impl Serialize) -> Self {
+    pub(crate) fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::from_json(status, body),
             Err(error) => Self::error(500, &error.to_string()),
@@ -46,29 +46,29 @@ impl Response {
     }
 
     /// JSON that is written already.
-    pub fn from_json(status: u16, body: Vec<u8>) -> Self {
+    pub(crate) fn from_json(status: u16, body: Vec<u8>) -> Self {
         Response { status, content_type: JSON, body, headers: Vec::new() }
     }
 
     /// What went wrong, as `{"error": {"status": …, "message": …}}`.
-    pub fn error(status: u16, message: &str) -> Self {
+    pub(crate) fn error(status: u16, message: &str) -> Self {
         let body = serde_json::to_vec(&ErrorBody { error: ErrorText { status, message } });
         Self::from_json(status, body.unwrap_or_default())
     }
 
     /// 401: a token is missing or wrong.
-    pub fn unauthorized(message: &str) -> Self {
+    pub(crate) fn unauthorized(message: &str) -> Self {
         Self::error(401, message).with("WWW-Authenticate", "Bearer")
     }
 
     /// 405: the resource is there, but not for that method.
-    pub fn not_allowed(allowed: &str) -> Self {
+    pub(crate) fn not_allowed(allowed: &str) -> Self {
         Self::error(405, &format!("only {allowed} can be done here")).with("Allow", allowed)
     }
 
     /// Adds a field.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -83,12 +83,12 @@ impl Response {
     }
 
     /// The bytes to send before the body, for who does not want that copied.
-    pub fn head(&self, keep_alive: bool) -> Vec<u8> {
+    pub(crate) fn head(&self, keep_alive: bool) -> Vec<u8> {
         self.head_for(self.body.len(), keep_alive)
     }
 
     /// The bytes to send before a body of that length, for who has it elsewhere.
-    pub fn head_for(&self, length: usize, keep_alive: bool) -> Vec<u8> {
+    pub(crate) fn head_for(&self, length: usize, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\

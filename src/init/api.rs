@@ -15,14 +15,14 @@ mod encode;
 mod words;
 
 pub use body::parse_execute;
-pub use encode::Body;
+pub(crate) use encode::Body;
 pub use words::split_words;
 
 use encode::Form;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq)]
-pub enum Call {
+pub(crate) enum Call {
     /// Whether this server is well.
     Health,
     /// To run a command.
@@ -41,7 +41,7 @@ pub struct Execute {
     /// When it is ended.
     pub timeout: Duration,
     /// Whether its two streams are told apart.
-    pub split: bool,
+    pub(crate) split: bool,
 }
 
 /// Without the values of variables, which may be secrets.
@@ -83,7 +83,7 @@ pub enum Output {
 }
 
 /// Finds out what a request asks for, or answers why it cannot be had.
-pub fn route(request: &Request) -> Result<Call, Response> {
+pub(crate) fn route(request: &Request) -> Result<Call, Response> {
     let method = request.method.as_str();
     match request.path.as_str() {
         "/health" if matches!(method, "GET" | "HEAD") => Ok(Call::Health),
@@ -96,7 +96,7 @@ pub fn route(request: &Request) -> Result<Call, Response> {
 
 /// The answer to [`Call::Health`]. `echild` counts the children whose end was seen and could not be had, which nothing
 /// but a fault here brings about.
-pub fn health(echild: u64) -> Response {
+pub(crate) fn health(echild: u64) -> Response {
     #[derive(Serialize)]
     struct Health {
         status: &'static str,

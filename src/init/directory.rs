@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Enters it. One that is missing is made, by the command's own user, but in nothing that is `shared` with the host: there
 /// it would stay.
-pub fn enter(dir: &Path, shared: &[Vec<u8>]) -> io::Result<()> {
+pub(crate) fn enter(dir: &Path, shared: &[Vec<u8>]) -> io::Result<()> {
     let missing = match std::env::set_current_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => error,
         other => return other,

@@ -34,27 +34,27 @@ const LAST_READS: usize = 4;
 
 /// For whom a command is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub(crate) enum Asker {
     /// A client's connection.
     Connection(u64),
 }
 
 /// What is asked for beside the program.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
-    pub timeout: Duration,
+pub(crate) struct Order {
+    pub(crate) timeout: Duration,
     /// Whether its two streams are told apart.
-    pub split: bool,
+    pub(crate) split: bool,
 }
 
 /// What became of it.
 #[derive(Debug)]
-pub struct Outcome {
-    pub how: How,
+pub(crate) struct Outcome {
+    pub(crate) how: How,
     /// Both streams in their order, or each of them.
-    pub output: Vec<Vec<u8>>,
-    pub timed_out: bool,
-    pub truncated: bool,
+    pub(crate) output: Vec<Vec<u8>>,
+    pub(crate) timed_out: bool,
+    pub(crate) truncated: bool,
 }
 
 /// Where a command is.
@@ -80,7 +80,7 @@ struct Command {
 }
 
 /// All commands that are executed for somebody.
-pub struct Executions {
+pub(crate) struct Executions {
     commands: BTreeMap<u64, Command>,
     timers: Timers<u64>,
     done: Vec<(Asker, Outcome)>,
@@ -88,18 +88,18 @@ pub struct Executions {
 }
 
 impl Executions {
-    pub fn new() -> Executions {
+    pub(crate) fn new() -> Executions {
         let piece = vec![0; PIECE].into_boxed_slice();
         Executions { commands: BTreeMap::new(), timers: Timers::new(), done: Vec::new(), piece }
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.commands.len()
     }
 
     /// Starts one.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         (epoll, table): (&Epoll, &mut Table),
         asker: Asker,
@@ -136,7 +136,7 @@ impl Executions {
     }
 
     /// He who asked has gone: the command ends, with all it started, and nobody is told.
-    pub fn abandon(&mut self, (epoll, table): (&Epoll, &mut Table), id: CommandId) {
+    pub(crate) fn abandon(&mut self, (epoll, table): (&Epoll, &mut Table), id: CommandId) {
         let Some(command) = self.commands.get_mut(&id.0) else { return };
         command.asker = None;
         match command.state {
@@ -151,7 +151,7 @@ impl Executions {
     }
 
     /// Reads what a command has written.
-    pub fn read(&mut self, epoll: &Epoll, id: u64, stream: usize) {
+    pub(crate) fn read(&mut self, epoll: &Epoll, id: u64, stream: usize) {
         let Some(command) = self.commands.get_mut(&id) else { return };
         command.read(epoll, stream, &mut self.piece);
         if matches!(command.state, State::Draining(_)) && command.is_drained() {
@@ -160,7 +160,7 @@ impl Executions {
     }
 
     /// Takes note of an end; whether it is one of these that has ended.
-    pub fn ended(&mut self, epoll: &Epoll, id: CommandId, end: End) -> Option<End> {
+    pub(crate) fn ended(&mut self, epoll: &Epoll, id: CommandId, end: End) -> Option<End> {
         let Some(command) = self.commands.get_mut(&id.0) else { return Some(end) };
         // It may have ended by itself just before its time was up.
         command.timed_out = command.timed_out && end.forced;
@@ -174,12 +174,12 @@ impl Executions {
     }
 
     /// When [`tick`](Self::tick) is to be called.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.timers.next()
     }
 
     /// Does what time has come for.
-    pub fn tick(&mut self, (epoll, table): (&Epoll, &mut Table)) {
+    pub(crate) fn tick(&mut self, (epoll, table): (&Epoll, &mut Table)) {
         let time = now();
         while let Some(id) = self.timers.take(time) {
             let Some(command) = self.commands.get_mut(&id) else { continue };
@@ -202,7 +202,7 @@ impl Executions {
     }
 
     /// Those who are to be told, and what.
-    pub fn take_done(&mut self) -> Vec<(Asker, Outcome)> {
+    pub(crate) fn take_done(&mut self) -> Vec<(Asker, Outcome)> {
         std::mem::take(&mut self.done)
     }
 
@@ -226,7 +226,7 @@ impl Executions {
 }
 
 /// A stream that is at its end.
-pub fn no_input() -> io::Result<OwnedFd> {
+pub(crate) fn no_input() -> io::Result<OwnedFd> {
     match File::open("/dev/null") {
         Ok(file) => Ok(file.into()),
         // Not every container has one.

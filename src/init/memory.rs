@@ -8,17 +8,17 @@ use std::os::unix::fs::FileExt;
 const FILES: [&str; 2] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
 
 /// The counter, and what it was. The file stays open: later there may be no descriptor to be had.
-pub struct OomKills(Option<(File, u64)>);
+pub(crate) struct OomKills(Option<(File, u64)>);
 
 impl OomKills {
     /// As it is before the command starts.
-    pub fn now() -> OomKills {
+    pub(crate) fn now() -> OomKills {
         let found = FILES.into_iter().find_map(|path| OomKills::in_file(File::open(path).ok()).0);
         OomKills(found)
     }
 
     /// The same in a file that is open already, if there is one.
-    pub fn in_file(file: Option<File>) -> OomKills {
+    pub(crate) fn in_file(file: Option<File>) -> OomKills {
         OomKills(file.and_then(|file| {
             let count = count(&file).ok()??;
             Some((file, count))
@@ -26,7 +26,7 @@ impl OomKills {
     }
 
     /// Whether there were kills since then.
-    pub fn rose(&self) -> bool {
+    pub(crate) fn rose(&self) -> bool {
         self.0.as_ref().is_some_and(|(file, before)| count(file).is_ok_and(|count| count > Some(*before)))
     }
 }

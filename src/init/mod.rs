@@ -57,7 +57,7 @@ use crate::sys::process::Pid;
 use crate::sys::signal::Signal;
 use execute::{Asker, Executions};
 use owned::Owned;
-pub use owned::{run_for_an_owner, run_in_a_place};
+pub(crate) use owned::{run_for_an_owner, run_in_a_place};
 use passed::Passed;
 use rest::Rest;
 use serve::{Core, Listener, Server, TOKEN};
@@ -74,21 +74,21 @@ const DESCRIPTORS: u64 = 20_000;
 
 /// What init is asked to do.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The command and its arguments; empty if init only serves.
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
     /// Whether to adopt orphans although this is not PID 1.
-    pub subreaper: bool,
+    pub(crate) subreaper: bool,
     /// Whether every signal is for the command's whole process group.
-    pub group: bool,
+    pub(crate) group: bool,
     /// How long the command may take after a TERM; no limit if none.
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
     /// Addresses to serve on.
-    pub listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     /// A socket file to serve on.
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     /// A file to leave in how the command ended.
-    pub exit_file: Option<PathBuf>,
+    pub(crate) exit_file: Option<PathBuf>,
 }
 
 impl Options {
@@ -98,7 +98,7 @@ impl Options {
 }
 
 /// Runs the command to its end, or serves until it is asked to end; its exit code.
-pub fn run(options: &Options) -> Result<u8> {
+pub(crate) fn run(options: &Options) -> Result<u8> {
     let failed = |error: io::Error| Failure::new("preparing to be init", error);
     let rest = become_init(options)?;
     // What is pending from before is read like any other signal: nothing is lost between here and the loop.

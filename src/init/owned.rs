@@ -37,17 +37,17 @@ use crate::wire::channel::{Exit, FromInit, Stage, Start, ToInit, Wanted, Window}
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What the owner of a run has to do with init.
-pub struct Owned {
+pub(crate) struct Owned {
     owner: Owner,
     kills: OomKills,
     sessions: BTreeMap<u64, Session>,
     last: u64,
     /// Whether everything was killed because the owner asked for that.
-    pub killed: bool,
+    pub(crate) killed: bool,
     /// Whether everything stands still.
-    pub frozen: bool,
+    pub(crate) frozen: bool,
     /// Whether the owner is gone.
-    pub gone: bool,
+    pub(crate) gone: bool,
 }
 
 /// One client, and its command once it has named one.
@@ -60,13 +60,13 @@ struct Session {
 
 /// Runs the command that the owner of a run names, to its end or the owner's; the owner listens on a socket. The exit
 /// code is for the engine alone: the owner is told, and knows it from the exit page if it is lost.
-pub fn run_for_an_owner(socket: &Path) -> Result<u8> {
+pub(crate) fn run_for_an_owner(socket: &Path) -> Result<u8> {
     let connect = || UnixStream::connect(socket);
     run(connect, OomKills::now).map_err(|error| failed_to_greet(&socket.display().to_string(), error))?
 }
 
 /// The same in a place that has a connection to its owner already; `counter` is the file that counts kills for memory.
-pub fn run_in_a_place(owner: UnixStream, counter: Option<File>) -> Result<u8> {
+pub(crate) fn run_in_a_place(owner: UnixStream, counter: Option<File>) -> Result<u8> {
     run(|| Ok(owner), || OomKills::in_file(counter)).map_err(|error| failed_to_greet("its connection", error))?
 }
 
@@ -167,15 +167,15 @@ impl Streams {
 }
 
 /// What of init a session acts on.
-pub struct Core<'a> {
-    pub epoll: &'a Epoll,
-    pub table: &'a mut Table,
-    pub base: &'a Base,
+pub(crate) struct Core<'a> {
+    pub(crate) epoll: &'a Epoll,
+    pub(crate) table: &'a mut Table,
+    pub(crate) base: &'a Base,
 }
 
 impl Owned {
     /// Takes what the owner has said; signals for the command are given back.
-    pub fn hear_owner(&mut self, core: &mut Core<'_>) -> Vec<Passed> {
+    pub(crate) fn hear_owner(&mut self, core: &mut Core<'_>) -> Vec<Passed> {
         let mut signals = Vec::new();
         loop {
             match self.owner.peer.next(false) {
@@ -201,7 +201,7 @@ impl Owned {
     }
 
     /// The command has ended. First where it is not lost.
-    pub fn ended(&self, ended: Ended) {
+    pub(crate) fn ended(&self, ended: Ended) {
         let signal = super::signal_of(ended);
         // Counted before it is killed, so what is counted by now may be the command itself, and must be somebody.
         let oom = !self.killed && signal == Some(9) && self.kills.rose();
@@ -219,7 +219,7 @@ impl Owned {
     }
 
     /// Takes what a client has said. One that is gone ends its command.
-    pub fn hear_client(&mut self, core: &mut Core<'_>, id: u64) {
+    pub(crate) fn hear_client(&mut self, core: &mut Core<'_>, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.hear(core) {
             return;
@@ -232,7 +232,7 @@ impl Owned {
     }
 
     /// Delivers signals that came too early.
-    pub fn go_on(&mut self, table: &Table) {
+    pub(crate) fn go_on(&mut self, table: &Table) {
         for session in self.sessions.values_mut() {
             if let Some(command) = session.command {
                 session.waiting.retain(|passed| !table.signal(command, *passed));
@@ -241,7 +241,7 @@ impl Owned {
     }
 
     /// Tells the end of a client's command.
-    pub fn command_ended(&mut self, epoll: &Epoll, command: CommandId, end: &End) {
+    pub(crate) fn command_ended(&mut self, epoll: &Epoll, command: CommandId, end: &End) {
         let found = self.sessions.iter().find(|(_, session)| session.command == Some(command)).map(|(id, _)| *id);
         let Some(session) = found.and_then(|id| self.sessions.remove(&id)) else { return };
         epoll.remove(&session.peer);

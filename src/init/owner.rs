@@ -10,7 +10,7 @@ use crate::sys::socket;
 use crate::wire::channel::{Decoder, Exit, FromInit, Message, Page, Start, ToInit, VERSION};
 
 /// An owner, or a client that one has introduced.
-pub struct Peer {
+pub(crate) struct Peer {
     stream: UnixStream,
     decoder: Decoder,
     /// Descriptors that came with bytes, and belong to messages that are not read yet.
@@ -19,7 +19,7 @@ pub struct Peer {
 
 /// What can be heard from a peer.
 #[derive(Debug)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// A message, with its descriptor if it carries one.
     Message(ToInit, Option<OwnedFd>),
     /// Nothing more for now.
@@ -30,12 +30,12 @@ pub enum Heard {
 
 impl Peer {
     /// At the other end of a connection.
-    pub fn new(stream: UnixStream) -> Peer {
+    pub(crate) fn new(stream: UnixStream) -> Peer {
         Peer { stream, decoder: Decoder::default(), fds: Vec::new() }
     }
 
     /// The next message that has come; waits for one if `wait`.
-    pub fn next(&mut self, wait: bool) -> Heard {
+    pub(crate) fn next(&mut self, wait: bool) -> Heard {
         loop {
             match self.decoder.message() {
                 Ok(Some(message)) => {
@@ -58,12 +58,12 @@ impl Peer {
     }
 
     /// Whether the other end is closed, when all that it has said is read.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         socket::is_at_its_end(&self.stream)
     }
 
     /// Says something, with descriptors. A peer that does not read what little it is told is none.
-    pub fn say(&self, message: &FromInit, fds: &[BorrowedFd<'_>]) {
+    pub(crate) fn say(&self, message: &FromInit, fds: &[BorrowedFd<'_>]) {
         socket::send(&self.stream, &message.encode(), fds, false).ignore();
     }
 }
@@ -75,15 +75,15 @@ impl AsFd for Peer {
 }
 
 /// The owner of the run.
-pub struct Owner {
+pub(crate) struct Owner {
     /// The connection.
-    pub peer: Peer,
+    pub(crate) peer: Peer,
     page: SharedNumber,
 }
 
 impl Owner {
     /// Greets, and waits for the command to start. Nothing else runs in the place by now.
-    pub fn greet(stream: UnixStream) -> io::Result<(Owner, Start)> {
+    pub(crate) fn greet(stream: UnixStream) -> io::Result<(Owner, Start)> {
         let mut peer = Peer::new(stream);
         peer.say(&FromInit::Hello(VERSION), &[]);
         match peer.next(true) {
@@ -96,13 +96,13 @@ impl Owner {
     }
 
     /// The command runs; these are the ends of its streams.
-    pub fn started(&self, streams: &[BorrowedFd<'_>]) {
+    pub(crate) fn started(&self, streams: &[BorrowedFd<'_>]) {
         self.page.store(Page::Started.encode());
         self.peer.say(&FromInit::Started, streams);
     }
 
     /// The command has ended. First where it is not lost.
-    pub fn ended(&self, exit: Exit) {
+    pub(crate) fn ended(&self, exit: Exit) {
         self.page.store(Page::Exited(exit).encode());
         self.peer.say(&FromInit::Exited(exit), &[]);
     }

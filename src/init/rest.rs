@@ -14,11 +14,11 @@ use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
 
 /// How long killed processes are waited for: one in an uninterruptible sleep may take for ever.
-pub const DEATH_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whom init ends after its command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub(crate) enum Rest {
     /// PID 1: everybody in the pid namespace.
     Everybody,
     /// A subreaper: all its descendants, which no orphan leaves.
@@ -29,7 +29,7 @@ pub enum Rest {
 
 impl Rest {
     /// Asks them to end, while the command, whose group it may be, is not reaped yet.
-    pub fn ask(self, main: Pid) {
+    pub(crate) fn ask(self, main: Pid) {
         match self {
             // Every orphan is a child by now: who has no other child than the command has nobody to ask, and need not
             // look at all processes of a machine.
@@ -39,7 +39,7 @@ impl Rest {
     }
 
     /// Signals all of them.
-    pub fn signal(self, main: Pid, signal: Signal) {
+    pub(crate) fn signal(self, main: Pid, signal: Signal) {
         match self {
             Rest::Everybody => kernel::kill_all(signal).ignore(),
             Rest::Group => kill_group(main, signal).ignore(),
@@ -52,7 +52,7 @@ impl Rest {
     }
 
     /// Reaps all who have ended, each after it was noted; whether nobody is left that init would have to end.
-    pub fn is_over(self, main: Pid, mut note: impl FnMut(Pid, Ended)) -> io::Result<bool> {
+    pub(crate) fn is_over(self, main: Pid, mut note: impl FnMut(Pid, Ended)) -> io::Result<bool> {
         loop {
             match kernel::look()? {
                 // Of a group others are the parents. The command, whose number it has, stays a zombie meanwhile: so the
@@ -80,7 +80,7 @@ impl Rest {
     }
 
     /// When to look again although no child has ended.
-    pub fn look_again(self) -> Duration {
+    pub(crate) fn look_again(self) -> Duration {
         match self {
             Rest::Everybody | Rest::Descendants => Duration::from_secs(1),
             Rest::Group => Duration::from_millis(20),
@@ -89,7 +89,7 @@ impl Rest {
 
     /// Kills who is there without being a descendant, such as what an engine executes in the place, until nobody is.
     /// Their parents are elsewhere, and reap them.
-    pub fn kill_strangers(self, signals: &SignalFd, epoll: &mut Epoll) -> io::Result<()> {
+    pub(crate) fn kill_strangers(self, signals: &SignalFd, epoll: &mut Epoll) -> io::Result<()> {
         let late = Deadline::after(DEATH_LIMIT);
         let others = |tree: &Tree| !tree.those(|process| process.pid != 1).is_empty();
         // A zombie can be signalled, and does nothing any more.

@@ -26,7 +26,7 @@ use crate::sys::linux::epoll::{Epoll, Interest};
 use crate::sys::linux::keeper::Stage;
 use connection::{Connection, Step, Wait};
 
-pub use listener::{Listener, TOKEN};
+pub(crate) use listener::{Listener, TOKEN};
 
 /// The most connections.
 const CONNECTIONS: u64 = 4096;
@@ -50,18 +50,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PIECE: usize = 64 << 10;
 
 /// What the server acts on.
-pub struct Core<'a> {
-    pub epoll: &'a Epoll,
-    pub table: &'a mut Table,
-    pub executions: &'a mut Executions,
+pub(crate) struct Core<'a> {
+    pub(crate) epoll: &'a Epoll,
+    pub(crate) table: &'a mut Table,
+    pub(crate) executions: &'a mut Executions,
     /// What every command gets.
-    pub base: &'a Base,
+    pub(crate) base: &'a Base,
     /// How many children's ends were seen and could not be had.
-    pub echild: u64,
+    pub(crate) echild: u64,
 }
 
 /// All listeners and all clients.
-pub struct Server {
+pub(crate) struct Server {
     listeners: Vec<Listener>,
     /// By number, the oldest first.
     connections: BTreeMap<u64, Connection>,
@@ -74,7 +74,7 @@ pub struct Server {
 
 impl Server {
     /// Serves on these.
-    pub fn new(listeners: Vec<Listener>, epoll: &Epoll) -> io::Result<Server> {
+    pub(crate) fn new(listeners: Vec<Listener>, epoll: &Epoll) -> io::Result<Server> {
         for (number, listener) in (0..).zip(&listeners) {
             epoll.add(listener, Source::Listener(number).token(), Interest::READ)?;
         }
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Accepts who waits at a listener.
-    pub fn accept(&mut self, core: &mut Core<'_>, number: u64) {
+    pub(crate) fn accept(&mut self, core: &mut Core<'_>, number: u64) {
         let Ok(number) = usize::try_from(number) else { return };
         for round in 0..ACCEPTED {
             let Some(listener) = self.listeners.get(number) else { return };
@@ -116,14 +116,14 @@ impl Server {
     }
 
     /// Goes on with a connection after an event.
-    pub fn on_event(&mut self, core: &mut Core<'_>, id: u64, hung_up: bool) {
+    pub(crate) fn on_event(&mut self, core: &mut Core<'_>, id: u64, hung_up: bool) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let step = connection.on_event(hung_up, &mut self.piece, now());
         self.go_on(core, id, step);
     }
 
     /// Answers who waits for a command that is over.
-    pub fn deliver(&mut self, core: &mut Core<'_>, id: u64, outcome: execute::Outcome) {
+    pub(crate) fn deliver(&mut self, core: &mut Core<'_>, id: u64, outcome: execute::Outcome) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match outcome_of(outcome) {
             Ok(outcome) => {
@@ -137,12 +137,12 @@ impl Server {
     }
 
     /// When [`tick`](Self::tick) is to be called.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.timers.next().into_iter().chain(self.paused).min()
     }
 
     /// Ends connections that take too long, and accepts again after a pause.
-    pub fn tick(&mut self, core: &mut Core<'_>) {
+    pub(crate) fn tick(&mut self, core: &mut Core<'_>) {
         let now = now();
         while let Some(id) = self.timers.take(now) {
             let Some(connection) = self.connections.get_mut(&id) else { continue };

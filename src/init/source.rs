@@ -3,7 +3,7 @@
 
 /// Whom an event is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub(crate) enum Source {
     /// Signals to this process.
     Signals,
     /// A place to connect to.
@@ -26,7 +26,7 @@ pub enum Source {
 const KIND_BITS: u32 = 3;
 
 impl Source {
-    pub fn token(self) -> u64 {
+    pub(crate) fn token(self) -> u64 {
         let (kind, id) = match self {
             Source::Signals => (0, 0),
             Source::Listener(id) => (1, id),
@@ -40,7 +40,7 @@ impl Source {
         (id << KIND_BITS) | kind
     }
 
-    pub fn from_token(token: u64) -> Source {
+    pub(crate) fn from_token(token: u64) -> Source {
         let id = token >> KIND_BITS;
         match token & ((1 << KIND_BITS) - 1) {
             1 => Source::Listener(id),

@@ -9,25 +9,25 @@ use crate::sys::limit::DescriptorLimit;
 use crate::sys::linux::keeper::Program;
 
 /// A command to start.
-pub struct Command<'a> {
+pub(crate) struct Command<'a> {
     /// The program, and its arguments.
-    pub argv: &'a [OsString],
+    pub(crate) argv: &'a [OsString],
     /// Variables beside those of this process, by name.
-    pub env: &'a [(OsString, OsString)],
+    pub(crate) env: &'a [(OsString, OsString)],
     /// Its directory, if it is not this process's.
-    pub cwd: Option<&'a PathBuf>,
+    pub(crate) cwd: Option<&'a PathBuf>,
     /// Whether what it leaves ends with it.
-    pub holds: bool,
+    pub(crate) holds: bool,
     /// Whether its streams are a terminal, which is to be its own.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 /// What all commands get.
-pub struct Base {
+pub(crate) struct Base {
     /// Variables.
-    pub env: Vec<(OsString, OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// The limit on descriptors, where this process has another one.
-    pub descriptors: Option<DescriptorLimit>,
+    pub(crate) descriptors: Option<DescriptorLimit>,
 }
 
 /// Where a program is looked for if there is no PATH (execvp(3)).
@@ -35,7 +35,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 impl Base {
     /// The program of a command. An error is about a text that holds a NUL.
-    pub fn program(&self, command: &Command<'_>) -> io::Result<Program> {
+    pub(crate) fn program(&self, command: &Command<'_>) -> io::Result<Program> {
         let is_replaced = |name: &OsStr| command.env.iter().any(|(known, _)| known == name);
         let kept = self.env.iter().filter(|(name, _)| !is_replaced(name));
         let env: Vec<_> = kept.chain(command.env).collect();

@@ -39,19 +39,19 @@ const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// A command that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CommandId(pub u64);
+pub(crate) struct CommandId(pub u64);
 
 /// What became of a command.
 #[derive(Debug)]
-pub struct End {
-    pub how: How,
+pub(crate) struct End {
+    pub(crate) how: How,
     /// Whether it was ended by [`Table::end`] before it ended by itself.
-    pub forced: bool,
+    pub(crate) forced: bool,
 }
 
 /// How it ended.
 #[derive(Debug)]
-pub enum How {
+pub(crate) enum How {
     /// Its process ended.
     Ended(Ended),
     /// It could not be started.
@@ -94,7 +94,7 @@ struct Entry {
 
 /// All commands.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     entries: BTreeMap<u64, Entry>,
     /// Whose a process is.
     numbers: BTreeMap<i32, u64>,
@@ -110,7 +110,7 @@ pub struct Table {
 
 impl Table {
     /// Starts a command. Its end is told by [`take_ends`](Self::take_ends), whatever it is.
-    pub fn start(&mut self, epoll: &Epoll, program: &Program, stdio: &[OwnedFd; 3]) -> io::Result<CommandId> {
+    pub(crate) fn start(&mut self, epoll: &Epoll, program: &Program, stdio: &[OwnedFd; 3]) -> io::Result<CommandId> {
         let [stdin, stdout, stderr] = stdio;
         let (keeper, reports) = keeper::start(program, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
         self.last += 1;
@@ -135,12 +135,12 @@ impl Table {
     }
 
     /// Begins to end a command with everything it started; nothing happens to one that has ended.
-    pub fn end(&mut self, id: CommandId) {
+    pub(crate) fn end(&mut self, id: CommandId) {
         self.end_within(id, GRACE);
     }
 
     /// Signals a command, if its number is known and it has not ended; whether there is nothing left to do.
-    pub fn signal(&self, id: CommandId, passed: Passed) -> bool {
+    pub(crate) fn signal(&self, id: CommandId, passed: Passed) -> bool {
         let Some(entry) = self.entries.get(&id.0) else { return true };
         match (entry.ended, entry.leader) {
             (Some(_), _) => true,
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// The same as [`end`](Self::end), with so much time between TERM and KILL. A later wish can shorten it.
-    pub fn end_within(&mut self, id: CommandId, grace: Duration) {
+    pub(crate) fn end_within(&mut self, id: CommandId, grace: Duration) {
         let Some(entry) = self.entries.get_mut(&id.0) else { return };
         entry.grace = entry.grace.min(grace);
         if let Ending::Asked { kill } = &mut entry.ending {
@@ -169,12 +169,12 @@ impl Table {
     }
 
     /// The ends that have not been told yet.
-    pub fn take_ends(&mut self) -> Vec<(CommandId, End)> {
+    pub(crate) fn take_ends(&mut self) -> Vec<(CommandId, End)> {
         std::mem::take(&mut self.ends)
     }
 
     /// Reads what a command's start has to say.
-    pub fn read_reports(&mut self, epoll: &Epoll, id: u64) {
+    pub(crate) fn read_reports(&mut self, epoll: &Epoll, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.read_reports(epoll);
         if let Some(leader) = entry.leader.filter(|_| entry.ended.is_none()) {
@@ -184,7 +184,7 @@ impl Table {
     }
 
     /// Reads what the starts have to say whose commands have no number yet.
-    pub fn catch_up(&mut self, epoll: &Epoll) {
+    pub(crate) fn catch_up(&mut self, epoll: &Epoll) {
         let unknown = self.entries.iter().filter(|(_, entry)| entry.leader.is_none());
         for id in unknown.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.read_reports(epoll, id);
@@ -192,7 +192,7 @@ impl Table {
     }
 
     /// Takes note of a child's death before it is reaped; whether it is one of these.
-    pub fn dead(&mut self, epoll: &Epoll, pid: Pid, ended: Ended) -> bool {
+    pub(crate) fn dead(&mut self, epoll: &Epoll, pid: Pid, ended: Ended) -> bool {
         if !self.numbers.contains_key(&pid.number()) {
             self.catch_up(epoll);
         }
@@ -210,7 +210,7 @@ impl Table {
     }
 
     /// Takes note that a child stands still. A keeper that a command has stopped goes on, unless all are `frozen`.
-    pub fn stopped(&mut self, pid: Pid, frozen: bool) {
+    pub(crate) fn stopped(&mut self, pid: Pid, frozen: bool) {
         let Some(entry) = self.numbers.get(&pid.number()).and_then(|id| self.entries.get_mut(id)) else { return };
         if entry.keeper != Some(pid) {
             return;
@@ -232,12 +232,12 @@ impl Table {
     }
 
     /// When [`look`](Self::look) is to be called.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         Some(self.due?.max(self.rest.unwrap_or(self.due?)))
     }
 
     /// Goes on with ending what is to be ended.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         let start = now();
         if self.due().is_none_or(|due| due > start) {
             return;

@@ -22,16 +22,16 @@ use crate::sys::process::Pid;
 use crate::wire::exit::{ExitFile, KEY_SUFFIX, MAX_KEY, format};
 
 /// A file, before the command has ended.
-pub struct Testament {
+pub(crate) struct Testament {
     file: Place,
     key: String,
     kills: OomKills,
     /// Whether init killed the command.
-    pub killed: bool,
+    pub(crate) killed: bool,
 }
 
 /// What is to be left, once nobody else is.
-pub struct Will {
+pub(crate) struct Will {
     file: Place,
     text: ExitFile,
 }
@@ -48,7 +48,7 @@ struct Place {
 impl Testament {
     /// Takes the key, and the place out of sight. Nothing else of the place may run by now, and this process must be
     /// one that nobody can trace.
-    pub fn prepare(path: &Path) -> Result<Testament> {
+    pub(crate) fn prepare(path: &Path) -> Result<Testament> {
         let failed = |error: io::Error| {
             Failure::new(format!("preparing the exit file {}", path.display()), error)
                 .hint("its directory must be there, and this user must be able to write in it")
@@ -68,17 +68,17 @@ impl Testament {
     }
 
     /// The command runs.
-    pub fn started(&self) {
+    pub(crate) fn started(&self) {
         self.file.put(&ExitFile::running(&self.key), false).ignore();
     }
 
     /// The command could not be started; whether that is written.
-    pub fn unstarted(&self, code: u8, failure: &Failure) -> bool {
+    pub(crate) fn unstarted(&self, code: u8, failure: &Failure) -> bool {
         self.file.put(&ExitFile::unstarted(&self.key, code, failure.why()), true).is_ok()
     }
 
     /// The command has ended.
-    pub fn ended(self, ended: Ended) -> Will {
+    pub(crate) fn ended(self, ended: Ended) -> Will {
         let signal = super::signal_of(ended);
         // Counted before it is killed, so what is counted by now may be the command itself, and must be somebody.
         let oom = !self.killed && signal == Some(9) && self.kills.rose();
@@ -88,7 +88,7 @@ impl Testament {
 
 impl Will {
     /// Leaves it. Only where nobody is left who could read the key and write something else.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.file.put(&self.text, true).ignore();
     }
 }

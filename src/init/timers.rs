@@ -4,37 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// When something is to be done for whom.
-pub struct Timers<K> {
+pub(crate) struct Timers<K> {
     by_key: BTreeMap<K, Instant>,
     by_time: BTreeSet<(Instant, K)>,
 }
 
 impl<K: Ord + Copy> Timers<K> {
-    pub fn new() -> Timers<K> {
+    pub(crate) fn new() -> Timers<K> {
         Timers { by_key: BTreeMap::new(), by_time: BTreeSet::new() }
     }
 
     /// Sets the time for a key, in place of the one that it has.
-    pub fn set(&mut self, key: K, when: Instant) {
+    pub(crate) fn set(&mut self, key: K, when: Instant) {
         self.clear(key);
         self.by_key.insert(key, when);
         self.by_time.insert((when, key));
     }
 
     /// Nothing is to be done for it.
-    pub fn clear(&mut self, key: K) {
+    pub(crate) fn clear(&mut self, key: K) {
         if let Some(when) = self.by_key.remove(&key) {
             self.by_time.remove(&(when, key));
         }
     }
 
     /// The earliest time of all.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(when, _)| *when)
     }
 
     /// Takes out one whose time has come.
-    pub fn take(&mut self, now: Instant) -> Option<K> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<K> {
         let (_, key) = *self.by_time.first().filter(|(when, _)| *when <= now)?;
         self.clear(key);
         Some(key)
@@ -42,7 +42,7 @@ impl<K: Ord + Copy> Timers<K> {
 }
 
 /// A point in time that far away; one beyond all times is never.
-pub fn after(now: Instant, span: Duration) -> Instant {
+pub(crate) fn after(now: Instant, span: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
     now + span.min(FAR)
 }

@@ -9,7 +9,7 @@ use crate::sys::signal::Signal;
 use crate::sys::stat::Stat;
 
 /// All processes at one moment.
-pub struct Tree {
+pub(crate) struct Tree {
     /// By number.
     all: BTreeMap<i32, Stat>,
     children: BTreeMap<i32, Vec<i32>>,
@@ -17,7 +17,7 @@ pub struct Tree {
 
 impl Tree {
     /// Looks. An error means that nothing is known, not that nobody is there.
-    pub fn look() -> io::Result<Tree> {
+    pub(crate) fn look() -> io::Result<Tree> {
         Stat::all().map(Tree::new)
     }
 
@@ -30,7 +30,7 @@ impl Tree {
     }
 
     /// Those that are more than zombies and descend from any of `roots`, which are left out.
-    pub fn descendants(&self, roots: &[i32]) -> Vec<Stat> {
+    pub(crate) fn descendants(&self, roots: &[i32]) -> Vec<Stat> {
         let mut found = BTreeMap::new();
         let mut parents = roots.to_vec();
         while let Some(parent) = parents.pop() {
@@ -43,14 +43,14 @@ impl Tree {
     }
 
     /// Those that are more than zombies and for which it holds.
-    pub fn those(&self, wanted: impl Fn(&Stat) -> bool) -> Vec<Stat> {
+    pub(crate) fn those(&self, wanted: impl Fn(&Stat) -> bool) -> Vec<Stat> {
         self.all.values().filter(|process| process.live && wanted(process)).copied().collect()
     }
 }
 
 /// Signals a process if it still is who it was when it was seen, and still belongs: the handle first, then the
 /// look, so that no stranger is hit who has its number by now.
-pub fn signal(process: &Stat, signal: Signal, belongs: impl Fn(&Stat) -> bool) {
+pub(crate) fn signal(process: &Stat, signal: Signal, belongs: impl Fn(&Stat) -> bool) {
     let Some(pid) = Pid::new(process.pid) else { return };
     let Ok(handle) = PidHandle::open(pid) else { return };
     if Stat::of(pid).is_some_and(|now| now.start == process.start && belongs(&now)) {

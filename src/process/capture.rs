@@ -21,7 +21,7 @@ enum Keep {
 }
 
 /// A pipe being read.
-pub struct Capture {
+pub(crate) struct Capture {
     reader: Option<JoinHandle<(Vec<u8>, bool)>>,
     /// Closing it tells the reader to stop.
     call_off: Option<OwnedFd>,
@@ -31,12 +31,12 @@ pub struct Capture {
 
 impl Capture {
     /// Reads to the end and keeps the first `max` bytes.
-    pub fn head(pipe: OwnedFd, max: usize) -> io::Result<Self> {
+    pub(crate) fn head(pipe: OwnedFd, max: usize) -> io::Result<Self> {
         Capture::start(pipe, Keep::Head(max))
     }
 
     /// Reads to the end and keeps the last `max` bytes.
-    pub fn tail(pipe: OwnedFd, max: usize) -> io::Result<Self> {
+    pub(crate) fn tail(pipe: OwnedFd, max: usize) -> io::Result<Self> {
         Capture::start(pipe, Keep::Tail(max))
     }
 
@@ -54,7 +54,7 @@ impl Capture {
     }
 
     /// What was read, and whether some was left out; waits for the end of the pipe until `deadline`.
-    pub fn finish(mut self, deadline: Deadline) -> (Vec<u8>, bool) {
+    pub(crate) fn finish(mut self, deadline: Deadline) -> (Vec<u8>, bool) {
         let late = deadline.channel();
         select! {
             recv(self.done) -> _ => {}

@@ -125,9 +125,9 @@ pub struct Child {
     /// Our end of its stdin, if that is a pipe.
     pub stdin: Option<OwnedFd>,
     /// Our end of its stdout, if that is a pipe.
-    pub stdout: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
     /// Our end of its stderr, if that is a pipe.
-    pub stderr: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 impl Child {
@@ -144,7 +144,7 @@ impl Child {
     }
 
     /// Starts a program at a terminal, which is its own from then on: it is told when the window has another size.
-    pub fn spawn_at(cmd: &Cmd, terminal: &OwnedFd) -> Result<Child, Error> {
+    pub(crate) fn spawn_at(cmd: &Cmd, terminal: &OwnedFd) -> Result<Child, Error> {
         let failed = |source| Error::Start { call: cmd.title(), source };
         let copy = || terminal.try_clone().map(process::Stdio::from).map_err(failed);
         let mut command = cmd.command().map_err(failed)?;

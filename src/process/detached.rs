@@ -11,16 +11,16 @@ use crate::sys::signal::Signal;
 use crate::sys::{fd, poll};
 
 /// A program that was started so.
-pub struct Detached {
+pub(crate) struct Detached {
     /// The other end of its stdout.
-    pub report: File,
+    pub(crate) report: File,
     /// Its process group, which has nobody else in it.
     group: Option<Pid>,
 }
 
 impl Detached {
     /// Ends it, if it still has its report to make: until then its group is there, and its number nobody else's.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let silent = poll::ready_now(&self.report).is_ok_and(|ready| !ready);
         if let (true, Some(group)) = (silent, self.group) {
             kill_group(group, Signal::KILL).ignore();
@@ -29,7 +29,7 @@ impl Detached {
 }
 
 /// Starts it in a session of its own and in the root directory.
-pub fn spawn_detached(cmd: &Cmd) -> Result<Detached, Error> {
+pub(crate) fn spawn_detached(cmd: &Cmd) -> Result<Detached, Error> {
     let failed = |source| Error::Start { call: cmd.title(), source };
     let (read, write) = fd::pipe().map_err(failed)?;
     let mut command = cmd.command().map_err(failed)?;

@@ -18,7 +18,7 @@ pub enum Exit {
 
 impl Exit {
     /// From what the kernel reported. A status that is neither (there is none after an end) reads as KILL.
-    pub fn from_status(status: ExitStatus) -> Self {
+    pub(crate) fn from_status(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
             (Some(code), _) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
             (None, signal) => Exit::Signal(signal.and_then(|n| u8::try_from(n).ok()).unwrap_or(9)),

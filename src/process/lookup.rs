@@ -13,13 +13,13 @@ use crate::base::env;
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Whether a text names a program for certain: by a name to be looked up, or by an absolute path.
-pub fn names_a_program(text: &str) -> bool {
+pub(crate) fn names_a_program(text: &str) -> bool {
     !text.is_empty() && (text.starts_with('/') || !text.contains('/'))
 }
 
 /// Where a program is that is called by a name: in an absolute directory of this process's PATH. One with an absolute
 /// path is where that says; one with another path is nowhere.
-pub fn find(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+pub(crate) fn find(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let name = name.as_ref();
     let is_program = |path: &PathBuf| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)

@@ -19,9 +19,9 @@ mod exit;
 mod lookup;
 
 pub use child::{Child, Io, Stdio, end_all};
-pub use detached::{Detached, spawn_detached};
+pub(crate) use detached::{Detached, spawn_detached};
 pub use exit::{Exit, code_of_signal, code_of_unstarted};
-pub use lookup::{find, names_a_program};
+pub(crate) use lookup::{find, names_a_program};
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -91,7 +91,7 @@ impl Cmd {
 
     /// Program and verb, for messages: enough to know the call, and nothing that could be a secret. A call that
     /// begins with an option has no verb that is known to be one.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let name = std::path::Path::new(&self.program).file_name().unwrap_or(&self.program);
         let mut words = vec![name.to_string_lossy()];
         let mut verbs = self.args.iter().map(|arg| arg.to_string_lossy()).take_while(|arg| !arg.starts_with('-'));
@@ -181,7 +181,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Says when a caller gives up: its sender is dropped.
-pub type Cancel = Receiver<std::convert::Infallible>;
+pub(crate) type Cancel = Receiver<std::convert::Infallible>;
 
 /// A [`Cancel`] that never happens.
 pub fn no_cancel() -> Cancel {
@@ -194,7 +194,7 @@ pub fn call(cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output, Er
 }
 
 /// [`call`], with a choice of where stderr goes: a program that reports progress may have the terminal.
-pub fn call_with(cmd: &Cmd, stderr: Stdio, deadline: Deadline, cancel: &Cancel) -> Result<Output, Error> {
+pub(crate) fn call_with(cmd: &Cmd, stderr: Stdio, deadline: Deadline, cancel: &Cancel) -> Result<Output, Error> {
     let io = Io {
         stdin: Stdio::Null,
         stdout: Stdio::Pipe,

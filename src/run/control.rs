@@ -18,37 +18,37 @@ use crate::sys::socket::{self, peer};
 use crate::wire::control::{MAX_LINE, Reply, Request};
 
 /// How long an owner may take to answer before it counts as frozen.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often an owner looks whether its socket is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long whoever finds no socket waits for another one: a few of those looks.
-pub const MOVE_LIMIT: Duration = Duration::from_secs(4);
+pub(crate) const MOVE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Connections that are served at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16;
 
 /// A request with the way back.
-pub struct Asked {
+pub(crate) struct Asked {
     /// What is asked.
-    pub request: Request,
+    pub(crate) request: Request,
     /// Where the answer goes.
-    pub answer: Sender<Answer>,
+    pub(crate) answer: Sender<Answer>,
 }
 
 /// What an owner answers.
-pub struct Answer {
+pub(crate) struct Answer {
     /// In words.
-    pub reply: Reply,
+    pub(crate) reply: Reply,
     /// A connection that goes to the asker.
-    pub connection: Option<OwnedFd>,
+    pub(crate) connection: Option<OwnedFd>,
 }
 
 /// Starts to listen where the lock's file says. Requests go to `requests`; who is not this user (or root) gets no answer.
 /// If somebody takes the socket away, as the end of a login does, it is opened again, if need be elsewhere: the lock's file
 /// tells where.
-pub fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<Asked>) -> Result<()> {
+pub(crate) fn listen(socket: &Path, uid: u32, lock: &Arc<LockFile>, requests: Sender<Asked>) -> Result<()> {
     let failed = |error| Failure::starting(format!("listening on {}", socket.display()), &error);
     let (mut door, mut listener) = Door::open_anywhere(socket, uid)?;
     if door.path() != socket {
@@ -134,18 +134,18 @@ fn read_answer(stream: &UnixStream) -> io::Result<Answer> {
 }
 
 /// Whether nobody listens at a socket, which says nothing about the owner's health.
-pub fn is_unreachable(error: &io::Error) -> bool {
+pub(crate) fn is_unreachable(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory)
 }
 
 /// Asks; an error means that the owner did not answer in time, for whatever cause.
-pub fn ask(socket: &Path, uid: u32, request: &Request) -> io::Result<Reply> {
+pub(crate) fn ask(socket: &Path, uid: u32, request: &Request) -> io::Result<Reply> {
     ask_for_answer(socket, uid, request).map(|answer| answer.reply)
 }
 
 /// Asks to be introduced to the init in the run's place.
-pub fn introduce(socket: &Path, uid: u32) -> io::Result<UnixStream> {
+pub(crate) fn introduce(socket: &Path, uid: u32) -> io::Result<UnixStream> {
     let connection = ask_for_answer(socket, uid, &Request::Introduce)?.connection;
     let refused = || io::Error::new(io::ErrorKind::Unsupported, "the owner introduces nobody");
     connection.map(UnixStream::from).ok_or_else(refused)

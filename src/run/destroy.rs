@@ -10,7 +10,7 @@ use crate::run::store::{Entry, Store, is_owned};
 use crate::run::{live, lockfile, owner};
 
 /// Removes an ended run: its objects in the engine, its record and its output. One that still runs is refused.
-pub fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
+pub(crate) fn destroy(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<()> {
     let what = || format!("destroying run {id}");
     let view = match store.load(id) {
         None => return Ok(()),

@@ -16,7 +16,7 @@ use crate::base::paths::Paths;
 type Identity = (u64, u64, i64, i64);
 
 /// The socket's file.
-pub struct Door {
+pub(crate) struct Door {
     path: PathBuf,
     /// None for one that is somebody else's.
     own: Option<Identity>,
@@ -24,7 +24,7 @@ pub struct Door {
 
 impl Door {
     /// Opens one at a path, in the place of whatever is there.
-    pub fn open(path: &Path) -> io::Result<(Door, UnixListener)> {
+    pub(crate) fn open(path: &Path) -> io::Result<(Door, UnixListener)> {
         let temporary = path.with_extension("new");
         remove_file(&temporary)?;
         let listener = UnixListener::bind(&temporary)?;
@@ -39,7 +39,7 @@ impl Door {
     }
 
     /// Opens it where it belongs, or in the spare directory if that one is gone for good.
-    pub fn open_anywhere(path: &Path, uid: u32) -> Result<(Door, UnixListener)> {
+    pub(crate) fn open_anywhere(path: &Path, uid: u32) -> Result<(Door, UnixListener)> {
         let open = |path: &Path| {
             private_dir(path.parent().unwrap_or(Path::new("/")), uid)?;
             Door::open(path).map_err(|error| {
@@ -56,27 +56,27 @@ impl Door {
     }
 
     /// One that was given.
-    pub fn given(path: &Path) -> Door {
+    pub(crate) fn given(path: &Path) -> Door {
         Door { path: path.to_owned(), own: None }
     }
 
     /// Whether it is this process's, and not a service manager's.
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether the path still leads to it, as far as that is this process's business.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         self.own.is_none_or(|own| identity(&self.path).is_ok_and(|now| now == own))
     }
 
     /// Removes it, if it is still this process's.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         if self.own.is_some() && self.is_in_place() {
             remove_file(&self.path).ignore();
         }

@@ -18,22 +18,22 @@ use crate::wire::record::Record;
 
 /// The engines that may have something of some runs.
 #[derive(Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// Those that can be asked.
-    pub runtimes: Vec<Box<dyn Runtime>>,
+    pub(crate) runtimes: Vec<Box<dyn Runtime>>,
     /// Why others cannot.
-    pub failures: Vec<Failure>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// What the engines' tools are called; none is the usual name.
 #[derive(Debug, Clone, Default)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// Docker's.
-    pub docker: Option<String>,
+    pub(crate) docker: Option<String>,
     /// Podman's.
-    pub podman: Option<String>,
+    pub(crate) podman: Option<String>,
     /// Apple's. Away from macOS there is none unless it is named.
-    pub container: Option<String>,
+    pub(crate) container: Option<String>,
 }
 
 impl Tools {
@@ -48,7 +48,7 @@ impl Tools {
 
 /// How engines are reached.
 #[derive(Debug, Clone)]
-pub struct Engines {
+pub(crate) struct Engines {
     limits: Limits,
     tools: Tools,
     cache: Cache,
@@ -59,7 +59,7 @@ pub struct Engines {
 }
 
 /// Takes note that a runtime is used from here on.
-pub fn note_use(paths: &Paths, kind: Kind) {
+pub(crate) fn note_use(paths: &Paths, kind: Kind) {
     if kind == Kind::Podman {
         let dir = paths.engines();
         std::fs::create_dir_all(&dir).ignore();
@@ -74,7 +74,7 @@ fn used(paths: &Paths) -> PathBuf {
 
 impl Engines {
     /// With these limits and tools. `remember` is false where nothing may be written.
-    pub fn new(paths: &Paths, limits: Limits, tools: Tools, remember: bool) -> Self {
+    pub(crate) fn new(paths: &Paths, limits: Limits, tools: Tools, remember: bool) -> Self {
         Engines {
             limits,
             tools,
@@ -87,14 +87,14 @@ impl Engines {
 
     /// With a runtime that is asked for.
     #[must_use]
-    pub fn wanting(self, wanted: Option<Kind>) -> Self {
+    pub(crate) fn wanting(self, wanted: Option<Kind>) -> Self {
         Engines { wanted, ..self }
     }
 
     /// The tool of an engine that is not asked for anything, not even its version, because whoever has never used it would
     /// be left with something by the mere question: rootless podman starts a process that stays, and makes directories.
     /// It has nothing of ours.
-    pub fn spared(&self, kind: Kind) -> Option<PathBuf> {
+    pub(crate) fn spared(&self, kind: Kind) -> Option<PathBuf> {
         if kind != Kind::Podman || self.caller.0 == 0 || self.wanted == Some(kind) || self.tools.podman.is_some() {
             return None;
         }
@@ -112,7 +112,7 @@ impl Engines {
     }
 
     /// Learns where a tool is that cannot be found from here; whether that was news.
-    pub fn learn(&mut self, name: &str, path: &str) -> bool {
+    pub(crate) fn learn(&mut self, name: &str, path: &str) -> bool {
         let Some(kind) = self.kinds().into_iter().find(|kind| self.name(*kind) == name) else { return false };
         let is_news = process::find(name).is_none() && process::find(path).is_some();
         if is_news {
@@ -122,7 +122,7 @@ impl Engines {
     }
 
     /// The engines that this user may have, in the order in which `auto` tries them.
-    pub fn kinds(&self) -> Vec<Kind> {
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::Docker, Kind::Podman];
         if cfg!(target_os = "macos") {
             kinds.insert(0, Kind::Apple);
@@ -133,7 +133,7 @@ impl Engines {
     }
 
     /// The limits of calls.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
@@ -148,7 +148,7 @@ impl Engines {
     }
 
     /// The runtime as this environment means it.
-    pub fn today(&self, kind: Kind, deadline: Deadline) -> crate::runtime::Result<Box<dyn Runtime>> {
+    pub(crate) fn today(&self, kind: Kind, deadline: Deadline) -> crate::runtime::Result<Box<dyn Runtime>> {
         let name = self.name(kind).to_owned();
         match (kind, Tool::of(kind)) {
             (Kind::Native, _) => self.native(),
@@ -187,7 +187,7 @@ impl Engines {
 
     /// The runtime of a run, at the engine it was started in. A tool that was recorded by its usual name is
     /// the one that has that role today.
-    pub fn of(&self, record: &Record) -> Result<Box<dyn Runtime>> {
+    pub(crate) fn of(&self, record: &Record) -> Result<Box<dyn Runtime>> {
         let unknown = |why: String| Failure::new(format!("asking the engine of run {}", record.id), why);
         let kind = Kind::parse(&record.runtime)
             .ok_or_else(|| unknown(format!("this version does not know the runtime {:?}", record.runtime)))?;
@@ -205,7 +205,7 @@ impl Engines {
     /// The engines that may have something of these runs: those that are reachable from here, and those that records
     /// name, each with why it could not be asked. One that is not there at all has nothing, and neither has one that is
     /// spared; one that does not answer may.
-    pub fn of_runs(&self, store: &Store) -> Result<Found> {
+    pub(crate) fn of_runs(&self, store: &Store) -> Result<Found> {
         let limits = self.limits;
         let ask = |kind| {
             let runtime = self.today(kind, limits.query())?;

@@ -38,31 +38,31 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FAULT: u8 = 125;
 
 /// A started command, and what its caller wants of it.
-pub struct Session {
+pub(crate) struct Session {
     /// What carries it.
-    pub channel: Arc<dyn Channel>,
+    pub(crate) channel: Arc<dyn Channel>,
     /// Its first word, for messages.
-    pub command: String,
+    pub(crate) command: String,
     /// Whether it gets the caller's stdin.
-    pub input: Input,
+    pub(crate) input: Input,
     /// Between the polite signal and the kill.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// When its time is over.
-    pub timeout: Option<Deadline>,
+    pub(crate) timeout: Option<Deadline>,
     /// Those of the engine's calls.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// The caller's terminal, if the command is to work there.
-    pub caller: Option<Caller>,
+    pub(crate) caller: Option<Caller>,
 }
 
 /// What became of it, for the caller.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The exit code.
-    pub code: u8,
+    pub(crate) code: u8,
     /// Whether an interrupt came and was what ended the command.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// What to tell the user.
-    pub failures: Vec<Failure>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// Whether the first bytes of the streams are the command's own.
@@ -110,7 +110,7 @@ struct Follower {
 }
 
 /// Follows a command to its end.
-pub fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
+pub(crate) fn follow(session: Session, signals: &Receiver<Signal>) -> Result<Outcome> {
     let failed = |error: std::io::Error| Failure::starting("attaching to the command", &error);
     let streams = session.channel.streams();
     let terminal = match (session.caller.clone(), streams.terminal, streams.stdin) {

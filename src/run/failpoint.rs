@@ -2,7 +2,7 @@
 
 /// With `FOSSE_FAILPOINT=name` in a debug build, dies here by SIGKILL: no clean-up runs.
 #[inline]
-pub fn pass(name: &str) {
+pub(crate) fn pass(name: &str) {
     #[cfg(debug_assertions)]
     if crate::base::env::get("FOSSE_FAILPOINT").is_some_and(|wanted| wanted == name) {
         crate::sys::process::kill_self();

@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Copies the caller's stdin to the command until either end closes. The thread is not joined: it may wait for
 /// a caller who never writes, and ends with the process.
-pub fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
+pub(crate) fn feed(caller: OwnedFd, command: OwnedFd) -> io::Result<()> {
     let body = move || {
         let (mut from, mut to) = (File::from(caller), File::from(command));
         let mut turn = from.is_terminal().then(Turn::default);

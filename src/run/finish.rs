@@ -43,11 +43,11 @@ const OWNER_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How a runtime is made for a run's record.
-pub type RuntimeOf<'a> = &'a dyn Fn(&Record) -> Result<Box<dyn Runtime>>;
+pub(crate) type RuntimeOf<'a> = &'a dyn Fn(&Record) -> Result<Box<dyn Runtime>>;
 
 /// What became of a request to end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// It was over before.
     Already,
     /// Its owner ended it.
@@ -57,7 +57,7 @@ pub enum Ended {
 }
 
 /// Ends a run: asks its owner, or finishes it. `None` for the grace means the run's own.
-pub fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: RuntimeOf) -> Result<Ended> {
+pub(crate) fn stop(store: &Store, id: &RunId, grace: Option<Duration>, runtime_of: RuntimeOf) -> Result<Ended> {
     let Some(view) = known(store, id)? else { return Ok(Ended::Already) };
     let polite = grace.unwrap_or(Duration::from_millis(view.record.grace_ms));
     if view.record.state.is_final() && !view.owned {
@@ -207,7 +207,7 @@ fn let_go(store: &Store, id: &RunId) -> Result<Frozen> {
 
 /// Who looks for what an engine makes late, because its client had asked for it just before it died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Late {
+pub(crate) enum Late {
     /// Whoever finishes the run, for a moment.
     Here,
     /// Somebody else, afterwards.
@@ -226,7 +226,7 @@ impl Late {
 
 /// Finishes a run whose owner died, unless somebody else is doing that. What its engine makes late is looked for
 /// elsewhere.
-pub fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
+pub(crate) fn finish_orphan(store: &Store, id: &RunId, runtime_of: RuntimeOf) -> Result<Option<Ended>> {
     finish(store, id, Duration::ZERO, Late::Elsewhere, runtime_of)
 }
 
@@ -382,7 +382,7 @@ fn refused_is_fine(error: crate::runtime::Error) -> crate::runtime::Result<()> {
 }
 
 /// Adds what the engine kept of the output beyond what is recorded already; `also` sees it too. Whether it keeps any.
-pub fn save_output(
+pub(crate) fn save_output(
     runtime: &dyn Runtime,
     name: &str,
     log: &Writer,

@@ -14,7 +14,7 @@ use crate::run::store::{Entry, Store, is_being_finished, is_owned};
 use crate::run::{live, owner};
 
 /// Removes it.
-pub fn remove(store: &Store) {
+pub(crate) fn remove(store: &Store) {
     half_made_runs(store);
     ended_runs(store);
     owner::forget_free_names(store);

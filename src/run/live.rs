@@ -25,7 +25,7 @@ fn stays(path: &Path, may_have_objects: bool) -> bool {
 }
 
 /// What is there of a run that only a live one may have.
-pub fn found(store: &Store, id: &RunId) -> Vec<PathBuf> {
+pub(crate) fn found(store: &Store, id: &RunId) -> Vec<PathBuf> {
     let paths = store.run(id);
     let may_have_objects = paths.engine_marker().exists();
     let entries = fs::read_dir(&paths.dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -46,13 +46,13 @@ fn is_socket_of(path: &Path, id: &RunId) -> bool {
 }
 
 /// Whether there is anything of that.
-pub fn remains(store: &Store, id: &RunId) -> bool {
+pub(crate) fn remains(store: &Store, id: &RunId) -> bool {
     !found(store, id).is_empty()
 }
 
 /// Removes it. The caller holds the run, and its final record is on disk: what is written here by others later is seen
 /// by them to be too late.
-pub fn remove(store: &Store, id: &RunId) {
+pub(crate) fn remove(store: &Store, id: &RunId) {
     for path in found(store, id) {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
         // What cannot be removed now is found again by the next who looks.

@@ -17,7 +17,7 @@ use crate::wire::record::Record;
 const MAX: usize = 16 << 10;
 
 /// The file in the hands of the owner. While this lives, the lock is held.
-pub struct LockFile {
+pub(crate) struct LockFile {
     file: File,
     said: Mutex<Said>,
 }
@@ -30,7 +30,7 @@ struct Said {
 
 impl LockFile {
     /// Writes who the owner is into its lock's file.
-    pub fn new(file: File, owner: Owner) -> io::Result<LockFile> {
+    pub(crate) fn new(file: File, owner: Owner) -> io::Result<LockFile> {
         write(&file, &owner)?;
         Ok(LockFile { file, said: Mutex::new(Said { owner, over: false }) })
     }
@@ -41,7 +41,7 @@ impl LockFile {
 
     /// Opens a socket and says that the owner listens there from now on, unless the run is over: then nobody would take
     /// the socket away again.
-    pub fn move_to<T>(&self, open: impl FnOnce() -> Result<(PathBuf, T)>) -> Result<Option<T>> {
+    pub(crate) fn move_to<T>(&self, open: impl FnOnce() -> Result<(PathBuf, T)>) -> Result<Option<T>> {
         let mut said = self.said();
         if said.over {
             return Ok(None);
@@ -53,7 +53,7 @@ impl LockFile {
     }
 
     /// Says how the run ended, which is on disk by now. From here on its owner listens nowhere else.
-    pub fn tell_end(&self, record: &Record) -> io::Result<()> {
+    pub(crate) fn tell_end(&self, record: &Record) -> io::Result<()> {
         let mut said = self.said();
         said.over = true;
         said.owner.end = end_of(record);
@@ -62,7 +62,7 @@ impl LockFile {
 }
 
 /// Says in a dead owner's place how its run ended. The caller holds the run.
-pub fn tell_end(paths: &RunPaths, record: &Record) -> io::Result<()> {
+pub(crate) fn tell_end(paths: &RunPaths, record: &Record) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(paths.owner_lock())?;
     let told = read_open(&file).unwrap_or_default();
     let end = end_of(record);
@@ -82,7 +82,7 @@ fn write(file: &File, owner: &Owner) -> io::Result<()> {
 }
 
 /// What an open file says, if that makes sense.
-pub fn read_open(file: &File) -> Option<Owner> {
+pub(crate) fn read_open(file: &File) -> Option<Owner> {
     let (mut bytes, mut length) = (vec![0; MAX], 0);
     loop {
         match file.read_at(&mut bytes[length..], length as u64) {
@@ -96,6 +96,6 @@ pub fn read_open(file: &File) -> Option<Owner> {
 }
 
 /// Who owns a run, as its lock's file says. Information only: the lock is the proof that somebody does.
-pub fn read(paths: &RunPaths) -> Option<Owner> {
+pub(crate) fn read(paths: &RunPaths) -> Option<Owner> {
     read_open(&File::open(paths.owner_lock()).ok()?)
 }

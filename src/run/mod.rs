@@ -29,29 +29,29 @@
 //! | `failpoint` | moments at which a test kills the process |
 //! | `resolve` | what a RUN on the command line means |
 
-pub mod control;
-pub mod destroy;
-pub mod door;
-pub mod engines;
-pub mod exec;
-pub mod failpoint;
-pub mod feed;
-pub mod finish;
-pub mod leftovers;
-pub mod live;
+pub(crate) mod control;
+pub(crate) mod destroy;
+pub(crate) mod door;
+pub(crate) mod engines;
+pub(crate) mod exec;
+pub(crate) mod failpoint;
+pub(crate) mod feed;
+pub(crate) mod finish;
+pub(crate) mod leftovers;
+pub(crate) mod live;
 mod lockfile;
-pub mod monitor;
+pub(crate) mod monitor;
 mod objects;
 mod orphan;
 pub mod output;
 pub mod owner;
 mod prepare;
 mod pump;
-pub mod reap;
-pub mod resolve;
-pub mod signals;
+pub(crate) mod reap;
+pub(crate) mod resolve;
+pub(crate) mod signals;
 mod slot;
-pub mod state;
+pub(crate) mod state;
 pub mod store;
-pub mod terminal;
-pub mod waiting;
+pub(crate) mod terminal;
+pub(crate) mod waiting;

@@ -39,7 +39,7 @@ use crate::term::keys::Did;
 use crate::wire::record::Io;
 use alarms::Alarms;
 use commander::{Command, Commander, Done, Stop, Word};
-pub use launch::{Launch, Outcome};
+pub(crate) use launch::{Launch, Outcome};
 
 /// How long the streams may stay open after the command's end is known.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ enum Over {
 }
 
 /// The monitor of one run.
-pub struct Monitor {
+pub(crate) struct Monitor {
     launch: Launch,
     owned: Owned,
     slot: Slot,
@@ -96,7 +96,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// Takes over an owned run. `uid` may ask it for things.
-    pub fn new(launch: Launch, owned: Owned, slot: Slot, signals: Receiver<Signal>, uid: u32) -> Result<Self> {
+    pub(crate) fn new(launch: Launch, owned: Owned, slot: Slot, signals: Receiver<Signal>, uid: u32) -> Result<Self> {
         let (ask, requests) = bounded(0);
         let opened = Writer::open(&owned.paths.output(), launch.spec.log_max)
             .map_err(|error| Failure::new("preparing the run", error))
@@ -145,7 +145,7 @@ impl Monitor {
     }
 
     /// Runs the command to its end.
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         self.advance(Event::Prepare);
         if let Err(error) = self.begin() {
             let stopped = Stopped::Failed(Failure::starting("starting the run", &error));

@@ -8,7 +8,7 @@ use crate::wire::record::Record;
 
 /// Whose objects, and what is known of them.
 #[derive(Debug, Clone)]
-pub struct Objects {
+pub(crate) struct Objects {
     run: RunId,
     /// The name of the state directory, if it can be read.
     instance: Option<String>,
@@ -18,18 +18,18 @@ pub struct Objects {
 
 impl Objects {
     /// Those of the run of a record.
-    pub fn of(record: &Record, instance: Option<String>) -> Objects {
+    pub(crate) fn of(record: &Record, instance: Option<String>) -> Objects {
         let (container, network) = (record.container_id.clone(), record.network_id.clone());
         Objects { run: record.id.clone(), instance, container, network }
     }
 
     /// How its objects are called.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.run.object_name()
     }
 
     /// What the engine is to be told to mean one kind of them: none if there is none.
-    pub fn find(&self, runtime: &dyn Runtime, kind: ObjectKind) -> Result<Vec<String>> {
+    pub(crate) fn find(&self, runtime: &dyn Runtime, kind: ObjectKind) -> Result<Vec<String>> {
         let known = match kind {
             ObjectKind::Container => &self.container,
             ObjectKind::Network => &self.network,

@@ -13,22 +13,22 @@ use crate::wire::record;
 
 /// What is known of a run without an owner beyond its record.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Orphan {
+pub(crate) struct Orphan {
     /// How the command ended, if fosse's own PID 1 has left that behind. It is exact, also where an engine has
     /// forgotten.
-    pub exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
     /// The grace, if the owner did not answer and was ended so that its run stops.
-    pub stop: Option<Duration>,
+    pub(crate) stop: Option<Duration>,
 }
 
 impl Orphan {
     /// Reads it.
-    pub fn of(paths: &RunPaths) -> Self {
+    pub(crate) fn of(paths: &RunPaths) -> Self {
         Orphan { exit: left_exit(paths), stop: asked(paths) }
     }
 
     /// What there is still to happen to a run in this state: its owner's death, or the end that was asked for.
-    pub fn events(&self, state: record::State) -> Vec<Event> {
+    pub(crate) fn events(&self, state: record::State) -> Vec<Event> {
         if self.stop.is_none() {
             let (code, signal) = (self.exit.map(|exit| exit.code), self.exit.and_then(|exit| exit.signal));
             return vec![Event::Orphaned { code, signal }];
@@ -47,7 +47,7 @@ impl Orphan {
 
     /// What such a run is until somebody has finished it: what it will become, or on its way there if only that will
     /// tell how it ended.
-    pub fn shown(&self, state: &state::State, at: Timestamp) -> Result<state::State, Illegal> {
+    pub(crate) fn shown(&self, state: &state::State, at: Timestamp) -> Result<state::State, Illegal> {
         match self.events(state.name()).into_iter().next() {
             Some(event) => apply(state, event, at),
             None => Ok(state.clone()),

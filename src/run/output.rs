@@ -16,7 +16,7 @@ use crate::base::sync::locked;
 use crate::base::time::Timestamp;
 
 /// The length of a frame's head.
-pub const HEAD: usize = 16;
+pub(crate) const HEAD: usize = 16;
 
 const MAGIC: u8 = 0xF0;
 
@@ -37,10 +37,10 @@ pub enum Stream {
 
 impl Stream {
     /// Both.
-    pub const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+    pub(crate) const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
     /// As in options and JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -102,17 +102,17 @@ impl Writer {
     }
 
     /// Why output is missing that was to be recorded, once.
-    pub fn take_failure(&self) -> Option<io::Error> {
+    pub(crate) fn take_failure(&self) -> Option<io::Error> {
         locked(&self.inner).failure.take()
     }
 
     /// Says that output is missing that was never seen.
-    pub fn mark_left_out(&self) {
+    pub(crate) fn mark_left_out(&self) {
         locked(&self.inner).leave_out();
     }
 
     /// Puts everything on the disk.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         locked(&self.inner).file.sync_data()
     }
 }
@@ -307,7 +307,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// Adds what `source` has beyond the first `skip` bytes; for saving what an engine kept and nobody saw.
-pub fn append_beyond(
+pub(crate) fn append_beyond(
     writer: &Writer,
     stream: Stream,
     mut source: impl Read,

@@ -16,7 +16,7 @@ use crate::base::id::{RunId, RunName, random_hex};
 use crate::base::paths::RunPaths;
 use crate::base::time::Deadline;
 use crate::run::lockfile::LockFile;
-pub use crate::run::lockfile::read as read_owner;
+pub(crate) use crate::run::lockfile::read as read_owner;
 use crate::run::slot::Slot;
 use crate::run::store::{Store, is_owned};
 use crate::run::{failpoint, live};
@@ -38,7 +38,7 @@ const NAME_LIMIT: Duration = Duration::from_millis(100);
 const LOCK_TRY: Duration = Duration::from_millis(10);
 
 /// The boot of this machine (random(4)); empty where there is none.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     read_line("/proc/sys/kernel/random/boot_id")
 }
 
@@ -52,18 +52,18 @@ fn read_line(path: &str) -> String {
 }
 
 /// The lock of who finishes a run.
-pub struct Held {
+pub(crate) struct Held {
     _lock: File,
 }
 
 /// A run that this process owns.
-pub struct Owned {
+pub(crate) struct Owned {
     /// Its files.
-    pub paths: RunPaths,
+    pub(crate) paths: RunPaths,
     /// Its control socket.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// Its lock, which falls with the last of these.
-    pub lock: Arc<LockFile>,
+    pub(crate) lock: Arc<LockFile>,
     name: NameLock,
     id: RunId,
     store: Store,
@@ -114,7 +114,7 @@ impl NameLock {
 }
 
 /// Removes the file of a name whose run is over, unless another run has taken the name.
-pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
+pub(crate) fn forget_name(store: &Store, name: &RunName, id: &RunId) {
     let path = store.paths.name_lock(name);
     let ours = read_bounded(&path, 64).is_ok_and(|content| content == id.as_str().as_bytes());
     if ours {
@@ -126,7 +126,7 @@ pub fn forget_name(store: &Store, name: &RunName, id: &RunId) {
 }
 
 /// Removes the files of names that nobody holds: a client that was killed before its run came to be leaves one.
-pub fn forget_free_names(store: &Store) {
+pub(crate) fn forget_free_names(store: &Store) {
     for entry in fs::read_dir(store.paths.names()).into_iter().flatten().flatten() {
         let path = entry.path();
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path);
@@ -139,7 +139,7 @@ pub fn forget_free_names(store: &Store) {
 }
 
 /// Makes the directories, and the instance's name on the first run.
-pub fn prepare_places(store: &Store) -> Result<String> {
+pub(crate) fn prepare_places(store: &Store) -> Result<String> {
     let paths = &store.paths;
     for dir in [&paths.state, &paths.runs(), &paths.names(), &paths.runtime, &paths.sockets] {
         private_dir(dir, store.uid)?;
@@ -176,7 +176,7 @@ fn damaged(path: &Path) -> Failure {
 }
 
 /// The instance's name, if there is one; an error if there is one that cannot be read.
-pub fn known_instance(store: &Store) -> Result<Option<String>> {
+pub(crate) fn known_instance(store: &Store) -> Result<Option<String>> {
     let path = store.paths.instance();
     match store.instance() {
         None if fs::symlink_metadata(&path).is_ok() => Err(damaged(&path)),
@@ -186,7 +186,7 @@ pub fn known_instance(store: &Store) -> Result<Option<String>> {
 
 impl Owned {
     /// Makes a run with this name, or with a generated one, and owns it.
-    pub fn create(
+    pub(crate) fn create(
         store: &Store,
         id: &RunId,
         name: Option<&RunName>,
@@ -251,12 +251,12 @@ impl Owned {
     }
 
     /// Frees what was set aside for the final record.
-    pub fn spend_reserve(&self) {
+    pub(crate) fn spend_reserve(&self) {
         spend_reserve(&self.paths);
     }
 
     /// Gives the run up: from here on others may read that nobody owns it. Its name is free again.
-    pub fn release(self, record: &Record) {
+    pub(crate) fn release(self, record: &Record) {
         spend_reserve(&self.paths);
         // Who waits and finds the run destroyed knows it from here, else from the record.
         self.lock.tell_end(record).ignore();
@@ -266,7 +266,7 @@ impl Owned {
     }
 
     /// Gives the run up and removes every trace of it: it never came to be.
-    pub fn discard(self, record: &Record) -> io::Result<()> {
+    pub(crate) fn discard(self, record: &Record) -> io::Result<()> {
         self.lock.tell_end(record).ignore();
         discard_unfinished(&self.paths)?;
         live::remove(&self.store, &self.id);
@@ -276,7 +276,7 @@ impl Owned {
 }
 
 /// Frees what an owner has set aside: it is about to write its last, or cannot any more.
-pub fn spend_reserve(paths: &RunPaths) {
+pub(crate) fn spend_reserve(paths: &RunPaths) {
     remove_file(&reserve(paths)).ignore();
 }
 
@@ -305,7 +305,7 @@ fn record_of(paths: &RunPaths) -> io::Result<Record> {
 
 /// Takes over a run whose owner is dead, trying until `deadline`: an owner may be at its very end, and another may be
 /// finishing it. Who finishes a run does not own it: its owner's lock stays free, so that readers see an orphan.
-pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
+pub(crate) fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
     let paths = store.run(id);
     let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
     // A run that has lost its owner never has one again.
@@ -319,7 +319,7 @@ pub fn take_over(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option
 }
 
 /// Keeps everybody else from finishing a run, trying until `deadline`; its owner may live.
-pub fn hold(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<Held>> {
+pub(crate) fn hold(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<Held>> {
     let path = store.run(id).output();
     let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
     let lock = match OpenOptions::new()
@@ -343,7 +343,7 @@ pub fn hold(store: &Store, id: &RunId, deadline: Deadline) -> Result<Option<Held
 }
 
 /// Takes over a run that is held, as soon as its owner is dead.
-pub fn adopt(store: &Store, id: &RunId, held: Held, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
+pub(crate) fn adopt(store: &Store, id: &RunId, held: Held, deadline: Deadline) -> Result<Option<(Held, Slot)>> {
     let paths = store.run(id);
     let failed = |error: io::Error| Failure::new(format!("taking over run {id}"), error);
     if !in_time(deadline, || is_owned(&paths).map(|owned| !owned)).map_err(failed)? {
@@ -369,7 +369,7 @@ fn in_time(deadline: Deadline, mut attempt: impl FnMut() -> io::Result<bool>) ->
 /// Signals an owner, after proving that the process is the one that wrote the lock's file and runs for this user: the
 /// handle is opened first, then the identity checked, then exactly that process signalled. One that has ended is fine.
 #[cfg(target_os = "linux")]
-pub fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
+pub(crate) fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
     use crate::sys::process::PidHandle;
     let what = || format!("signalling the owner that does not answer (process {})", owner.pid);
     let refuse = |why: &str| Failure::new(what(), why).hint("end it by hand, then try again");
@@ -399,13 +399,13 @@ pub fn signal_proved(owner: &Owner, uid: u32, signal: Signal) -> Result<()> {
 
 /// Elsewhere a process cannot be named for certain (there is no pidfd), so it is not signalled.
 #[cfg(not(target_os = "linux"))]
-pub fn signal_proved(owner: &Owner, _uid: u32, _signal: Signal) -> Result<()> {
+pub(crate) fn signal_proved(owner: &Owner, _uid: u32, _signal: Signal) -> Result<()> {
     let what = format!("signalling the owner that does not answer (process {})", owner.pid);
     Err(Failure::new(what, "not on this system"))
 }
 
 /// Whether the process that the lock's file names stands still, so that no signal but KILL would reach it.
-pub fn stands_still(owner: &Owner) -> bool {
+pub(crate) fn stands_still(owner: &Owner) -> bool {
     let stat = Pid::new(owner.pid).and_then(Stat::of);
     stat.is_some_and(|stat| stat.start == owner.start_time && stat.halt != Halt::No)
 }

@@ -20,7 +20,7 @@ const DESCRIPTORS: usize = 18;
 
 /// Something that must be taken away again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
+pub(crate) enum Resource {
     /// The run's own network.
     Network,
     /// The container.
@@ -29,7 +29,7 @@ pub enum Resource {
 
 /// What a run has acquired, or may have. Undone from the top: the container before the network it is in.
 #[derive(Debug, Default)]
-pub struct Undo {
+pub(crate) struct Undo {
     stack: Vec<Resource>,
     /// Whether the engine may have something afterwards: a call ended without an answer, or things are kept.
     uncertain: bool,
@@ -37,7 +37,7 @@ pub struct Undo {
 
 impl Undo {
     /// Everything that a run in that record may have.
-    pub fn everything() -> Undo {
+    pub(crate) fn everything() -> Undo {
         Undo { stack: vec![Resource::Network, Resource::Container], uncertain: false }
     }
 
@@ -53,7 +53,7 @@ impl Undo {
     }
 
     /// Takes everything away, once. All is tried; the failures come back.
-    pub fn run(&mut self, runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths) -> Vec<Failure> {
+    pub(crate) fn run(&mut self, runtime: &dyn Runtime, objects: &Objects, paths: &RunPaths) -> Vec<Failure> {
         let mut failures = Vec::new();
         let name = objects.name();
         while let Some(resource) = self.stack.pop() {
@@ -80,62 +80,62 @@ impl Undo {
     }
 
     /// The engine takes the container away by itself.
-    pub fn leave_container(&mut self) {
+    pub(crate) fn leave_container(&mut self) {
         self.stack.retain(|resource| *resource != Resource::Container);
     }
 
     /// What was acquired is to stay, and whoever destroys the run finds that there is something.
-    pub fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.stack.clear();
         self.uncertain = true;
     }
 }
 
 /// What goes on beside the monitor while the place is made.
-pub struct Preparation {
+pub(crate) struct Preparation {
     /// The runtime that makes it.
-    pub runtime: Arc<dyn Runtime>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     /// What to make.
-    pub spec: Arc<Spec>,
+    pub(crate) spec: Arc<Spec>,
     /// The run's files.
-    pub paths: RunPaths,
+    pub(crate) paths: RunPaths,
     /// Where the id is told before the command starts.
-    pub id_file: Option<PathBuf>,
+    pub(crate) id_file: Option<PathBuf>,
     /// Whether a pull may draw on the terminal.
-    pub show_progress: bool,
+    pub(crate) show_progress: bool,
     /// Set when the run is to end before it starts: no further step is taken.
-    pub abort: Arc<AtomicBool>,
+    pub(crate) abort: Arc<AtomicBool>,
     /// Disconnected when not even the present step is to be waited for.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
     /// Disconnected when the run is to end before it starts: a pull leaves nothing behind, and is not waited for.
-    pub cancel_pull: Cancel,
+    pub(crate) cancel_pull: Cancel,
 }
 
 /// How far the preparation came.
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// What is to be undone.
-    pub undo: Undo,
+    pub(crate) undo: Undo,
     /// The engine's ids of network and container.
-    pub ids: Ids,
+    pub(crate) ids: Ids,
     /// A started command, or why there is none.
-    pub outcome: std::result::Result<Box<dyn Channel>, Stopped>,
+    pub(crate) outcome: std::result::Result<Box<dyn Channel>, Stopped>,
 }
 
 /// The engine's ids.
 #[derive(Debug, Default, Clone)]
-pub struct Ids {
+pub(crate) struct Ids {
     /// Of the run's own network.
-    pub network: Option<String>,
+    pub(crate) network: Option<String>,
     /// Of the container.
-    pub container: Option<String>,
+    pub(crate) container: Option<String>,
     /// Whether fosse's own init runs in it, and the engine will see no output.
-    pub has_init: bool,
+    pub(crate) has_init: bool,
     /// What of the host can only be read in it.
-    pub read_only: Vec<PathBuf>,
+    pub(crate) read_only: Vec<PathBuf>,
 }
 
 /// Why a preparation did not end in a started command.
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// It was asked to stop.
     Aborted,
     /// The image is neither there nor to be had: nothing was made.
@@ -146,7 +146,7 @@ pub enum Stopped {
 
 impl Preparation {
     /// Runs all steps. `made` hears the engine's ids before the command starts.
-    pub fn run(self, mut made: impl FnMut(&Ids)) -> Prepared {
+    pub(crate) fn run(self, mut made: impl FnMut(&Ids)) -> Prepared {
         let mut prepared = Prepared { undo: Undo::default(), ids: Ids::default(), outcome: Err(Stopped::Aborted) };
         prepared.outcome = self.steps(&mut prepared.undo, &mut prepared.ids, &mut made);
         prepared

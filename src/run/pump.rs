@@ -35,7 +35,7 @@ const START_KEPT: usize = 1 << 10;
 
 /// What happens to a stream.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Its first bytes are here, and wait for [`Gate::open`] or [`Gate::withhold`]. As many of them as are kept.
     First(Stream, Vec<u8>),
     /// The command wrote, and the caller no longer reads.
@@ -48,39 +48,39 @@ pub enum Event {
 
 /// What a stream was, all in all.
 #[derive(Debug, Default)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// How many bytes it had.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The first of them.
-    pub start: Vec<u8>,
+    pub(crate) start: Vec<u8>,
     /// Whether the caller left so much unread that it gets no more.
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// Holds back the first bytes until it is known that they are the command's.
-pub struct Gate {
+pub(crate) struct Gate {
     verdict: Option<Sender<Infallible>>,
     withheld: Option<Sender<Infallible>>,
 }
 
 impl Gate {
     /// They are the command's: record and pass on.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.verdict = None;
     }
 
     /// They are not: keep them for [`Ending::start`] alone.
-    pub fn withhold(&mut self) {
+    pub(crate) fn withhold(&mut self) {
         self.withheld = None;
     }
 }
 
 /// The output of a running command.
-pub struct Pump {
+pub(crate) struct Pump {
     /// What happens.
-    pub events: Receiver<Event>,
+    pub(crate) events: Receiver<Event>,
     /// Holds back the first bytes.
-    pub gate: Gate,
+    pub(crate) gate: Gate,
     hurry: Option<Sender<Infallible>>,
     /// Closed when a stream is not to be waited for any longer.
     reading: [Option<OwnedFd>; 2],
@@ -104,7 +104,7 @@ struct Forwarder {
 impl Pump {
     /// Starts to pump both streams. `callers` are where they go: fosse's stdout and stderr. Without a `log` nothing
     /// is recorded; a `screen` takes note of what it is shown.
-    pub fn start(
+    pub(crate) fn start(
         streams: [Option<OwnedFd>; 2],
         callers: [OwnedFd; 2],
         log: Option<&Arc<Writer>>,
@@ -160,31 +160,31 @@ impl Pump {
     }
 
     /// Passes on bytes of a stream that did not come through its pipe. They are recorded by whoever has them.
-    pub fn deliver(&self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn deliver(&self, stream: Stream, bytes: &[u8]) {
         if let Some(chunks) = &self.aside[stream.index()] {
             chunks.send(bytes.to_vec()).ignore();
         }
     }
 
     /// The run is ending: what still comes is recorded without waiting for the caller.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.hurry = None;
     }
 
     /// The streams' other ends are in hands that do not let go: stop reading.
-    pub fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.reading = [None, None];
     }
 
     /// Nobody reads a stream any more: its pipe is closed, and the command meets that itself.
-    pub fn close(&mut self, stream: Stream) {
+    pub(crate) fn close(&mut self, stream: Stream) {
         self.closed[stream.index()].store(true, Ordering::SeqCst);
         self.reading[stream.index()] = None;
     }
 
     /// Waits until the caller has everything. With `patience`, only as long as it goes on reading: each chunk
     /// that it takes within that time buys as much again.
-    pub fn flush(
+    pub(crate) fn flush(
         mut self,
         patience: Option<std::time::Duration>,
         interrupted: &Receiver<crate::sys::signal::Signal>,
@@ -219,16 +219,16 @@ impl Pump {
 
 /// What came of the last writes to the caller.
 #[derive(Default)]
-pub struct Flushed {
+pub(crate) struct Flushed {
     /// The streams that were not delivered to their end.
-    pub undelivered: Vec<Stream>,
+    pub(crate) undelivered: Vec<Stream>,
     /// Those that could not be written, which was not known before.
-    pub failed: Vec<(Stream, io::Error)>,
+    pub(crate) failed: Vec<(Stream, io::Error)>,
 }
 
 impl Flushed {
     /// Whether words on stderr would find nobody who reads them. Both streams may lead to the same reader.
-    pub fn is_stderr_unread(&self) -> bool {
+    pub(crate) fn is_stderr_unread(&self) -> bool {
         let full = || !poll::writable(io::stderr()).unwrap_or(true);
         self.undelivered.contains(&Stream::Stderr) || (!self.undelivered.is_empty() && full())
     }
@@ -356,7 +356,7 @@ impl Shown {
 }
 
 /// Writes everything, also to a descriptor that somebody else made non-blocking.
-pub fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -17,7 +17,7 @@ const REMOVAL: Duration = Duration::from_secs(10);
 
 /// What is known of the run that an object names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// Somebody holds it, or it waits to be finished.
     Unfinished,
     /// It is over, and its objects were to stay.
@@ -31,7 +31,7 @@ pub enum Known {
 }
 
 /// Whether an object is nobody's.
-pub fn is_orphaned(known: Known, created: Option<Timestamp>, now: Timestamp) -> bool {
+pub(crate) fn is_orphaned(known: Known, created: Option<Timestamp>, now: Timestamp) -> bool {
     match known {
         Known::Over => true,
         Known::Unknown => created.is_some_and(|created| created.age(now) > UNKNOWN_AGE),
@@ -40,7 +40,7 @@ pub fn is_orphaned(known: Known, created: Option<Timestamp>, now: Timestamp) -> 
 }
 
 /// What is on disk of a run.
-pub fn known(store: &Store, run: Option<&RunId>) -> Known {
+pub(crate) fn known(store: &Store, run: Option<&RunId>) -> Known {
     match run.and_then(|id| store.load(id)) {
         None => Known::Unknown,
         Some(Entry::Unreadable { .. }) => Known::Unreadable,
@@ -53,7 +53,12 @@ pub fn known(store: &Store, run: Option<&RunId>) -> Known {
 }
 
 /// The orphaned objects of one engine, containers first.
-pub fn orphaned(store: &Store, instance: &str, runtime: &dyn Runtime, deadline: Deadline) -> Result<Vec<Object>> {
+pub(crate) fn orphaned(
+    store: &Store,
+    instance: &str,
+    runtime: &dyn Runtime,
+    deadline: Deadline,
+) -> Result<Vec<Object>> {
     let listed = runtime.list(instance, deadline);
     let objects =
         listed.map_err(|error| Failure::new(format!("listing the objects in {}", runtime.kind().as_str()), error))?;
@@ -67,7 +72,7 @@ pub fn orphaned(store: &Store, instance: &str, runtime: &dyn Runtime, deadline: 
 }
 
 /// Those of the objects that an engine is not removing by itself at this moment: their run ended a while ago.
-pub fn settled(store: &Store, objects: Vec<Object>) -> Vec<Object> {
+pub(crate) fn settled(store: &Store, objects: Vec<Object>) -> Vec<Object> {
     let now = Timestamp::now();
     let is_recent = |run: &RunId| match store.load(run) {
         Some(Entry::Known(view)) => view.record.stopped_at.is_some_and(|at| at.age(now) < REMOVAL),
@@ -77,7 +82,7 @@ pub fn settled(store: &Store, objects: Vec<Object>) -> Vec<Object> {
 }
 
 /// Removes objects, containers before networks.
-pub fn remove(objects: &[Object], runtime: &dyn Runtime) -> Result<()> {
+pub(crate) fn remove(objects: &[Object], runtime: &dyn Runtime) -> Result<()> {
     let ids =
         |kind| objects.iter().filter(|object| object.kind == kind).map(|object| object.id.clone()).collect::<Vec<_>>();
     let failed = |error| Failure::new(format!("removing objects from {}", runtime.kind().as_str()), error);

@@ -11,10 +11,10 @@ const PREFIX_MIN: usize = 4;
 
 /// A RUN that means none or several.
 #[derive(Debug)]
-pub struct NoRun {
+pub(crate) struct NoRun {
     text: String,
     /// The runs that it may mean, as `NAME (ID)`.
-    pub candidates: Vec<String>,
+    pub(crate) candidates: Vec<String>,
 }
 
 impl fmt::Display for NoRun {
@@ -28,7 +28,7 @@ impl fmt::Display for NoRun {
 }
 
 /// Finds the run that `text` means. A name means the live run of that name, else the newest.
-pub fn resolve(store: &Store, text: &str) -> Result<std::result::Result<RunId, NoRun>> {
+pub(crate) fn resolve(store: &Store, text: &str) -> Result<std::result::Result<RunId, NoRun>> {
     if let Some(id) = RunId::parse(text) {
         if store.load(&id).is_some() {
             return Ok(Ok(id));

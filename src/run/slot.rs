@@ -9,7 +9,7 @@ use crate::run::state::{Event, State, apply};
 use crate::wire::record::{self, Record};
 
 /// A run's state and record, in the hands of the holder of its lock.
-pub struct Slot {
+pub(crate) struct Slot {
     paths: RunPaths,
     state: State,
     record: Record,
@@ -17,22 +17,22 @@ pub struct Slot {
 
 impl Slot {
     /// Continues from a record. The caller holds the owner's lock.
-    pub fn new(paths: RunPaths, record: Record) -> Self {
+    pub(crate) fn new(paths: RunPaths, record: Record) -> Self {
         Slot { paths, state: State::of(&record), record }
     }
 
     /// Where the run is in its life.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// The record as last committed, or as it would be.
-    pub fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
     /// Takes an event. If it cannot be written, the state has changed all the same: what happened has happened.
-    pub fn advance(&mut self, event: Event) -> Result<()> {
+    pub(crate) fn advance(&mut self, event: Event) -> Result<()> {
         let next = apply(&self.state, event, Timestamp::now())
             .map_err(|illegal| Failure::new("recording what happened", illegal))?;
         self.state = next;
@@ -41,19 +41,19 @@ impl Slot {
     }
 
     /// Changes facts beside the state, and writes them if they are others now.
-    pub fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
+    pub(crate) fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let before = self.record.clone();
         change(&mut self.record);
         if self.record == before { Ok(()) } else { self.commit() }
     }
 
     /// Changes facts beside the state, to be written with the next event.
-    pub fn remember(&mut self, change: impl FnOnce(&mut Record)) {
+    pub(crate) fn remember(&mut self, change: impl FnOnce(&mut Record)) {
         change(&mut self.record);
     }
 
     /// Counts of the output, to be written with the next event.
-    pub fn remember_totals(&mut self, totals: &Totals) {
+    pub(crate) fn remember_totals(&mut self, totals: &Totals) {
         self.record.log_bytes = totals.bytes.iter().sum();
         self.record.log_truncated = totals.truncated;
     }

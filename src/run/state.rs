@@ -14,45 +14,45 @@ use crate::wire::record::{self, Reason, Record};
 
 /// It has an id and an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created;
+pub(crate) struct Created;
 
 /// Its place is being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Starting;
+pub(crate) struct Starting;
 
 /// The command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
+pub(crate) struct Running {
     since: Timestamp,
 }
 
 /// It was asked to end while it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stopping {
+pub(crate) struct Stopping {
     since: Timestamp,
     cause: Cause,
 }
 
 /// It is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// When the command was first known to run.
-    pub since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// When the end was known.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Its exit code, if it can be known.
-    pub exit_code: Option<u8>,
+    pub(crate) exit_code: Option<u8>,
     /// The signal that ended it, if that is certain.
-    pub signal: Option<u8>,
+    pub(crate) signal: Option<u8>,
     /// Why it ended.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// What failed, in words.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Where a run is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// See [`Created`].
     Created(Created),
     /// See [`Starting`].
@@ -69,7 +69,7 @@ pub enum State {
 
 /// Who wants a run to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The stop verb, the escape, or a signal to the client.
     Asked,
     /// Its time is over.
@@ -78,7 +78,7 @@ pub enum Cause {
 
 /// What happens to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Its place is about to be made.
     Prepare,
     /// The command runs.
@@ -114,11 +114,11 @@ pub enum Event {
 
 /// An event that cannot happen in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Illegal {
+pub(crate) struct Illegal {
     /// The state it was in.
-    pub state: record::State,
+    pub(crate) state: record::State,
     /// The event.
-    pub event: Event,
+    pub(crate) event: Event,
 }
 
 impl std::fmt::Display for Illegal {
@@ -129,12 +129,12 @@ impl std::fmt::Display for Illegal {
 
 impl State {
     /// The first one.
-    pub fn new() -> State {
+    pub(crate) fn new() -> State {
         State::Created(Created)
     }
 
     /// Its name in the record.
-    pub fn name(&self) -> record::State {
+    pub(crate) fn name(&self) -> record::State {
         match self {
             State::Created(_) => record::State::Created,
             State::Starting(_) => record::State::Starting,
@@ -146,7 +146,7 @@ impl State {
     }
 
     /// The end, if it is over.
-    pub fn ended(&self) -> Option<&Ended> {
+    pub(crate) fn ended(&self) -> Option<&Ended> {
         match self {
             State::Stopped(ended) | State::Failed(ended) => Some(ended),
             State::Created(_) | State::Starting(_) | State::Running(_) | State::Stopping(_) => None,
@@ -163,7 +163,7 @@ impl State {
     }
 
     /// Writes what the state knows into a record.
-    pub fn describe(&self, record: &mut Record) {
+    pub(crate) fn describe(&self, record: &mut Record) {
         record.state = self.name();
         record.started_at = self.since();
         let ended = self.ended();
@@ -175,7 +175,7 @@ impl State {
     }
 
     /// The state that a stored record describes; whoever finishes an orphan starts from it.
-    pub fn of(record: &Record) -> State {
+    pub(crate) fn of(record: &Record) -> State {
         let since = record.started_at.unwrap_or(record.created_at);
         let ended = |reason| Ended {
             since: record.started_at,
@@ -203,7 +203,7 @@ impl Default for State {
 }
 
 /// The only way from one state to the next.
-pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illegal> {
+pub(crate) fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illegal> {
     let illegal = |event: Event| Err(Illegal { state: state.name(), event });
     let over = |reason| End { since: state.since(), now, reason };
     match state {
@@ -254,7 +254,7 @@ pub fn apply(state: &State, event: Event, now: Timestamp) -> Result<State, Illeg
 }
 
 /// The words for an orphan's end.
-pub const OWNER_DIED: &str = "its owner died before the end was recorded";
+pub(crate) const OWNER_DIED: &str = "its owner died before the end was recorded";
 
 /// What time-outs report, whatever the command said (timeout(1)).
 const TIMED_OUT: u8 = 124;

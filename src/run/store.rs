@@ -41,19 +41,19 @@ pub struct View {
     /// As it is on disk.
     pub record: Record,
     /// Whether its owner lives.
-    pub owned: bool,
+    pub(crate) owned: bool,
     /// What an owner has left that died before the end was recorded.
     orphan: Option<Orphan>,
 }
 
 impl View {
     /// Whether its owner died before the end was recorded.
-    pub fn is_orphan(&self) -> bool {
+    pub(crate) fn is_orphan(&self) -> bool {
         self.orphan.is_some()
     }
 
     /// Whether it is neither over nor orphaned.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.owned && !self.record.state.is_final()
     }
 
@@ -73,7 +73,7 @@ impl View {
 }
 
 /// Whether the run has an owner that lives.
-pub fn is_owned(paths: &RunPaths) -> io::Result<bool> {
+pub(crate) fn is_owned(paths: &RunPaths) -> io::Result<bool> {
     match File::open(paths.owner_lock()) {
         Ok(file) => lock::try_shared(&file).map(|free| !free),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -82,7 +82,7 @@ pub fn is_owned(paths: &RunPaths) -> io::Result<bool> {
 }
 
 /// Whether somebody finishes the run of a dead owner at this moment.
-pub fn is_being_finished(paths: &RunPaths) -> bool {
+pub(crate) fn is_being_finished(paths: &RunPaths) -> bool {
     File::open(paths.output()).and_then(|file| lock::try_shared(&file)).is_ok_and(|free| !free)
 }
 
@@ -97,7 +97,7 @@ fn read(paths: &RunPaths) -> Option<std::result::Result<Record, String>> {
 
 impl Store {
     /// The files of a run.
-    pub fn run(&self, id: &RunId) -> RunPaths {
+    pub(crate) fn run(&self, id: &RunId) -> RunPaths {
         self.paths.run(id)
     }
 
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// The ids of all runs, in no order. No state directory means none.
-    pub fn ids(&self) -> Result<Vec<RunId>> {
+    pub(crate) fn ids(&self) -> Result<Vec<RunId>> {
         let runs = self.paths.runs();
         let what = || format!("reading {}", runs.display());
         let entries = match fs::read_dir(&runs) {
@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// All runs as [`Store::all`], for showing them: whether a run that is over is still held is not told.
-    pub fn all_for_show(&self) -> Result<Vec<Entry>> {
+    pub(crate) fn all_for_show(&self) -> Result<Vec<Entry>> {
         self.sorted(|id| self.glance(id))
     }
 
@@ -182,7 +182,7 @@ impl Store {
     }
 
     /// The random name of this state directory; `None` before its first run.
-    pub fn instance(&self) -> Option<String> {
+    pub(crate) fn instance(&self) -> Option<String> {
         let bytes = read_bounded(&self.paths.instance(), 64).ok()?;
         let text = String::from_utf8(bytes).ok()?.trim().to_owned();
         (text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)

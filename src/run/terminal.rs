@@ -16,41 +16,41 @@ use crate::term::screen::Screen;
 
 /// What a session that is to end hears first: that its terminal is gone. An interactive shell obeys it that ignores
 /// TERM, which is what it hears second.
-pub const FAREWELL: Signal = Signal::HUP;
+pub(crate) const FAREWELL: Signal = Signal::HUP;
 
 /// The caller's terminal, and how it is used.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The terminal.
-    pub screen: Arc<Screen>,
+    pub(crate) screen: Arc<Screen>,
     /// What opens the escape; `None` if nothing does.
-    pub prefix: Option<Prefix>,
+    pub(crate) prefix: Option<Prefix>,
 }
 
 /// A command at the caller's terminal.
-pub struct Terminal {
+pub(crate) struct Terminal {
     caller: Caller,
     leader: OwnedFd,
     keys: Option<Keys>,
     /// What the caller did that is not for the command.
-    pub did: Receiver<Did>,
+    pub(crate) did: Receiver<Did>,
 }
 
 impl Terminal {
     /// A command's terminal, which nobody works at yet. Its window has the size that the caller's has by now.
-    pub fn new(caller: Caller, leader: OwnedFd) -> Terminal {
+    pub(crate) fn new(caller: Caller, leader: OwnedFd) -> Terminal {
         let terminal = Terminal { caller, leader, keys: None, did: never() };
         terminal.resize();
         terminal
     }
 
     /// What has been shown is noted here.
-    pub fn screen(&self) -> Arc<Screen> {
+    pub(crate) fn screen(&self) -> Arc<Screen> {
         Arc::clone(&self.caller.screen)
     }
 
     /// The caller works at it from here on.
-    pub fn begin(&mut self) -> io::Result<()> {
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
         if self.keys.is_none() {
             self.caller.screen.give()?;
             let (stdin, command) = (io::stdin().as_fd().try_clone_to_owned()?, self.leader.try_clone()?);
@@ -62,19 +62,19 @@ impl Terminal {
     }
 
     /// Gives the command's window the size of the caller's.
-    pub fn resize(&self) {
+    pub(crate) fn resize(&self) {
         // A terminal that has gone has no size, and its end is on its way.
         self.caller.screen.size().and_then(|size| size.set(&self.leader)).ignore();
     }
 
     /// The caller's terminal may be in another mode and of another size: this process was stopped, and goes on.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.caller.screen.give_again();
         self.resize();
     }
 
     /// Gives the terminal back for the time that this process is stopped.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         let given = self.keys.is_some();
         self.caller.screen.take_back();
         stop_self().ignore();
@@ -85,7 +85,7 @@ impl Terminal {
     }
 
     /// The caller has the terminal back as it was.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.keys = None;
         self.did = never();
         self.caller.screen.take_back();
@@ -99,6 +99,6 @@ impl Drop for Terminal {
 }
 
 /// When a session that is to end within the grace hears TERM.
-pub fn second_word(grace: std::time::Duration) -> Deadline {
+pub(crate) fn second_word(grace: std::time::Duration) -> Deadline {
     Deadline::after((grace / 4).min(std::time::Duration::from_secs(1)))
 }

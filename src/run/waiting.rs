@@ -16,7 +16,7 @@ use crate::wire::control::End;
 
 /// Somebody who wants to know how a run ends. From the moment that this is made nobody can take that away, not even by
 /// destroying the run as soon as it is over: the file of the owner's lock, in which it is told, is open.
-pub struct Waiter {
+pub(crate) struct Waiter {
     store: Store,
     id: RunId,
     /// None where no more files could be opened: then the record must be there when the end is asked for.
@@ -25,7 +25,7 @@ pub struct Waiter {
 
 impl Waiter {
     /// For a run that exists.
-    pub fn of(store: &Store, id: &RunId) -> Result<Waiter> {
+    pub(crate) fn of(store: &Store, id: &RunId) -> Result<Waiter> {
         let lock = match File::open(store.run(id).owner_lock()) {
             Ok(file) => Some(file),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOENT)) => None,
@@ -35,12 +35,12 @@ impl Waiter {
     }
 
     /// Disconnected when it is over, as of [`watch_lock`].
-    pub fn over(&self) -> Result<Receiver<Infallible>> {
+    pub(crate) fn over(&self) -> Result<Receiver<Infallible>> {
         watch_lock(&self.store, &self.id)
     }
 
     /// How it ended, once it is over.
-    pub fn end(&self) -> Result<End> {
+    pub(crate) fn end(&self) -> Result<End> {
         match self.store.load(&self.id) {
             Some(Entry::Known(view)) => {
                 let record = view.shown();
@@ -63,7 +63,7 @@ fn failed(id: &RunId, error: io::Error) -> Failure {
 
 /// Disconnected when the run has no owner any more, and, if that was ended so that the run stops, nobody who does so.
 /// The thread may outlive the caller's patience.
-pub fn watch_lock(store: &Store, id: &RunId) -> Result<Receiver<Infallible>> {
+pub(crate) fn watch_lock(store: &Store, id: &RunId) -> Result<Receiver<Infallible>> {
     let paths = store.run(id);
     let (sender, freed) = bounded(0);
     let file = match File::open(paths.owner_lock()) {

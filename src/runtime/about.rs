@@ -23,7 +23,7 @@ pub struct About {
 
 /// Answers, one small file an engine; `None` remembers nothing.
 #[derive(Debug, Clone)]
-pub struct Cache(pub Option<PathBuf>);
+pub(crate) struct Cache(pub Option<PathBuf>);
 
 /// How long an answer is believed although nothing seems to have changed.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -67,7 +67,7 @@ impl Cache {
     }
 
     /// A remembered answer, if the engine is the same.
-    pub fn get(&self, tool: &str, endpoint: &str) -> Option<About> {
+    pub(crate) fn get(&self, tool: &str, endpoint: &str) -> Option<About> {
         let identity = identity(tool, endpoint)?;
         let bytes = fs::read_bounded(&self.file(tool, endpoint)?, 4096).ok()?;
         let entry: Entry = serde_json::from_slice(&bytes).ok()?;
@@ -76,20 +76,20 @@ impl Cache {
     }
 
     /// Whether fosse's own PID 1 is known not to serve for an image on this engine.
-    pub fn is_without_init(&self, tool: &str, endpoint: &str, image: &str) -> bool {
+    pub(crate) fn is_without_init(&self, tool: &str, endpoint: &str, image: &str) -> bool {
         let file = self.file(tool, &without_init(endpoint, image));
         file.is_some_and(|file| WithoutInit::read(&file, tool, endpoint).is_some())
     }
 
     /// The images with which it is known not to serve on this engine.
-    pub fn without_init(&self, tool: &str, endpoint: &str) -> Vec<String> {
+    pub(crate) fn without_init(&self, tool: &str, endpoint: &str) -> Vec<String> {
         let entries = self.0.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
         let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         files.filter_map(|file| Some(WithoutInit::read(&file, tool, endpoint)?.image)).collect()
     }
 
     /// Remembers that it does not; failing to is no failure.
-    pub fn put_without_init(&self, tool: &str, endpoint: &str, image: &str) {
+    pub(crate) fn put_without_init(&self, tool: &str, endpoint: &str, image: &str) {
         let identity = identity(tool, endpoint).unwrap_or_default();
         let (endpoint, image) = (endpoint.to_owned(), image.to_owned());
         let entry = WithoutInit { identity, at: Timestamp::now(), endpoint, image };
@@ -98,7 +98,7 @@ impl Cache {
     }
 
     /// Remembers an answer; failing to is no failure.
-    pub fn put(&self, tool: &str, endpoint: &str, about: About) {
+    pub(crate) fn put(&self, tool: &str, endpoint: &str, about: About) {
         let Some(identity) = identity(tool, endpoint) else { return };
         let entry = Entry { identity, at: Timestamp::now(), about };
         self.write(tool, endpoint, &serde_json::to_vec(&entry).unwrap_or_default());

@@ -4,22 +4,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// How values of variables reach the tool: never in its arguments.
-pub struct Environment {
+pub(crate) struct Environment {
     /// The content of the 0600 file.
-    pub file: Vec<u8>,
+    pub(crate) file: Vec<u8>,
     /// What such a file cannot hold, in the tool's own environment.
-    pub by_process: Vec<(OsString, OsString)>,
+    pub(crate) by_process: Vec<(OsString, OsString)>,
 }
 
 /// For a call that is over at once: by the file, where a line can hold it. It has one line each, as text, and podman
 /// strips quotes.
-pub fn environment(env: &[(OsString, OsString)]) -> Environment {
+pub(crate) fn environment(env: &[(OsString, OsString)]) -> Environment {
     split(env, fits_a_line)
 }
 
 /// For a tool that lives as long as its command. Only what would steer the tool itself is in a file, so that mostly
 /// there is none.
-pub fn environment_beside(env: &[(OsString, OsString)]) -> Environment {
+pub(crate) fn environment_beside(env: &[(OsString, OsString)]) -> Environment {
     split(env, |name, _| name.to_str().is_some_and(steers_the_tool))
 }
 
@@ -38,7 +38,7 @@ fn split(env: &[(OsString, OsString)], by_file: impl Fn(&OsStr, &OsStr) -> bool)
 }
 
 /// Whether a variable can travel in a file of lines as the tools read it.
-pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
+pub(crate) fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
     // bufio.Scanner, which both tools read the file with, refuses lines of 64 KiB.
     const LINE_MAX: usize = 30_000;
     // Apple's tool ends a line at whatever Unicode ends one at.
@@ -53,7 +53,7 @@ pub fn fits_a_line(name: &OsStr, value: &OsStr) -> bool {
 }
 
 /// Refuses what no JSON of a tool can hold; each text comes with what it is.
-pub fn is_text<'a>(tool: &str, mut all: impl Iterator<Item = (String, &'a OsStr)>) -> Result<(), String> {
+pub(crate) fn is_text<'a>(tool: &str, mut all: impl Iterator<Item = (String, &'a OsStr)>) -> Result<(), String> {
     match all.find(|(_, text)| text.to_str().is_none()) {
         Some((what, _)) => Err(format!("{what} is not UTF-8, which {tool} cannot carry")),
         None => Ok(()),
@@ -61,7 +61,7 @@ pub fn is_text<'a>(tool: &str, mut all: impl Iterator<Item = (String, &'a OsStr)
 }
 
 /// Refuses what would have to travel in the tool's own environment and would change what it does.
-pub fn check_environment(tool: &str, env: &[(OsString, OsString)]) -> Result<(), String> {
+pub(crate) fn check_environment(tool: &str, env: &[(OsString, OsString)]) -> Result<(), String> {
     let carried = environment(env);
     let mut names = carried.by_process.iter().map(|(name, _)| name.to_string_lossy());
     match names.find(|name| steers_the_tool(name)) {
@@ -105,7 +105,7 @@ fn steers_the_tool(name: &str) -> bool {
 }
 
 /// Words of an argument vector.
-pub fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+pub(crate) fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }
 

@@ -15,30 +15,30 @@ use crate::wire::record::Io;
 
 /// The command's streams, seen from outside.
 #[derive(Debug, Default)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Where its stdin is written, if it has one.
-    pub stdin: Option<OwnedFd>,
+    pub(crate) stdin: Option<OwnedFd>,
     /// Where its stdout is read.
-    pub stdout: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
     /// Where its stderr is read.
-    pub stderr: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
     /// The leader of its terminal, if it has one: the same as stdin and stdout, for the size of its window.
-    pub terminal: Option<OwnedFd>,
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// How the command ended, as far as the channel can know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// Its exit code; 128+N when signal N ended it. `None`: it cannot be known.
-    pub code: Option<u8>,
+    pub(crate) code: Option<u8>,
     /// The signal that ended it, where that is certain.
-    pub signal: Option<u8>,
+    pub(crate) signal: Option<u8>,
     /// Whether the command itself was killed for memory.
-    pub oom: bool,
+    pub(crate) oom: bool,
     /// Why the engine can say nothing, when it cannot.
-    pub lost: Option<String>,
+    pub(crate) lost: Option<String>,
     /// Whether the streams broke before the end: what is missing is in the engine's own log.
-    pub output_cut: bool,
+    pub(crate) output_cut: bool,
 }
 
 /// Why an engine did not start a command.
@@ -52,7 +52,7 @@ pub struct Refusal {
 
 /// What becomes known about the command. `StartFailed` or `Ended` is the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// It runs, or has run.
     Started,
     /// The engine says that it has ended; its last bytes and its code are still on their way.
@@ -69,21 +69,21 @@ pub enum Fact {
 }
 
 /// What a channel hands out to its run.
-pub struct Outlet {
+pub(crate) struct Outlet {
     streams: Mutex<Streams>,
     facts: Receiver<Fact>,
 }
 
 impl Outlet {
     /// Of these.
-    pub fn new(streams: Streams, facts: Receiver<Fact>) -> Self {
+    pub(crate) fn new(streams: Streams, facts: Receiver<Fact>) -> Self {
         Outlet { streams: Mutex::new(streams), facts }
     }
 }
 
 /// Whom of a command a signal is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whom {
+pub(crate) enum Whom {
     /// The command's own process.
     Command,
     /// Its process group.
@@ -92,13 +92,13 @@ pub enum Whom {
 
 impl Whom {
     /// Who gets a signal that is passed on: the two that a terminal sends to a group go to the group.
-    pub fn of(signal: Signal) -> Whom {
+    pub(crate) fn of(signal: Signal) -> Whom {
         if matches!(signal, Signal::INT | Signal::QUIT) { Whom::Group } else { Whom::Command }
     }
 }
 
 /// What carries a command's bytes, signals and exit code between its place and its owner.
-pub trait Channel: Send + Sync {
+pub(crate) trait Channel: Send + Sync {
     /// Which way it is, for the record.
     fn io(&self) -> Io;
 

@@ -11,7 +11,7 @@ use crate::sys::pty;
 use crate::sys::termios::Mode;
 
 /// Starts a client.
-pub fn spawn(cmd: &Cmd, input: Input) -> std::result::Result<(Child, Streams), Error> {
+pub(crate) fn spawn(cmd: &Cmd, input: Input) -> std::result::Result<(Child, Streams), Error> {
     let stdin = match input {
         Input::Terminal => return at_terminal(cmd, input),
         Input::Pipe => Stdio::Pipe,
@@ -23,7 +23,7 @@ pub fn spawn(cmd: &Cmd, input: Input) -> std::result::Result<(Child, Streams), E
 }
 
 /// Starts a client whose last words on stderr are to be known afterwards.
-pub fn spawn_heard(cmd: &Cmd, input: Input, tail: &mut Tail) -> Result<(Child, Streams)> {
+pub(crate) fn spawn_heard(cmd: &Cmd, input: Input, tail: &mut Tail) -> Result<(Child, Streams)> {
     let (child, streams) = spawn(cmd, input)?;
     Ok((child, tail.listen(streams)?))
 }

@@ -37,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const SWEEP_LIMIT: Duration = Duration::from_secs(1);
 
 /// An engine that can execute one more command, through a client of its own.
-pub trait Executor: Send + Sync {
+pub(crate) trait Executor: Send + Sync {
     /// The client that starts a command and stays with it, and what the command's variables travel in.
     fn start(&self, exec: &Exec) -> (Cmd, Environment);
 
@@ -75,7 +75,7 @@ pub trait Executor: Send + Sync {
 }
 
 /// One more command behind the engine's client.
-pub struct Executed {
+pub(crate) struct Executed {
     engine: Arc<dyn Executor>,
     exec: Exec,
     mark: String,
@@ -88,7 +88,7 @@ pub struct Executed {
 
 impl Executed {
     /// Starts the client.
-    pub fn start(engine: Arc<dyn Executor>, exec: &Exec) -> Result<Box<dyn Channel>> {
+    pub(crate) fn start(engine: Arc<dyn Executor>, exec: &Exec) -> Result<Box<dyn Channel>> {
         let (mut cmd, carried) = engine.start(exec);
         cmd.env.extend(carried.by_process);
         let call = cmd.title();

@@ -16,7 +16,7 @@ use crate::sys::signal::Signal;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// A process took the signal.
     Sent,
     /// The container's processes can be seen, and none is meant.
@@ -29,26 +29,26 @@ pub enum Attempt {
 /// is the container's own command behind its init.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is seen there"))]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// Part of the path of their control group, where the engine makes one.
-    pub container_id: Option<&'a str>,
+    pub(crate) container_id: Option<&'a str>,
     /// `NAME=VALUE`.
-    pub mark: Option<&'a str>,
+    pub(crate) mark: Option<&'a str>,
 }
 
 /// Signals the command itself, or its process group.
-pub fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
+pub(crate) fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
     platform::signal(target, signal, whom)
 }
 
 /// Kills the command and everything it started, as far as that can be known; looks until nothing is left.
-pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
+pub(crate) fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
     platform::kill(target, deadline)
 }
 
 /// How far a signal from inside goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// To the command, or its group.
     Of(Whom),
     /// To every process that carries its mark.
@@ -57,7 +57,7 @@ pub enum Reach {
 
 /// The same from inside, by a shell of the image, as far as its user may. It ends with 0 if there was somebody, and with
 /// 3 if there was nobody.
-pub fn script(mark: &str, signal: &str, reach: Reach) -> Vec<OsString> {
+pub(crate) fn script(mark: &str, signal: &str, reach: Reach) -> Vec<OsString> {
     // The command goes first: it would say what became of its children, and start others.
     const SCRIPT: &str = r#"
 sent= mates=
@@ -108,7 +108,7 @@ esac
 }
 
 /// The same for the container's own command behind its init: of init's children, the one that has been there longest.
-pub fn script_for_the_command(signal: &str, whom: Whom) -> Vec<OsString> {
+pub(crate) fn script_for_the_command(signal: &str, whom: Whom) -> Vec<OsString> {
     const SCRIPT: &str = r#"
 signal=$1 to=$2 first= whom=
 for dir in /proc/[0-9]*; do
@@ -131,11 +131,11 @@ if kill -s 0 -- "$whom" 2>/dev/null; then kill -s "$signal" -- "$whom"; else kil
 mod platform {
     use super::{Attempt, Deadline, Signal, Target, Whom};
 
-    pub fn signal(_: Target<'_>, _: Signal, _: Whom) -> Attempt {
+    pub(crate) fn signal(_: Target<'_>, _: Signal, _: Whom) -> Attempt {
         Attempt::Blind
     }
 
-    pub fn kill(_: Target<'_>, _: Deadline) -> Attempt {
+    pub(crate) fn kill(_: Target<'_>, _: Deadline) -> Attempt {
         Attempt::Blind
     }
 }
@@ -170,7 +170,7 @@ mod platform {
         below_init: bool,
     }
 
-    pub fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
+    pub(crate) fn signal(target: Target<'_>, signal: Signal, whom: Whom) -> Attempt {
         let seen = look(target);
         let command = match target.mark {
             Some(_) => seen.iter().find(|process| process.first && process.marked == Some(true)),
@@ -193,7 +193,7 @@ mod platform {
         Attempt::Sent
     }
 
-    pub fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
+    pub(crate) fn kill(target: Target<'_>, deadline: Deadline) -> Attempt {
         let mut attempt = Attempt::NoneThere;
         loop {
             let seen = look(target);

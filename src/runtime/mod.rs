@@ -22,7 +22,7 @@
 //! | `apple` | Apple's containers |
 
 mod about;
-pub mod apple;
+pub(crate) mod apple;
 mod carry;
 mod channel;
 mod client;
@@ -30,18 +30,18 @@ pub mod docker;
 mod exec;
 mod inside;
 #[cfg(target_os = "linux")]
-pub mod native;
+pub(crate) mod native;
 mod options;
-pub mod pid1;
-pub mod refusal;
+pub(crate) mod pid1;
+pub(crate) mod refusal;
 mod spec;
 mod tail;
 mod workdir;
 
-pub use about::{About, Cache};
-pub use carry::fits_a_line;
-pub use channel::{Channel, End, Fact, Outlet, Refusal, Streams, Whom};
-pub use spec::{
+pub(crate) use about::{About, Cache};
+pub(crate) use carry::fits_a_line;
+pub(crate) use channel::{Channel, End, Fact, Outlet, Refusal, Streams, Whom};
+pub(crate) use spec::{
     Cover, EXEC_MARK, Exec, HOME, Input, Mount, MountedInit, Network, OWN_DIRECTORY, OwnInit, Spec, User, WORKSPACE,
 };
 
@@ -54,10 +54,10 @@ use crate::process::{self, Cancel, Child, Cmd};
 use crate::sys::signal::Signal;
 
 /// The label that names an object's run.
-pub const LABEL_RUN: &str = "fosse.run";
+pub(crate) const LABEL_RUN: &str = "fosse.run";
 
 /// The label that names the state directory an object belongs to.
-pub const LABEL_INSTANCE: &str = "fosse.instance";
+pub(crate) const LABEL_INSTANCE: &str = "fosse.instance";
 
 /// What provides the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Kind {
     }
 
     /// The usual name of its tool.
-    pub fn tool(self) -> &'static str {
+    pub(crate) fn tool(self) -> &'static str {
         match self {
             Kind::Apple => "container",
             other => other.as_str(),
@@ -95,18 +95,18 @@ impl Kind {
     }
 
     /// Reads it back.
-    pub fn parse(text: &str) -> Option<Kind> {
+    pub(crate) fn parse(text: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
 /// Limits of calls by kind (fosse(1), Time limits).
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// inspect, list, version.
-    pub query: Duration,
+    pub(crate) query: Duration,
     /// create, start, remove, network.
-    pub change: Duration,
+    pub(crate) change: Duration,
 }
 
 impl Default for Limits {
@@ -117,12 +117,12 @@ impl Default for Limits {
 
 impl Limits {
     /// A deadline for a question.
-    pub fn query(&self) -> Deadline {
+    pub(crate) fn query(&self) -> Deadline {
         Deadline::after(self.query)
     }
 
     /// A deadline for a change.
-    pub fn change(&self) -> Deadline {
+    pub(crate) fn change(&self) -> Deadline {
         Deadline::after(self.change)
     }
 }
@@ -190,7 +190,7 @@ impl From<process::Error> for Error {
 }
 
 /// A result of a runtime's call.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// Where a container is in its life, as the engine says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,20 +218,20 @@ pub struct Facts {
     /// Its id.
     pub id: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it is in its life.
     pub status: Status,
     /// The engine's words if it failed to start.
-    pub error: String,
+    pub(crate) error: String,
     /// The run its label names.
-    pub run: Option<RunId>,
+    pub(crate) run: Option<RunId>,
     /// When it was made.
-    pub created: Option<Timestamp>,
+    pub(crate) created: Option<Timestamp>,
 }
 
 /// Which kind of thing an engine keeps for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
+pub(crate) enum ObjectKind {
     /// A container.
     Container,
     /// A network.
@@ -240,7 +240,7 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// In one word.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             ObjectKind::Container => "container",
             ObjectKind::Network => "network",
@@ -252,22 +252,22 @@ impl ObjectKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// What it is.
-    pub kind: ObjectKind,
+    pub(crate) kind: ObjectKind,
     /// The engine's id.
-    pub id: String,
+    pub(crate) id: String,
     /// The run its label names; a label that is no run id names none.
-    pub run: Option<RunId>,
+    pub(crate) run: Option<RunId>,
     /// When it was made.
-    pub created: Option<Timestamp>,
+    pub(crate) created: Option<Timestamp>,
 }
 
 /// What of a run a runtime cannot do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfit {
+pub(crate) struct Unfit {
     /// What, and why.
-    pub why: String,
+    pub(crate) why: String,
     /// What to do about it; empty if the words say so themselves.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 impl From<String> for Unfit {
@@ -277,7 +277,7 @@ impl From<String> for Unfit {
 }
 
 /// What making a place would do.
-pub enum Plan {
+pub(crate) enum Plan {
     /// Calls of an engine's tool.
     Calls(Vec<Cmd>),
     /// Steps of the built-in sandbox.
@@ -286,17 +286,17 @@ pub enum Plan {
 }
 
 /// A container whose command has not started.
-pub struct Made {
+pub(crate) struct Made {
     /// The engine's id, where there is an engine.
-    pub id: Option<String>,
+    pub(crate) id: Option<String>,
     /// fosse's own init, which runs in it already and has greeted; none where the engine is to start the command.
-    pub init: Option<pid1::Visitor>,
+    pub(crate) init: Option<pid1::Visitor>,
     /// What of the host can only be read in it, because the kernel refused an overlay (native).
-    pub read_only: Vec<std::path::PathBuf>,
+    pub(crate) read_only: Vec<std::path::PathBuf>,
 }
 
 /// A way to provide places. Each method is one call of a tool, or a few, and ends by its deadline.
-pub trait Runtime: Send + Sync {
+pub(crate) trait Runtime: Send + Sync {
     /// Which one it is.
     fn kind(&self) -> Kind;
 

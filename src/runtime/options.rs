@@ -8,7 +8,7 @@ use super::{Exec, LABEL_INSTANCE, LABEL_RUN, Spec, Whom};
 use crate::sys::signal::Signal;
 
 /// Whose an object is.
-pub fn labels(args: &mut Vec<OsString>, spec: &Spec) {
+pub(crate) fn labels(args: &mut Vec<OsString>, spec: &Spec) {
     for label in [format!("{LABEL_RUN}={}", spec.id), format!("{LABEL_INSTANCE}={}", spec.instance)] {
         args.extend([OsString::from("--label"), label.into()]);
     }
@@ -16,7 +16,7 @@ pub fn labels(args: &mut Vec<OsString>, spec: &Spec) {
 
 /// Where one more command runs, as whom, with which variables, and in which container; nothing after that is an option.
 /// What the variables travel in is given back.
-pub fn place_of_exec(args: &mut Vec<OsString>, exec: &Exec) -> Environment {
+pub(crate) fn place_of_exec(args: &mut Vec<OsString>, exec: &Exec) -> Environment {
     if let Some(workdir) = &exec.workdir {
         args.extend(words(["--workdir", workdir]));
     }
@@ -39,7 +39,7 @@ fn user(args: &mut Vec<OsString>, exec: &Exec) {
 }
 
 /// Sends a signal from inside, as the user of the command. Code 3 means that there is nobody.
-pub fn signal_inside(exec: &Exec, signal: &str, reach: Reach) -> Vec<OsString> {
+pub(crate) fn signal_inside(exec: &Exec, signal: &str, reach: Reach) -> Vec<OsString> {
     let mut args = words(["exec"]);
     user(&mut args, exec);
     args.push(exec.container.clone().into());
@@ -48,7 +48,7 @@ pub fn signal_inside(exec: &Exec, signal: &str, reach: Reach) -> Vec<OsString> {
 }
 
 /// The same to a run's own command, as the container's user.
-pub fn signal_command_inside(container: &str, signal: Signal, whom: Whom) -> Vec<OsString> {
+pub(crate) fn signal_command_inside(container: &str, signal: Signal, whom: Whom) -> Vec<OsString> {
     let mut args = words(["exec", container]);
     args.extend(inside::script_for_the_command(&signal.name(), whom));
     args
@@ -56,14 +56,14 @@ pub fn signal_command_inside(container: &str, signal: Signal, whom: Whom) -> Vec
 
 /// Refuses what of a run cannot be told to a tool. The engines' interfaces are JSON: other bytes would be replaced, and
 /// another file be meant.
-pub fn check(tool: &str, spec: &Spec) -> Result<(), String> {
+pub(crate) fn check(tool: &str, spec: &Spec) -> Result<(), String> {
     let paths = spec.mounts.iter().map(|mount| ("the path of a mount".to_owned(), mount.source.as_os_str()));
     is_text(tool, paths)?;
     check_command(tool, &spec.command, &spec.env)
 }
 
 /// Refuses what of one more command cannot be told to a tool.
-pub fn check_exec(tool: &str, exec: &Exec) -> Result<(), String> {
+pub(crate) fn check_exec(tool: &str, exec: &Exec) -> Result<(), String> {
     check_command(tool, &exec.command, &exec.env)
 }
 

@@ -16,7 +16,7 @@ const KNOWN: [(&[&str], &str); 8] = [
 ];
 
 /// The hint for what an engine said.
-pub fn advice(complaint: &str) -> &'static str {
+pub(crate) fn advice(complaint: &str) -> &'static str {
     let lower = complaint.to_lowercase();
     let known = KNOWN.iter().find(|(words, _)| words.iter().any(|word| lower.contains(word)));
     known.map_or("fosse run --dry-run prints what the engine is asked for", |(_, hint)| hint)

@@ -9,7 +9,7 @@ use crate::wire::channel::{Wanted, Window};
 
 /// Where a command's stdin leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Nowhere: it is at its end.
     Empty,
     /// To the caller's, through a pipe.
@@ -20,17 +20,17 @@ pub enum Input {
 
 impl Input {
     /// Whether the command gets what the caller has to say.
-    pub fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         self != Input::Empty
     }
 
     /// The size of the caller's terminal, at this moment.
-    pub fn size(self) -> Size {
+    pub(crate) fn size(self) -> Size {
         Size::of(std::io::stdin()).or_else(|_| Size::of(std::io::stdout())).unwrap_or_default()
     }
 
     /// What fosse's own PID 1 is to make for it. A terminal has the size that the caller's has at this moment.
-    pub fn wanted(self) -> Wanted {
+    pub(crate) fn wanted(self) -> Wanted {
         match self {
             Input::Empty => Wanted::Output,
             Input::Pipe => Wanted::Pipes,
@@ -43,30 +43,30 @@ impl Input {
 }
 
 /// The private home directory inside.
-pub const HOME: &str = "/home/fosse";
+pub(crate) const HOME: &str = "/home/fosse";
 
 /// The variable by which the processes of one more command are known: its value is random, and new each time.
-pub const EXEC_MARK: &str = "FOSSE_EXEC_ID";
+pub(crate) const EXEC_MARK: &str = "FOSSE_EXEC_ID";
 
 /// Where the workspace is mounted inside.
-pub const WORKSPACE: &str = "/workspace";
+pub(crate) const WORKSPACE: &str = "/workspace";
 
 /// A directory or file of the host that the command can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// The host's path: absolute, without links.
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// The path inside.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Whether the command cannot write there.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 /// A place inside that would show one of fosse's own directories, and shows an empty one instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cover {
+pub(crate) struct Cover {
     /// The path inside.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
 }
 
 /// What the command can reach.
@@ -82,7 +82,7 @@ pub enum Network {
 
 impl Network {
     /// As in options and records.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Network::Open => "open",
             Network::None => "none",
@@ -93,7 +93,7 @@ impl Network {
 
 /// Who the command is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum User {
+pub(crate) enum User {
     /// Whoever the image says.
     Image,
     /// These ids, as the container sees them.
@@ -109,7 +109,7 @@ pub enum User {
 
 impl User {
     /// The ids inside where there is no image to name them: then it is the caller.
-    pub fn ids_or(self, caller: (u32, u32)) -> (u32, u32) {
+    pub(crate) fn ids_or(self, caller: (u32, u32)) -> (u32, u32) {
         match self {
             User::Image => caller,
             User::Ids { uid, gid, .. } => (uid, gid),
@@ -117,7 +117,7 @@ impl User {
     }
 
     /// As in the record.
-    pub fn describe(self) -> String {
+    pub(crate) fn describe(self) -> String {
         match self {
             User::Image => "image".into(),
             User::Ids { uid, gid, .. } => format!("{uid}:{gid}"),
@@ -126,80 +126,80 @@ impl User {
 }
 
 /// Where fosse's own files are inside: its binary, and the socket that init greets its owner through.
-pub const OWN_DIRECTORY: &str = "/.fosse";
+pub(crate) const OWN_DIRECTORY: &str = "/.fosse";
 
 /// The files of the host that fosse's own PID 1 needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnInit {
+pub(crate) struct OwnInit {
     /// This program, linked statically.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// Where the owner listens until init has greeted.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// Where init leaves the exit.
-    pub page: PathBuf,
+    pub(crate) page: PathBuf,
 }
 
 /// What fosse's own PID 1 needs in a virtual machine, where no socket of the host leads.
 #[derive(Clone, PartialEq, Eq)]
-pub struct MountedInit {
+pub(crate) struct MountedInit {
     /// fosse for the machine's kernel and processor, linked statically.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// The directory into which init leaves how the command ended.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The word that proves who left it. Never printed.
-    pub key: String,
+    pub(crate) key: String,
     /// Where the owner keeps that word.
-    pub key_file: PathBuf,
+    pub(crate) key_file: PathBuf,
 }
 
 /// A run, resolved.
 #[derive(Clone, PartialEq)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Its id.
-    pub id: RunId,
+    pub(crate) id: RunId,
     /// The state directory it belongs to.
-    pub instance: String,
+    pub(crate) instance: String,
     /// The image; empty where the place is made of the host.
-    pub image: String,
+    pub(crate) image: String,
     /// The command and its arguments; never empty.
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
     /// Where its stdin leads.
-    pub input: Input,
+    pub(crate) input: Input,
     /// The working directory inside; the image's if none.
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Who the command is.
-    pub user: User,
+    pub(crate) user: User,
     /// Variables to set, with values. Never printed.
-    pub env: Vec<(OsString, OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// The file through which values travel to the engine's tool.
-    pub env_file: PathBuf,
+    pub(crate) env_file: PathBuf,
     /// What of the host is visible.
-    pub mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<Mount>,
     /// What of that is not.
-    pub covers: Vec<Cover>,
+    pub(crate) covers: Vec<Cover>,
     /// Bytes of memory.
-    pub memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
     /// Processors, in thousandths.
-    pub cpus_milli: Option<u64>,
+    pub(crate) cpus_milli: Option<u64>,
     /// Processes and threads.
-    pub pids: Option<u64>,
+    pub(crate) pids: Option<u64>,
     /// What the command can reach.
-    pub network: Network,
+    pub(crate) network: Network,
     /// Bytes of output that are worth keeping.
-    pub log_max: u64,
+    pub(crate) log_max: u64,
     /// Whether user namespaces can be made inside.
-    pub allow_userns: bool,
+    pub(crate) allow_userns: bool,
     /// Whether the container stays when it has ended.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// What fosse's own PID 1 needs; none if the engine's client is to carry the run.
-    pub own_init: Option<OwnInit>,
+    pub(crate) own_init: Option<OwnInit>,
     /// The same in a virtual machine.
-    pub mounted_init: Option<MountedInit>,
+    pub(crate) mounted_init: Option<MountedInit>,
 }
 
 impl Spec {
     /// The name of the run's objects in the engine.
-    pub fn object_name(&self) -> String {
+    pub(crate) fn object_name(&self) -> String {
         self.id.object_name()
     }
 }
@@ -218,27 +218,27 @@ impl std::fmt::Debug for Spec {
 
 /// One more command in a place that runs.
 #[derive(Clone, PartialEq)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// The name of the container.
-    pub container: String,
+    pub(crate) container: String,
     /// The engine's id of it, if that is recorded.
-    pub container_id: Option<String>,
+    pub(crate) container_id: Option<String>,
     /// The command and its arguments; never empty.
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
     /// Where its stdin leads.
-    pub input: Input,
+    pub(crate) input: Input,
     /// The working directory inside; the run's if none.
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Who the command is, as the engine takes it; whoever the run's is if none.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Variables to set beside the run's, with values, the mark among them. Never printed.
-    pub env: Vec<(OsString, OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// The file through which some values may travel to the engine's tool.
-    pub env_file: PathBuf,
+    pub(crate) env_file: PathBuf,
     /// The value of [`EXEC_MARK`].
-    pub mark: String,
+    pub(crate) mark: String,
     /// Whether fosse's own PID 1 is there as a file (see [`MountedInit`]).
-    pub has_init: bool,
+    pub(crate) has_init: bool,
 }
 
 impl std::fmt::Debug for Exec {

@@ -24,7 +24,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// What passed last.
 #[derive(Default)]
-pub struct Tail {
+pub(crate) struct Tail {
     kept: Arc<Mutex<Vec<u8>>>,
     /// Disconnected when all has passed.
     passed: Option<Receiver<()>>,
@@ -32,7 +32,7 @@ pub struct Tail {
 
 impl Tail {
     /// Listens to the stream on which the tool speaks: stderr, or the terminal that stands for all of them.
-    pub fn listen(&mut self, mut streams: Streams) -> Result<Streams> {
+    pub(crate) fn listen(&mut self, mut streams: Streams) -> Result<Streams> {
         let slot = if streams.stderr.is_some() { &mut streams.stderr } else { &mut streams.stdout };
         if let Some(source) = slot.take() {
             *slot = Some(self.pass_on(source)?);
@@ -55,7 +55,7 @@ impl Tail {
     }
 
     /// The end of what was said, once the client has ended and all of it has been read.
-    pub fn last_words(&mut self) -> Vec<u8> {
+    pub(crate) fn last_words(&mut self) -> Vec<u8> {
         if let Some(passed) = self.passed.take() {
             // A child of the client may hold the stream for ever; the words came before.
             let late = Deadline::after(DRAIN_LIMIT).channel();

@@ -26,7 +26,7 @@ enum View {
 }
 
 /// Refuses a directory that is missing in what is mounted.
-pub fn check(spec: &Spec) -> Result<(), Unfit> {
+pub(crate) fn check(spec: &Spec) -> Result<(), Unfit> {
     let Some(dir) = &spec.workdir else { return Ok(()) };
     let why = match look(&spec.mounts, Path::new(dir)) {
         View::There | View::Unknown => return Ok(()),
@@ -37,7 +37,7 @@ pub fn check(spec: &Spec) -> Result<(), Unfit> {
 }
 
 /// Whether a directory is meant to be in what is mounted.
-pub fn is_mounted(spec: &Spec, dir: &str) -> bool {
+pub(crate) fn is_mounted(spec: &Spec, dir: &str) -> bool {
     spec.mounts.iter().any(|mount| Path::new(dir).starts_with(&mount.target))
 }
 

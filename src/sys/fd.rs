@@ -35,7 +35,7 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 }
 
 /// Asks for a larger pipe buffer (pipe(7), Linux 2.6.35); a refusal changes nothing.
-pub fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
+pub(crate) fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
     #[cfg(target_os = "linux")]
     // SAFETY: fcntl on an open descriptor with an integer argument.
     cerr(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, bytes) }).unwrap_or_default();
@@ -44,13 +44,13 @@ pub fn enlarge_pipe(fd: impl AsFd, bytes: libc::c_int) {
 }
 
 /// Whether so many descriptors more can be had: by having them for a moment.
-pub fn has_room_for(descriptors: usize) -> io::Result<()> {
+pub(crate) fn has_room_for(descriptors: usize) -> io::Result<()> {
     let first = std::fs::File::open("/dev/null")?;
     (1..descriptors).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 /// Free and total bytes of the file system that holds `path` (statvfs(3)), as an unprivileged user sees them.
-pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn space(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all-zero bytes are a valid statvfs, a structure of integers.
@@ -65,18 +65,18 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Whether this user may write in a directory.
-pub fn writable(path: &Path) -> bool {
+pub(crate) fn writable(path: &Path) -> bool {
     may(path, libc::W_OK | libc::X_OK)
 }
 
 /// Whether this user may write a file that exists.
-pub fn writable_file(path: &Path) -> bool {
+pub(crate) fn writable_file(path: &Path) -> bool {
     may(path, libc::W_OK)
 }
 
 /// Whether this process's rights are not enough to list and enter a directory, and to make something in it if that is
 /// wanted. What fails in another way is not denied.
-pub fn is_denied(directory: &Path, write: bool) -> bool {
+pub(crate) fn is_denied(directory: &Path, write: bool) -> bool {
     let mode = libc::R_OK | libc::X_OK | if write { libc::W_OK } else { 0 };
     access(directory, mode).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
@@ -95,7 +95,7 @@ fn access(path: &Path, mode: libc::c_int) -> io::Result<()> {
 
 /// Closes what this process was given beside its standard streams: a descriptor of the caller's that nobody here knows
 /// of, such as a lock of a shell script. Only at the start of the program, before anything owns one.
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     #[cfg(target_os = "linux")]
     super::linux::keeper::close_above_stderr();
     #[cfg(not(target_os = "linux"))]
@@ -107,7 +107,7 @@ pub fn close_inherited() {
 
 /// A descriptor that this process was given under a number, to be closed on exec from now on. Call it once, before
 /// anything else could have taken the number.
-pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: fcntl with integer arguments; it fails for a number that is not open.
     cerr(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: it is open, and by the caller's word nobody else owns it.
@@ -121,11 +121,11 @@ fn redirect(stream: i32, fd: impl AsFd) -> io::Result<()> {
 }
 
 /// Lets stderr lead where `fd` leads.
-pub fn redirect_stderr(fd: impl AsFd) -> io::Result<()> {
+pub(crate) fn redirect_stderr(fd: impl AsFd) -> io::Result<()> {
     redirect(2, fd)
 }
 
 /// Lets stdout lead where `fd` leads.
-pub fn redirect_stdout(fd: impl AsFd) -> io::Result<()> {
+pub(crate) fn redirect_stdout(fd: impl AsFd) -> io::Result<()> {
     redirect(1, fd)
 }

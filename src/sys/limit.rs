@@ -16,7 +16,7 @@ impl std::fmt::Debug for DescriptorLimit {
 
 impl DescriptorLimit {
     /// Raises this process's own limit towards what it may have, up to `wanted`; gives what it was.
-    pub fn raise(wanted: u64) -> io::Result<DescriptorLimit> {
+    pub(crate) fn raise(wanted: u64) -> io::Result<DescriptorLimit> {
         let before = Self::read()?;
         let soft = before.0.rlim_cur.max(before.0.rlim_max.min(wanted));
         if soft > before.0.rlim_cur {
@@ -28,7 +28,7 @@ impl DescriptorLimit {
     }
 
     /// The number now.
-    pub fn now() -> io::Result<u64> {
+    pub(crate) fn now() -> io::Result<u64> {
         Ok(Self::read()?.0.rlim_cur)
     }
 

@@ -34,7 +34,7 @@ pub fn wait_shared(file: &File) -> io::Result<()> {
 }
 
 /// Waits for the lock for this holder alone, for as long as it takes.
-pub fn wait_exclusive(file: &File) -> io::Result<()> {
+pub(crate) fn wait_exclusive(file: &File) -> io::Result<()> {
     // SAFETY: flock on an open descriptor with an integer argument.
     retry(|| unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }).map(drop)
 }

@@ -17,8 +17,8 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
-pub mod file;
-pub mod limit;
+pub(crate) mod file;
+pub(crate) mod limit;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod lock;
@@ -27,7 +27,7 @@ pub mod process;
 pub mod pty;
 pub mod signal;
 pub mod socket;
-pub mod stat;
+pub(crate) mod stat;
 pub mod termios;
 
 use std::io;

@@ -29,12 +29,12 @@ pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::R
 }
 
 /// Whether `fd` can be read now, or is at its end.
-pub fn ready_now(fd: impl AsFd) -> io::Result<bool> {
+pub(crate) fn ready_now(fd: impl AsFd) -> io::Result<bool> {
     ready(&[(fd.as_fd(), Interest::Read)], Some(std::time::Duration::ZERO)).map(|ready| !ready.is_empty())
 }
 
 /// Whether `fd` takes a few bytes now, or refuses them at once.
-pub fn writable(fd: impl AsFd) -> io::Result<bool> {
+pub(crate) fn writable(fd: impl AsFd) -> io::Result<bool> {
     ready(&[(fd.as_fd(), Interest::Write)], Some(std::time::Duration::ZERO)).map(|ready| !ready.is_empty())
 }
 
@@ -47,7 +47,7 @@ pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
 
 /// Waits until what is written can reach nobody any more: the other end of a pipe or connection is closed. What is no
 /// such thing is waited for in vain.
-pub fn wait_unread(fd: impl AsFd) -> io::Result<()> {
+pub(crate) fn wait_unread(fd: impl AsFd) -> io::Result<()> {
     let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
     while entry.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
         // SAFETY: one initialised pollfd structure.
@@ -61,7 +61,7 @@ pub fn wait_unread(fd: impl AsFd) -> io::Result<()> {
 
 /// What is waited for at a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// That it can be read.
     Read,
     /// That it takes bytes.
@@ -69,7 +69,7 @@ pub enum Interest {
 }
 
 /// Waits until one of several is ready, at its end or broken, or the time is over; which of them are.
-pub fn ready(fds: &[(BorrowedFd<'_>, Interest)], limit: Option<std::time::Duration>) -> io::Result<Vec<usize>> {
+pub(crate) fn ready(fds: &[(BorrowedFd<'_>, Interest)], limit: Option<std::time::Duration>) -> io::Result<Vec<usize>> {
     let entry = |(fd, interest): &(BorrowedFd<'_>, Interest)| {
         let events = if *interest == Interest::Read { libc::POLLIN } else { libc::POLLOUT };
         libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }

@@ -20,7 +20,7 @@ impl Pid {
     }
 
     /// Whether this process is the first of its pid namespace: the one that orphans come to.
-    pub fn is_first() -> bool {
+    pub(crate) fn is_first() -> bool {
         Pid::own().0 == 1
     }
 
@@ -44,7 +44,7 @@ pub fn effective_ids() -> (u32, u32) {
 /// Whether this program was linked statically: then the kernel has loaded no interpreter with it, and its base address
 /// is 0 (AT_BASE, getauxval(3)).
 #[cfg(target_os = "linux")]
-pub fn is_static() -> bool {
+pub(crate) fn is_static() -> bool {
     // SAFETY: getauxval reads what the kernel gave this process.
     unsafe { libc::getauxval(libc::AT_BASE) == 0 }
 }
@@ -67,7 +67,7 @@ pub fn wait_unreaped(pid: Pid) -> io::Result<()> {
 }
 
 /// Signals every process of a group. The caller guarantees that the leader has not been reaped.
-pub fn kill_group(leader: Pid, signal: super::signal::Signal) -> io::Result<()> {
+pub(crate) fn kill_group(leader: Pid, signal: super::signal::Signal) -> io::Result<()> {
     // SAFETY: kill has no memory arguments.
     cerr(unsafe { libc::kill(-leader.0, signal.number()) }).map(drop)
 }
@@ -79,7 +79,7 @@ pub fn kill_child(child: Pid, signal: super::signal::Signal) -> io::Result<()> {
 }
 
 /// Dies at once, as if killed from outside.
-pub fn kill_self() -> ! {
+pub(crate) fn kill_self() -> ! {
     // SAFETY: kill and getpid have no memory arguments; SIGKILL does not return.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     std::process::abort()
@@ -87,21 +87,21 @@ pub fn kill_self() -> ! {
 
 /// Arranges that the child gets a group of its own, no blocked signals, and is killed when the *thread* that starts it ends
 /// (PR_SET_PDEATHSIG, prctl(2)); where the kernel has no such signal, only the group.
-pub fn own_group_and_die_with_parent(command: &mut Command) {
+pub(crate) fn own_group_and_die_with_parent(command: &mut Command) {
     command.process_group(0);
     die_with_parent(command);
 }
 
 /// The same for this very program, which is to find its signals as this process found them.
 #[cfg(target_os = "linux")]
-pub fn hand_down_and_die_with_parent(command: &mut Command) {
+pub(crate) fn hand_down_and_die_with_parent(command: &mut Command) {
     own_group_and_die_with_parent(command);
     // SAFETY: between fork and exec the function only makes async-signal-safe calls.
     unsafe { command.pre_exec(super::signal::hand_down) };
 }
 
 /// Arranges that the child can write to a terminal in whose background it is, whatever that terminal's mode.
-pub fn write_in_the_background(command: &mut Command) {
+pub(crate) fn write_in_the_background(command: &mut Command) {
     let prepare = || {
         super::signal::ignore_ttou();
         Ok(())
@@ -111,7 +111,7 @@ pub fn write_in_the_background(command: &mut Command) {
 }
 
 /// The same, where its stdin is a terminal, which is its own.
-pub fn own_terminal_and_die_with_parent(command: &mut Command) {
+pub(crate) fn own_terminal_and_die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec the function only makes async-signal-safe calls.
     unsafe { command.pre_exec(super::pty::take_terminal) };
     die_with_parent(command);
@@ -164,7 +164,7 @@ pub fn detach(command: &mut Command) {
 }
 
 /// Takes a variable out of this process's environment, and gives its value. Only before the first thread.
-pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
+pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     #[allow(clippy::disallowed_methods, reason = "reading and removing it are one step")]
     let value = std::env::var_os(name);
     // SAFETY: by the caller's word no other thread reads the environment.
@@ -173,7 +173,7 @@ pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
 }
 
 /// Sets the mask of new files' modes, so that nobody else can open them (umask(2)).
-pub fn create_private_files() {
+pub(crate) fn create_private_files() {
     // SAFETY: umask has no memory arguments and cannot fail.
     unsafe { libc::umask(0o077) };
 }

@@ -58,7 +58,7 @@ pub(super) fn take_terminal() -> io::Result<()> {
 
 /// Whether this process may use a terminal now: it is in the foreground there, or it is not the terminal that its
 /// session is controlled by (tcgetpgrp(3)).
-pub fn is_in_the_foreground(terminal: impl std::os::fd::AsFd) -> bool {
+pub(crate) fn is_in_the_foreground(terminal: impl std::os::fd::AsFd) -> bool {
     // SAFETY: integers only.
     let (group, own) = unsafe { (libc::tcgetpgrp(terminal.as_fd().as_raw_fd()), libc::getpgrp()) };
     group == -1 || group == own

@@ -13,11 +13,11 @@ pub struct Signal(libc::c_int);
 
 impl Signal {
     /// Terminal hang-up.
-    pub const HUP: Signal = Signal(libc::SIGHUP);
+    pub(crate) const HUP: Signal = Signal(libc::SIGHUP);
     /// Ctrl-C.
     pub const INT: Signal = Signal(libc::SIGINT);
     /// Ctrl-\.
-    pub const QUIT: Signal = Signal(libc::SIGQUIT);
+    pub(crate) const QUIT: Signal = Signal(libc::SIGQUIT);
     /// Cannot be caught.
     pub const KILL: Signal = Signal(libc::SIGKILL);
     /// Polite end.
@@ -30,24 +30,24 @@ impl Signal {
     pub const USR2: Signal = Signal(libc::SIGUSR2);
     /// The power fails: what a container manager sends to end an init.
     #[cfg(target_os = "linux")]
-    pub const PWR: Signal = Signal(libc::SIGPWR);
+    pub(crate) const PWR: Signal = Signal(libc::SIGPWR);
     /// Ctrl-Z.
-    pub const TSTP: Signal = Signal(libc::SIGTSTP);
+    pub(crate) const TSTP: Signal = Signal(libc::SIGTSTP);
     /// None: only asks whether there is somebody (kill(2)).
-    pub const NONE: Signal = Signal(0);
+    pub(crate) const NONE: Signal = Signal(0);
     /// The window has another size.
     pub const WINCH: Signal = Signal(libc::SIGWINCH);
     /// Stop that cannot be caught.
     pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Continue.
-    pub const CONT: Signal = Signal(libc::SIGCONT);
+    pub(crate) const CONT: Signal = Signal(libc::SIGCONT);
 
     /// A child ended, stopped or went on.
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
     /// A process in the background reads from the terminal.
-    pub const TTIN: Signal = Signal(libc::SIGTTIN);
+    pub(crate) const TTIN: Signal = Signal(libc::SIGTTIN);
     /// A process in the background changes the terminal.
-    pub const TTOU: Signal = Signal(libc::SIGTTOU);
+    pub(crate) const TTOU: Signal = Signal(libc::SIGTTOU);
 
     /// From a number that the kernel gave, or that was a signal's before.
     pub fn from_number(number: libc::c_int) -> Signal {
@@ -72,7 +72,7 @@ impl Blocked {
 
     /// The same, with signals that this program needs itself, whoever ignored them: what is blocked is never thrown
     /// away (signal(7)).
-    pub fn with(signals: &[Signal], own: &[Signal]) -> io::Result<Self> {
+    pub(crate) fn with(signals: &[Signal], own: &[Signal]) -> io::Result<Self> {
         // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it.
         let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: `set` is a valid place for a set.
@@ -119,7 +119,7 @@ static NO_PIPE: AtomicBool = AtomicBool::new(false);
 ///
 /// - A write beyond the limit on file sizes (setrlimit(2), RLIMIT_FSIZE) is an error from now on and ends nothing.
 /// - CHLD has its default: where it is ignored, the kernel throws exit statuses away (waitpid(2)).
-pub fn settle() {
+pub(crate) fn settle() {
     for (signal, ignored, noted, own) in
         [(libc::SIGXFSZ, false, &NO_XFSZ, libc::SIG_IGN), (libc::SIGCHLD, true, &NO_CHLD, libc::SIG_DFL)]
     {
@@ -190,13 +190,13 @@ pub(super) fn default_all() -> io::Result<()> {
 }
 
 /// Stops this whole process until it is continued, as Ctrl-Z does.
-pub fn stop_self() -> io::Result<()> {
+pub(crate) fn stop_self() -> io::Result<()> {
     // SAFETY: kill and getpid have no memory arguments.
     cerr(unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) }).map(drop)
 }
 
 /// Ends this process by a signal, as if nobody had ever caught it. It returns where that does not end it, as in PID 1.
-pub fn end_self(signal: Signal) {
+pub(crate) fn end_self(signal: Signal) {
     // SAFETY: all-zero bytes are a valid sigset_t, and sigemptyset initialises it before it is used; the others take
     // numbers and constants.
     unsafe {

@@ -9,16 +9,16 @@ use super::cerr;
 
 /// The process at the other end, as the kernel knew it when the connection or the listener was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its process id, if the platform tells; never 0.
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     /// Its effective user.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 /// The peer of a connected socket.
 #[cfg(target_os = "linux")]
-pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+pub(crate) fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let mut cred = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = libc::socklen_t::try_from(std::mem::size_of::<libc::ucred>()).unwrap_or_default();
     // SAFETY: `cred` and `length` describe a buffer of the size that SO_PEERCRED writes.
@@ -37,7 +37,7 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
 
 /// The peer of a connected socket.
 #[cfg(not(target_os = "linux"))]
-pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+pub(crate) fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let (mut uid, mut gid) = (u32::MAX, u32::MAX);
     // SAFETY: both out-parameters are valid for writes.
     cerr(unsafe { libc::getpeereid(stream.as_raw_fd(), &raw mut uid, &raw mut gid) })?;
@@ -45,14 +45,14 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
 }
 
 /// Ends the waiting of every thread that accepts connections there: with `InvalidInput`, on Linux.
-pub fn stop_listening(listener: &UnixListener) {
+pub(crate) fn stop_listening(listener: &UnixListener) {
     // SAFETY: an open descriptor and a constant.
     unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 /// Connects without waiting: where a listener's queue is full, connect(2) would wait without a limit of its own. A
 /// full queue is `WouldBlock`.
-pub fn connect_now(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect_now(path: &Path) -> io::Result<UnixStream> {
     use std::os::unix::ffi::OsStrExt;
     // SAFETY: all-zero bytes are a valid sockaddr_un.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -178,7 +178,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>, wait
 }
 
 /// Whether the other end of a connection is closed, and nothing is left to read. Nobody is waited for.
-pub fn is_at_its_end(socket: impl AsFd) -> bool {
+pub(crate) fn is_at_its_end(socket: impl AsFd) -> bool {
     let mut byte = 0_u8;
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: there is room for one byte.
@@ -187,7 +187,7 @@ pub fn is_at_its_end(socket: impl AsFd) -> bool {
 
 /// Listens on a new socket file that only this user can open, from the first moment on. The mask of new files'
 /// modes is the whole process's (umask(2)): call it before the first thread.
-pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind_private(path: &Path) -> io::Result<UnixListener> {
     // SAFETY: umask has no memory arguments and cannot fail.
     let before = unsafe { libc::umask(0o177) };
     let listener = UnixListener::bind(path);

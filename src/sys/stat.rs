@@ -7,7 +7,7 @@ use super::process::Pid;
 
 /// Whether a process is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halt {
+pub(crate) enum Halt {
     /// It is not.
     No,
     /// By a signal, as Ctrl-Z does (state T).
@@ -18,31 +18,31 @@ pub enum Halt {
 
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// Its number; 1 too, so that it is no [`Pid`].
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Whether it is more than a zombie.
-    pub live: bool,
+    pub(crate) live: bool,
     /// Whether it was stopped, and by whom.
-    pub halt: Halt,
+    pub(crate) halt: Halt,
     /// Its parent.
-    pub parent: i32,
+    pub(crate) parent: i32,
     /// Its process group.
-    pub group: i32,
+    pub(crate) group: i32,
     /// Its session.
-    pub session: i32,
+    pub(crate) session: i32,
     /// When it began, in clock ticks since boot: with the number it names one process of this boot.
-    pub start: u64,
+    pub(crate) start: u64,
 }
 
 impl Stat {
     /// Of one process, if it is there.
-    pub fn of(pid: Pid) -> Option<Stat> {
+    pub(crate) fn of(pid: Pid) -> Option<Stat> {
         read(pid.number()).ok().flatten()
     }
 
     /// Of every process that can be seen. An error means that it is not known who is there.
-    pub fn all() -> io::Result<Vec<Stat>> {
+    pub(crate) fn all() -> io::Result<Vec<Stat>> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -54,7 +54,7 @@ impl Stat {
     }
 
     /// Of a line of /proc/PID/stat.
-    pub fn parse(line: &str) -> Option<Stat> {
+    pub(crate) fn parse(line: &str) -> Option<Stat> {
         let (pid, rest) = line.split_once(' ')?;
         // The name in parentheses may hold anything.
         let mut fields = rest.rsplit_once(')')?.1.split_ascii_whitespace();

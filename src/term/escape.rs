@@ -103,12 +103,12 @@ impl Escape {
     }
 
     /// Whether the start of a sequence waits for its next byte.
-    pub fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         !self.part.is_empty()
     }
 
     /// No byte came for a moment: the start of a sequence is none. A prefix alone goes on waiting.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         if self.is_holding() {
             let part = std::mem::take(&mut self.part);
             self.pass_on(&part, out);

@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_millis(50);
 
 /// What the caller did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Did {
+pub(crate) enum Did {
     /// Asked for the end of the session.
     Stop,
     /// Went away: its terminal is closed.
@@ -35,16 +35,16 @@ pub enum Did {
 }
 
 /// The thread.
-pub struct Keys {
+pub(crate) struct Keys {
     /// What is not for the command.
-    pub did: Receiver<Did>,
+    pub(crate) did: Receiver<Did>,
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keys {
     /// Begins to carry.
-    pub fn carry(caller: OwnedFd, command: OwnedFd, escape: Escape) -> io::Result<Keys> {
+    pub(crate) fn carry(caller: OwnedFd, command: OwnedFd, escape: Escape) -> io::Result<Keys> {
         fd::set_nonblocking(&command)?;
         let (tell, did) = unbounded();
         let (stopped, stop) = fd::pipe()?;
@@ -63,7 +63,7 @@ impl Keys {
     }
 
     /// Ends it: what is typed from here on is not the command's.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
             thread.join().ignore();

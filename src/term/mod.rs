@@ -9,7 +9,7 @@
 //! | `keys` | the thread that carries keys |
 
 pub mod escape;
-pub mod keys;
+pub(crate) mod keys;
 pub mod modes;
 mod scan;
-pub mod screen;
+pub(crate) mod screen;

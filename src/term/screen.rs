@@ -19,7 +19,7 @@ use super::modes::Modes;
 const LAST_BYTES: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A caller's terminal.
-pub struct Screen {
+pub(crate) struct Screen {
     input: OwnedFd,
     output: OwnedFd,
     before: Mode,
@@ -36,7 +36,7 @@ struct State {
 impl Screen {
     /// The terminal on stdin and stdout, as it is now. In the background it is somebody else's: this process waits
     /// for its turn, as every program does that reads from a terminal.
-    pub fn take() -> io::Result<Screen> {
+    pub(crate) fn take() -> io::Result<Screen> {
         let (input, output) = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
         if !(input.is_terminal() && output.is_terminal()) {
             return Err(io::Error::other("stdin and stdout are not terminals"));
@@ -49,7 +49,7 @@ impl Screen {
     }
 
     /// The command has it from here on. Nothing of ours is drawn meanwhile.
-    pub fn give(&self) -> io::Result<()> {
+    pub(crate) fn give(&self) -> io::Result<()> {
         let mut state = locked(&self.state);
         state.given = true;
         log::hold();
@@ -57,24 +57,24 @@ impl Screen {
     }
 
     /// Whoever stopped and continued this process may have changed the mode meanwhile, as shells do.
-    pub fn give_again(&self) {
+    pub(crate) fn give_again(&self) {
         if locked(&self.state).given {
             self.before.raw().set(&self.input).ignore();
         }
     }
 
     /// Takes note of what was shown.
-    pub fn shown(&self, bytes: &[u8]) {
+    pub(crate) fn shown(&self, bytes: &[u8]) {
         locked(&self.state).modes.see(bytes);
     }
 
     /// The size of its window.
-    pub fn size(&self) -> io::Result<Size> {
+    pub(crate) fn size(&self) -> io::Result<Size> {
         Size::of(&self.input)
     }
 
     /// It is the caller's again, as it was. Once; later calls do nothing.
-    pub fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         let mut state = locked(&self.state);
         if !std::mem::take(&mut state.given) {
             return;

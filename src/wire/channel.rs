@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// What the version in a greeting is.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The most bytes that a message may have. The kernel takes no command that is longer with its environment
 /// (execve(2): a quarter of the stack's limit, 6 MiB at most).
@@ -19,20 +19,20 @@ const HEAD: usize = 5;
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Start {
     /// The program and its arguments.
-    pub argv: Vec<Vec<u8>>,
+    pub(crate) argv: Vec<Vec<u8>>,
     /// Variables to set, beside those that the place has.
-    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where it runs; init's own directory if empty.
-    pub cwd: Vec<u8>,
+    pub(crate) cwd: Vec<u8>,
     /// Where nothing is made if that is missing, which is said of a run's own command only.
-    pub shared: Vec<Vec<u8>>,
+    pub(crate) shared: Vec<Vec<u8>>,
     /// What its streams are.
-    pub streams: Wanted,
+    pub(crate) streams: Wanted,
 }
 
 /// What the streams of a command are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Pipes for stdout and stderr; stdin is at its end.
     #[default]
     Output,
@@ -44,20 +44,20 @@ pub enum Wanted {
 
 /// The size of a terminal's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Window {
+pub(crate) struct Window {
     /// Lines.
-    pub rows: u16,
+    pub(crate) rows: u16,
     /// Characters in a line.
-    pub columns: u16,
+    pub(crate) columns: u16,
     /// Pixels across; 0 if they are not known.
-    pub width: u16,
+    pub(crate) width: u16,
     /// Pixels down; 0 if they are not known.
-    pub height: u16,
+    pub(crate) height: u16,
 }
 
 impl Wanted {
     /// How many descriptors come with [`FromInit::Started`].
-    pub fn descriptors(self) -> usize {
+    pub(crate) fn descriptors(self) -> usize {
         match self {
             Wanted::Output => 2,
             Wanted::Pipes => 3,
@@ -119,11 +119,11 @@ pub enum FromInit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// Its own code, or 128 and the signal's number.
-    pub code: u8,
+    pub(crate) code: u8,
     /// The signal that ended it.
-    pub signal: Option<u8>,
+    pub(crate) signal: Option<u8>,
     /// Whether the kernel killed it for memory.
-    pub oom: bool,
+    pub(crate) oom: bool,
 }
 
 /// What init leaves in the exit page, a file that its owner opened and both have in memory: an owner that is lost,
@@ -140,7 +140,7 @@ pub enum Page {
 
 impl Page {
     /// The bytes it has in the file.
-    pub const LEN: usize = 8;
+    pub(crate) const LEN: usize = 8;
 
     /// One number, so that it is written in one step: a mark, a phase, and the exit.
     pub fn encode(self) -> u64 {

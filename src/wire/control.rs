@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::record::{Reason, State};
 
 /// The most bytes a line may have.
-pub const MAX_LINE: usize = 4096;
+pub(crate) const MAX_LINE: usize = 4096;
 
 /// Asked of the owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub enum Request {
+pub(crate) enum Request {
     /// End the run: polite signal, grace, then kill. `grace_ms` of null means the run's own.
     Stop {
         /// The grace in milliseconds.
@@ -23,34 +23,34 @@ pub enum Request {
 /// Answered by the owner, at once: the end itself is known by the owner's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Whether the request was taken.
-    pub accepted: bool,
+    pub(crate) accepted: bool,
     /// The state after it was.
-    pub state: State,
+    pub(crate) state: State,
 }
 
 /// What the owner writes into its lock's file: information for who asks it or, proved, ends it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Its process id.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Its start time in clock ticks since boot (proc_pid_stat(5), field 22).
-    pub start_time: u64,
+    pub(crate) start_time: u64,
     /// The boot that both numbers belong to.
-    pub boot_id: String,
+    pub(crate) boot_id: String,
     /// The path of its control socket.
-    pub socket: String,
+    pub(crate) socket: String,
     /// How the run ended, once that is on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
+    pub(crate) end: Option<End>,
 }
 
 /// How a run ended, for who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub(crate) struct End {
     /// The command's exit code, if it is known.
-    pub exit_code: Option<u8>,
+    pub(crate) exit_code: Option<u8>,
     /// Why it ended.
-    pub reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
 }

@@ -8,27 +8,27 @@ use crate::base::id::RunId;
 use crate::base::time::Timestamp;
 
 /// The version of these shapes; only ever added to.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What the holder of the lock writes into its file: information for who asks it or, proved, ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its process id.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Its start time in clock ticks since boot (proc_pid_stat(5), field 22).
-    pub start_time: u64,
+    pub(crate) start_time: u64,
     /// The boot that both numbers belong to.
-    pub boot_id: String,
+    pub(crate) boot_id: String,
     /// Random, and its alone: what is meant for this daemon never reaches its successor.
-    pub nonce: String,
+    pub(crate) nonce: String,
     /// The path of its socket.
-    pub socket: String,
+    pub(crate) socket: String,
 }
 
 /// Where a daemon is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It does what it is for.
     Serving,
     /// It was asked to end, and does.
@@ -37,89 +37,89 @@ pub enum Phase {
 
 /// By what a daemon is judged fresh: by content, never by times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint {
+pub(crate) struct Fingerprint {
     /// The version of the program.
-    pub version: String,
+    pub(crate) version: String,
     /// The daemon's own keys, as the files of the system and the user set them; null where one cannot be read.
-    pub settings: Value,
+    pub(crate) settings: Value,
 }
 
 /// What a daemon says of itself (`GET /v1/health`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// See [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// Where it is in its life.
-    pub state: Phase,
+    pub(crate) state: Phase,
     /// Its process id.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// See [`Holder::nonce`].
-    pub nonce: String,
+    pub(crate) nonce: String,
     /// Its freshness.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     /// The user's configuration file that it reads, whether it exists or not.
-    pub user_config: Option<String>,
+    pub(crate) user_config: Option<String>,
     /// When it began to serve.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// Its socket.
-    pub socket: String,
+    pub(crate) socket: String,
     /// Its log; null where that is stderr.
-    pub log: Option<String>,
+    pub(crate) log: Option<String>,
     /// Whether somebody else decides when it ends.
-    pub foreground: bool,
+    pub(crate) foreground: bool,
     /// Runs that are neither over nor orphaned, as of the last look.
-    pub runs_live: u64,
+    pub(crate) runs_live: u64,
     /// Runs whose owner keeps a connection.
-    pub leases: u64,
+    pub(crate) leases: u64,
     /// Orphans that it has finished.
-    pub finished: u64,
+    pub(crate) finished: u64,
     /// Orphans that could not be finished yet. An older daemon does not say.
     #[serde(default)]
-    pub waiting: u64,
+    pub(crate) waiting: u64,
     /// Why the last of them could not.
     #[serde(default)]
-    pub waiting_for: Option<String>,
+    pub(crate) waiting_for: Option<String>,
     /// The last sweep that is over.
-    pub last_sweep: Option<Sweep>,
+    pub(crate) last_sweep: Option<Sweep>,
 }
 
 /// What a sweep did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
     /// When it was over.
-    pub at: Option<Timestamp>,
+    pub(crate) at: Option<Timestamp>,
     /// Whether nothing was removed.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Orphaned engine objects.
-    pub objects: Vec<Removed>,
+    pub(crate) objects: Vec<Removed>,
     /// Ended runs that were pruned.
-    pub pruned: Vec<RunId>,
+    pub(crate) pruned: Vec<RunId>,
     /// What could not be done, each on one line.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// An engine object that belonged to nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     /// `container` or `network`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The engine's id.
-    pub id: String,
+    pub(crate) id: String,
     /// The engine.
-    pub runtime: String,
+    pub(crate) runtime: String,
     /// The run that its label names.
-    pub run: Option<RunId>,
+    pub(crate) run: Option<RunId>,
 }
 
 /// `GET /v1/runs`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Runs {
     /// See [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// All records, newest first.
-    pub runs: Vec<Record>,
+    pub(crate) runs: Vec<Record>,
     /// Runs whose record cannot be read.
-    pub unknown: Vec<RunId>,
+    pub(crate) unknown: Vec<RunId>,
 }
 
 /// `POST /v1/reap`.
@@ -127,7 +127,7 @@ pub struct Runs {
 #[serde(default, deny_unknown_fields)]
 pub struct Reap {
     /// Whether to say only what would be removed.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// `POST /v1/shutdown`.
@@ -135,9 +135,9 @@ pub struct Reap {
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
     /// Only the daemon of this nonce is meant; null means whichever this is.
-    pub nonce: Option<String>,
+    pub(crate) nonce: Option<String>,
     /// Whether another daemon is about to take its place, so that owners look for it at once.
-    pub replace: bool,
+    pub(crate) replace: bool,
 }
 
 /// `POST /v1/lease`.
@@ -145,26 +145,26 @@ pub struct Shutdown {
 #[serde(deny_unknown_fields)]
 pub struct Lease {
     /// The run whose owner asks.
-    pub run: RunId,
+    pub(crate) run: RunId,
     /// Where the owner finds the tool of the run's engine, and its usual name: the daemon may have another PATH.
     #[serde(default)]
-    pub tool: Option<ToolAt>,
+    pub(crate) tool: Option<ToolAt>,
 }
 
 /// Where a program is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ToolAt {
+pub(crate) struct ToolAt {
     /// As it is called.
-    pub name: String,
+    pub(crate) name: String,
     /// Its absolute path.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// How a start in the background came out: one line on the pipe that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It serves.
     Ready {
         /// Its process id.

@@ -18,10 +18,10 @@ use crate::base::id::random_hex;
 pub const NAME: &str = "exit";
 
 /// What is added to the file's name for that of the key's.
-pub const KEY_SUFFIX: &str = ".key";
+pub(crate) const KEY_SUFFIX: &str = ".key";
 
 /// The most bytes a key may have.
-pub const MAX_KEY: u64 = 64;
+pub(crate) const MAX_KEY: u64 = 64;
 
 /// The most bytes a file may have.
 const MAX_BYTES: usize = 4096;
@@ -32,7 +32,7 @@ const MAX_BYTES: usize = 4096;
 #[serde(rename_all = "snake_case")]
 pub struct ExitFile {
     /// The key, or its half.
-    pub key: String,
+    pub(crate) key: String,
     /// Whether the command was started.
     pub started: bool,
     /// Its exit code, 128+N if signal N ended it; null while it runs.
@@ -58,7 +58,7 @@ impl ExitFile {
     }
 
     /// The command could not be started.
-    pub fn unstarted(key: &str, code: u8, why: &str) -> ExitFile {
+    pub(crate) fn unstarted(key: &str, code: u8, why: &str) -> ExitFile {
         let error = Some(why.to_owned());
         ExitFile { key: key.to_owned(), started: false, code: Some(code), signal: None, oom: false, error }
     }
@@ -81,7 +81,7 @@ impl ExitFile {
 }
 
 /// A new key.
-pub fn new_key() -> io::Result<String> {
+pub(crate) fn new_key() -> io::Result<String> {
     random_hex(16)
 }
 

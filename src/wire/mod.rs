@@ -10,8 +10,8 @@
 //! | `path` | paths in JSON |
 
 pub mod channel;
-pub mod control;
+pub(crate) mod control;
 pub mod daemon;
 pub mod exit;
-pub mod path;
+pub(crate) mod path;
 pub mod record;

@@ -14,7 +14,7 @@ enum Form {
 }
 
 /// For `serialize_with`.
-pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     let form = match path.to_str() {
         Some(_) => Form::Text(path.to_owned()),
         None => Form::Bytes { bytes: path.as_os_str().as_bytes().to_vec() },
@@ -23,7 +23,7 @@ pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::
 }
 
 /// For `deserialize_with`.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     Ok(match Form::deserialize(deserializer)? {
         Form::Text(path) => path,
         Form::Bytes { bytes } => PathBuf::from(OsString::from_vec(bytes)),

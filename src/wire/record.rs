@@ -8,7 +8,7 @@ use crate::base::id::{RunId, RunName};
 use crate::base::time::Timestamp;
 
 /// The version of this shape. It only ever gains fields.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// The most bytes a record may have; a longer file is no record.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -132,7 +132,7 @@ pub struct Record {
     pub workspace: Option<String>,
     /// Where the command started, inside; null where the image said it.
     #[serde(default)]
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// The user inside, as resolved: `UID:GID`, or `image`.
     pub user: String,
     /// `open`, `none` or `private`.
@@ -177,7 +177,7 @@ pub struct Record {
     pub grace_ms: u64,
     /// The signal that asks it to end; null: its image's own, or TERM.
     #[serde(default)]
-    pub stop_signal: Option<u8>,
+    pub(crate) stop_signal: Option<u8>,
     /// The most bytes that the output's file may have.
     #[serde(default = "default_log_max")]
     pub log_max: u64,

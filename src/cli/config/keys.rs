@@ -14,15 +14,15 @@ use crate::sys::signal::Signal;
 use crate::term::escape;
 
 /// One key: how its value is read, and whether a workspace may set it.
-pub struct Key {
+pub(crate) struct Key {
     /// In a file.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What its value must be, in words.
-    pub form: &'static str,
+    pub(crate) form: &'static str,
     /// Whether a workspace may set it.
-    pub in_workspace: bool,
+    pub(crate) in_workspace: bool,
     /// Reads its value into a layer.
-    pub set: fn(&mut Layer, &Value) -> Option<()>,
+    pub(crate) set: fn(&mut Layer, &Value) -> Option<()>,
 }
 
 /// What an image is called.
@@ -37,7 +37,7 @@ const SWITCH: &str = "auto or off";
 const TEXTS: &str = "an object whose keys are not empty and whose values are texts";
 
 /// Every key of a file.
-pub const KEYS: [Key; 28] = [
+pub(crate) const KEYS: [Key; 28] = [
     Key {
         name: "runtime",
         form: "auto, native, docker, podman or apple",
@@ -167,12 +167,12 @@ pub fn variables_of_keys() -> Vec<String> {
 }
 
 /// Those that the environment can set.
-pub fn twins() -> impl Iterator<Item = &'static Key> {
+pub(crate) fn twins() -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(|key| !matches!(key.name, "env" | "label"))
 }
 
 /// The environment twin of a key.
-pub fn twin(key: &str) -> String {
+pub(crate) fn twin(key: &str) -> String {
     format!("FOSSE_{}", key.to_ascii_uppercase())
 }
 

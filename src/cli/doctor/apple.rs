@@ -5,7 +5,7 @@ use crate::cli::config::Layer;
 use crate::cli::resolve;
 
 /// What helps, by what a call said or did not say.
-pub fn hint(why: &str) -> String {
+pub(crate) fn hint(why: &str) -> String {
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
     if says(&["no answer within", "other calls of the tool"]) {
         "its service hangs: container system stop, then container system start; container system logs says why".into()
@@ -20,7 +20,7 @@ pub fn hint(why: &str) -> String {
 }
 
 /// Whether an exit code is known although the client that was told it has gone.
-pub fn carrier(layer: &Layer) -> Check {
+pub(crate) fn carrier(layer: &Layer) -> Check {
     let check = |verdict, detail: &str| Check::new("apple carrier", verdict, detail);
     if layer.init.as_deref() == Some("off") {
         return check(Verdict::Note, "the tool's client, because init is off");

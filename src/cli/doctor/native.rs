@@ -6,7 +6,7 @@ use crate::runtime::native::probe;
 use crate::sys::process::effective_ids;
 
 /// Tries each piece by making it.
-pub fn checks(deadline: Deadline) -> Vec<Check> {
+pub(crate) fn checks(deadline: Deadline) -> Vec<Check> {
     let pieces = probe::pieces(effective_ids(), deadline);
     let check = |piece: probe::Piece| {
         let name = format!("native {}", piece.name);

@@ -24,7 +24,13 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 type Variables = Vec<(OsString, OsString)>;
 
 /// All variables with values, and the names of those that the user set. A later one replaces an earlier one.
-pub fn resolve(args: &Run, config: &Layer, id: &RunId, name: &str, kind: Kind) -> Result<(Variables, Vec<String>)> {
+pub(crate) fn resolve(
+    args: &Run,
+    config: &Layer,
+    id: &RunId,
+    name: &str,
+    kind: Kind,
+) -> Result<(Variables, Vec<String>)> {
     let mut all: Variables = vec![
         ("FOSSE_RUN_ID".into(), id.as_str().into()),
         ("FOSSE_RUN_NAME".into(), name.into()),
@@ -61,7 +67,7 @@ fn search_path(callers: Option<&OsStr>) -> OsString {
 }
 
 /// Reads the values of `--env`. A later one replaces an earlier one.
-pub fn assignments(texts: &[OsString]) -> Result<Variables> {
+pub(crate) fn assignments(texts: &[OsString]) -> Result<Variables> {
     let mut all = Variables::new();
     for text in texts {
         all.extend(assignment(text).map_err(|why| mistake(format!("--env: {why}")))?);

@@ -10,7 +10,7 @@ use crate::base::error::{Failure, Result};
 use crate::runtime::{Cover, Mount, WORKSPACE};
 
 /// The workspace: the one that was asked for, else the current directory, unless that shows too much.
-pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
+pub(crate) fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
     let asked = wanted.is_some();
     let dir = match wanted {
         Some(dir) => absolute(dir)?,
@@ -45,7 +45,7 @@ pub fn workspace(wanted: Option<&Path>, homes: &[PathBuf]) -> Result<PathBuf> {
 }
 
 /// The workspace and what `--mount` asks for.
-pub fn resolve(wanted: &[OsString], workspace: Option<&Path>) -> Result<Vec<Mount>> {
+pub(crate) fn resolve(wanted: &[OsString], workspace: Option<&Path>) -> Result<Vec<Mount>> {
     let mut mounts: Vec<Mount> = workspace
         .map(|dir| Mount { source: dir.to_owned(), target: WORKSPACE.into(), read_only: false })
         .into_iter()
@@ -113,7 +113,7 @@ fn inside(path: &Path) -> Option<PathBuf> {
 /// made if the command could make it: else it could write tomorrow's configuration. The directories on the way to
 /// one are mounted on themselves, because a mount point cannot be renamed (rename(2), EBUSY): else the command could
 /// move the covered place aside and make another.
-pub fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<(Vec<Mount>, Vec<Cover>)> {
+pub(crate) fn covers(mounts: &[Mount], own: &[PathBuf], make: bool) -> Result<(Vec<Mount>, Vec<Cover>)> {
     let (mut pins, mut covers): (Vec<Mount>, Vec<Cover>) = (Vec::new(), Vec::new());
     for mount in mounts {
         for dir in own {

@@ -7,7 +7,7 @@ use crate::sys::process::effective_ids;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Whoever makes files belong to the caller.
     Caller,
     /// Whoever the image says.
@@ -17,7 +17,7 @@ pub enum Choice {
 }
 
 /// Reads `--user`.
-pub fn parse(text: &str) -> Result<Choice> {
+pub(crate) fn parse(text: &str) -> Result<Choice> {
     let refuse = || mistake(format!("--user {text:?} is not caller, image, root or UID[:GID]"));
     let number = |text: &str| {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Result<Choice> {
 }
 
 /// The ids inside, by how the engine maps them.
-pub fn resolve(choice: Choice, runtime: &dyn Runtime) -> Result<User> {
+pub(crate) fn resolve(choice: Choice, runtime: &dyn Runtime) -> Result<User> {
     match choice {
         Choice::Image => Ok(User::Image),
         Choice::Ids(uid, gid) => Ok(User::Ids { uid, gid, host_ids: false }),

@@ -31,7 +31,7 @@ const AT_ONCE: usize = 512 << 10;
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// That the client closes it too.
     Close,
     /// A request's first byte.
@@ -45,7 +45,7 @@ pub enum Wait {
 }
 
 /// What came of going on with it.
-pub enum Step {
+pub(crate) enum Step {
     /// It waits.
     Wait,
     /// A request that may ask.
@@ -54,7 +54,7 @@ pub enum Step {
     Over,
 }
 
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     guard: Guard,
     reader: Reader,
@@ -78,11 +78,11 @@ pub struct Connection {
     since: Instant,
     waits: Wait,
     /// What epoll was told.
-    pub interest: Interest,
+    pub(crate) interest: Interest,
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, guard: Guard, now: Instant) -> Connection {
+    pub(crate) fn new(stream: TcpStream, guard: Guard, now: Instant) -> Connection {
         Connection {
             stream,
             guard,
@@ -101,21 +101,21 @@ impl Connection {
         }
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    pub fn command(&self) -> Option<CommandId> {
+    pub(crate) fn command(&self) -> Option<CommandId> {
         self.command
     }
 
     /// What it waits for, and since when.
-    pub fn waits(&self) -> (Wait, Instant) {
+    pub(crate) fn waits(&self) -> (Wait, Instant) {
         (self.waits, self.since)
     }
 
     /// When it is too late for what it waits for.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let span = match self.waits {
             Wait::Close => LINGERING,
             Wait::Idle => IDLE,
@@ -127,7 +127,7 @@ impl Connection {
     }
 
     /// What epoll is to tell.
-    pub fn wanted(&self) -> Interest {
+    pub(crate) fn wanted(&self) -> Interest {
         match self.waits {
             Wait::Close | Wait::Idle | Wait::Rest => Interest::READ,
             Wait::Taker => Interest::WRITE,
@@ -150,7 +150,7 @@ impl Connection {
     }
 
     /// Goes on after an event: reads if that is what it waits for, and then as [`step`](Self::step).
-    pub fn on_event(&mut self, hung_up: bool, piece: &mut [u8], now: Instant) -> Step {
+    pub(crate) fn on_event(&mut self, hung_up: bool, piece: &mut [u8], now: Instant) -> Step {
         let reads = match self.waits {
             Wait::Close | Wait::Idle | Wait::Rest => true,
             Wait::Command => !hung_up && self.reader.wants_more(),
@@ -169,7 +169,7 @@ impl Connection {
     }
 
     /// Sends what there is to send, then takes the next request if it is complete.
-    pub fn step(&mut self, now: Instant) -> Step {
+    pub(crate) fn step(&mut self, now: Instant) -> Step {
         loop {
             if !self.send(now) {
                 return Step::Over;
@@ -215,18 +215,23 @@ impl Connection {
     }
 
     /// The request asks for a command, which is under way.
-    pub fn await_command(&mut self, id: CommandId) {
+    pub(crate) fn await_command(&mut self, id: CommandId) {
         self.command = Some(id);
     }
 
     /// Answers the request.
-    pub fn answer(&mut self, response: Response) {
+    pub(crate) fn answer(&mut self, response: Response) {
         let (keep_alive, head_only) = self.begin_answer();
         self.out.push_back(response.encode(keep_alive, head_only));
     }
 
     /// Answers the request with a body of so many bytes in all, of which no more is made than is taken.
-    pub fn answer_in_pieces(&mut self, status: u16, length: usize, pieces: impl Iterator<Item = Vec<u8>> + 'static) {
+    pub(crate) fn answer_in_pieces(
+        &mut self,
+        status: u16,
+        length: usize,
+        pieces: impl Iterator<Item = Vec<u8>> + 'static,
+    ) {
         let (keep_alive, head_only) = self.begin_answer();
         self.out.push_back(Response::from_json(status, Vec::new()).head_for(length, keep_alive));
         if !head_only {
@@ -242,7 +247,7 @@ impl Connection {
     }
 
     /// Answers for the last time.
-    pub fn refuse(&mut self, response: Response) {
+    pub(crate) fn refuse(&mut self, response: Response) {
         self.manner = (false, false);
         self.answer(response);
     }

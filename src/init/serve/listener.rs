@@ -14,12 +14,12 @@ use crate::sys::file::{FileId, named};
 use crate::sys::socket::bind_private;
 
 /// The variable with the token.
-pub const TOKEN: &str = "FOSSE_INIT_TOKEN";
+pub(crate) const TOKEN: &str = "FOSSE_INIT_TOKEN";
 
 /// A place to connect to, and what is asked of who does. Its socket file goes with it.
-pub struct Listener {
+pub(crate) struct Listener {
     socket: Socket,
-    pub guard: Guard,
+    pub(crate) guard: Guard,
 }
 
 enum Socket {
@@ -35,7 +35,7 @@ struct File {
 
 impl Listener {
     /// Listens on an address. One that others than this machine's users can reach needs a token.
-    pub fn tcp(address: SocketAddr, token: Option<&str>) -> Result<Listener> {
+    pub(crate) fn tcp(address: SocketAddr, token: Option<&str>) -> Result<Listener> {
         let what = || format!("listening on {address}");
         let is_loopback = address.ip().is_loopback();
         if !is_loopback && token.is_none() {
@@ -51,7 +51,7 @@ impl Listener {
     }
 
     /// Listens on a socket file that nobody but this user can open.
-    pub fn unix(path: &Path) -> Result<Listener> {
+    pub(crate) fn unix(path: &Path) -> Result<Listener> {
         let what = || format!("listening on {}", path.display());
         let failed = |error: io::Error| Failure::new(what(), error);
         let refused = |why: &str, hint: &str| Err(Failure::new(what(), why).hint(hint));
@@ -76,7 +76,7 @@ impl Listener {
     }
 
     /// The next client. What it sends is read, and what it is sent written, as far as that goes without waiting.
-    pub fn accept(&self) -> io::Result<TcpStream> {
+    pub(crate) fn accept(&self) -> io::Result<TcpStream> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;

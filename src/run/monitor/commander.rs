@@ -15,7 +15,7 @@ use crate::sys::signal::Signal;
 
 /// What is said to the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub(crate) enum Word {
     /// A signal that this process has received, or that the command would have met by itself.
     Passed(Signal),
     /// That its terminal is gone.
@@ -26,15 +26,15 @@ pub enum Word {
 
 /// Which signal asks the command to end, and how long it then has.
 #[derive(Debug, Clone, Copy)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// The one that was chosen, if one was.
-    pub chosen: Option<Signal>,
+    pub(crate) chosen: Option<Signal>,
     /// Between it and the kill.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 /// What is to be done, one after the other.
-pub enum Command {
+pub(crate) enum Command {
     /// Say something.
     Say(Word),
     /// Stop everything in the place, or let it go on.
@@ -42,7 +42,7 @@ pub enum Command {
 }
 
 /// What was done.
-pub enum Done {
+pub(crate) enum Done {
     /// A signal was passed on, or could not be.
     Signalled(Signal, Result<(), Error>),
     /// The place is stopped or goes on, as far as the engine can.
@@ -52,7 +52,7 @@ pub enum Done {
 }
 
 /// The thread that makes the calls.
-pub struct Commander {
+pub(crate) struct Commander {
     commands: Sender<Command>,
     channel: Arc<dyn Channel>,
     runtime: Arc<dyn Runtime>,
@@ -62,7 +62,7 @@ pub struct Commander {
 
 impl Commander {
     /// Starts the thread; what it has done arrives at the receiver.
-    pub fn start(
+    pub(crate) fn start(
         channel: Arc<dyn Channel>,
         runtime: Arc<dyn Runtime>,
         container: String,
@@ -96,13 +96,13 @@ impl Commander {
     }
 
     /// Queues a command.
-    pub fn send(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         self.commands.send(command).ignore();
     }
 
     /// Kills the command with every descendant, at once: not behind a call that hangs. If the engine cannot kill
     /// it, it is asked to remove the container.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let (channel, runtime, tell) = (Arc::clone(&self.channel), Arc::clone(&self.runtime), self.tell.clone());
         let name = self.name.clone();
         let body = move || {

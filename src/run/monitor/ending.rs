@@ -223,7 +223,7 @@ impl Monitor {
         }
         log::progress(&format!("view output: fosse logs {id}"));
         let code = if self.undelivered && code == 0 { FAULT } else { code };
-        Outcome { code, interrupted, failures: self.failures, recorded: true }
+        Outcome { code, interrupted, failures: self.failures }
     }
 
     /// The engine does not do what it must. Nothing is claimed: the record stays as it is, the lock falls, and
@@ -232,7 +232,7 @@ impl Monitor {
         self.terminal = None;
         self.failures.push(failure);
         self.log.sync().ignore();
-        Outcome { code: FAULT, interrupted: false, failures: self.failures, recorded: true }
+        Outcome { code: FAULT, interrupted: false, failures: self.failures }
     }
 
     /// The run never came to be: bad input leaves nothing behind.
@@ -242,6 +242,6 @@ impl Monitor {
         if let Err(error) = self.owned.discard(self.slot.record()) {
             self.failures.push(Failure::new("removing the run", error));
         }
-        Outcome { code: FAULT, interrupted: false, failures: self.failures, recorded: false }
+        Outcome { code: FAULT, interrupted: false, failures: self.failures }
     }
 }

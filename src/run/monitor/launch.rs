@@ -9,35 +9,33 @@ use crate::runtime::{Runtime, Spec};
 use crate::sys::signal::Signal;
 
 /// What a run is started with.
-pub struct Launch {
+pub(crate) struct Launch {
     /// Where.
-    pub runtime: Arc<dyn Runtime>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     /// What.
-    pub spec: Arc<Spec>,
+    pub(crate) spec: Arc<Spec>,
     /// Between the polite signal and the kill.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// The signal that asks it to end; its image's own, or TERM, if none was chosen.
-    pub stop_signal: Option<Signal>,
+    pub(crate) stop_signal: Option<Signal>,
     /// The limit on its running time.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Whether container and network stay.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// Where the id is told.
-    pub id_file: Option<std::path::PathBuf>,
+    pub(crate) id_file: Option<std::path::PathBuf>,
     /// Whether a pull may draw on the terminal.
-    pub show_progress: bool,
+    pub(crate) show_progress: bool,
     /// The caller's terminal, if the command is to work there.
-    pub caller: Option<Caller>,
+    pub(crate) caller: Option<Caller>,
 }
 
 /// What became of a run, for its client.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The exit code of the client.
-    pub code: u8,
+    pub(crate) code: u8,
     /// Whether an interrupt came and was what ended the command.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// What to tell the user.
-    pub failures: Vec<Failure>,
-    /// Whether there is a record to look at.
-    pub recorded: bool,
+    pub(crate) failures: Vec<Failure>,
 }

@@ -12,13 +12,13 @@ use crate::sys::signal::Signal;
 use crate::wire::exit;
 
 /// All containers, whatever their state.
-pub const LIST: [&str; 4] = ["list", "--all", "--format", "json"];
+pub(crate) const LIST: [&str; 4] = ["list", "--all", "--format", "json"];
 
 /// All networks.
-pub const LIST_NETWORKS: [&str; 4] = ["network", "list", "--format", "json"];
+pub(crate) const LIST_NETWORKS: [&str; 4] = ["network", "list", "--format", "json"];
 
 /// All images.
-pub const LIST_IMAGES: [&str; 4] = ["image", "list", "--format", "json"];
+pub(crate) const LIST_IMAGES: [&str; 4] = ["image", "list", "--format", "json"];
 
 /// What a virtual machine has of memory if nothing else is said; the tool's own 1 GiB ends agents and builds.
 const MEMORY: u64 = 4 << 30;
@@ -27,12 +27,12 @@ const MEMORY: u64 = 4 << 30;
 const MEMORY_MIN: u64 = 200 << 20;
 
 /// Asks whether the service is up.
-pub fn status(version: Version) -> &'static [&'static str] {
+pub(crate) fn status(version: Version) -> &'static [&'static str] {
     if version.at_least(0, 10) { &["system", "status", "--format", "json"] } else { &["system", "status"] }
 }
 
 /// Fetches an image. The tool's progress is silent away from a terminal before 0.12, and lines of text from then on.
-pub fn pull(version: Version, image: &str, show_progress: bool) -> Vec<OsString> {
+pub(crate) fn pull(version: Version, image: &str, show_progress: bool) -> Vec<OsString> {
     let mut args = words(["image", "pull"]);
     if version.at_least(0, 12) && !show_progress {
         args.extend(words(["--progress", "none"]));
@@ -42,7 +42,7 @@ pub fn pull(version: Version, image: &str, show_progress: bool) -> Vec<OsString>
 }
 
 /// Makes the run's own network.
-pub fn create_network(spec: &Spec) -> Vec<OsString> {
+pub(crate) fn create_network(spec: &Spec) -> Vec<OsString> {
     let mut args = words(["network", "create"]);
     options::labels(&mut args, spec);
     args.push(spec.object_name().into());
@@ -51,7 +51,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container: the command instead of the image's own, behind fosse's own PID 1 where there is one for it,
 /// else behind the tool's, if it has one.
-pub fn create(version: Version, spec: &Spec, empty: &Path) -> Vec<OsString> {
+pub(crate) fn create(version: Version, spec: &Spec, empty: &Path) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
     options::labels(&mut args, spec);
     if spec.input.is_open() {
@@ -143,7 +143,7 @@ fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool)
 }
 
 /// Starts a container and stays attached to its streams.
-pub fn start(spec: &Spec, container: &str) -> Vec<OsString> {
+pub(crate) fn start(spec: &Spec, container: &str) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
     if spec.input.is_open() {
         args.push("--interactive".into());
@@ -153,12 +153,12 @@ pub fn start(spec: &Spec, container: &str) -> Vec<OsString> {
 }
 
 /// Sends a signal to PID 1. The attached client would pass none on (1.0 on).
-pub fn kill(container: &str, signal: Signal) -> Vec<OsString> {
+pub(crate) fn kill(container: &str, signal: Signal) -> Vec<OsString> {
     words(["kill", "--signal", &signal.name(), container])
 }
 
 /// Starts a container that fails in the one way that proves everything before it works.
-pub fn trial(version: Version, name: &str, instance: &str, image: &str) -> Vec<OsString> {
+pub(crate) fn trial(version: Version, name: &str, instance: &str, image: &str) -> Vec<OsString> {
     let mut args = words(["run", "--name", name, "--label", &format!("{LABEL_INSTANCE}={instance}")]);
     if version.at_least(0, 12) {
         args.extend(words(["--progress", "none"]));
@@ -168,7 +168,7 @@ pub fn trial(version: Version, name: &str, instance: &str, image: &str) -> Vec<O
 }
 
 /// Starts one more command in a container.
-pub fn exec(exec: &Exec) -> Vec<OsString> {
+pub(crate) fn exec(exec: &Exec) -> Vec<OsString> {
     let mut args = words(["exec"]);
     if exec.input.is_open() {
         args.push("--interactive".into());
@@ -189,7 +189,7 @@ pub fn exec(exec: &Exec) -> Vec<OsString> {
 const TOOL: &str = "container";
 
 /// What of a run cannot be had from this tool.
-pub fn check(spec: &Spec) -> Result<(), String> {
+pub(crate) fn check(spec: &Spec) -> Result<(), String> {
     options::check(TOOL, spec)?;
     if spec.pids.is_some() {
         return Err("--pids: Apple's containers have no limit on processes".into());
@@ -211,13 +211,13 @@ pub fn check(spec: &Spec) -> Result<(), String> {
 }
 
 /// Whether the tool can be told a path: it knows no escape for what separates its parts.
-pub fn can_mount(path: &Path) -> bool {
+pub(crate) fn can_mount(path: &Path) -> bool {
     let plain = |text: &OsStr| text.to_str().is_some_and(|text| !text.contains([':', ',', '\n']));
     plain(path.as_os_str())
 }
 
 /// What of one more command cannot be had from this tool.
-pub fn check_exec(exec: &Exec) -> Result<(), String> {
+pub(crate) fn check_exec(exec: &Exec) -> Result<(), String> {
     options::check_exec(TOOL, exec)
 }
 

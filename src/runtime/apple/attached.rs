@@ -47,7 +47,7 @@ const INSIDE_LIMIT: Duration = Duration::from_secs(5);
 const KILLED: Duration = Duration::from_secs(3);
 
 /// A container's command behind its attached client.
-pub struct Attached {
+pub(crate) struct Attached {
     apple: Arc<Apple>,
     name: String,
     outlet: Outlet,
@@ -70,7 +70,7 @@ enum First {
 
 impl Attached {
     /// Starts the container and its client. Until the command runs, that is a change of the container like others.
-    pub fn start(apple: Arc<Apple>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
+    pub(crate) fn start(apple: Arc<Apple>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
         let cmd = apple.cmd(argv::start(spec, &container));
         let turns = Deadline::after(apple.limits.change.saturating_mul(TURNS));
         let turn = apple.calls.turn(What::Change(&container), &cmd, turns, &no_cancel())?;

@@ -27,11 +27,11 @@ const SLOTS: usize = 4;
 const OBJECTS: u64 = 64;
 
 /// How often the limit of a change the wait for one's turn may last: everybody in front has one such limit.
-pub const TURNS: u32 = 20;
+pub(crate) const TURNS: u32 = 20;
 
 /// Where the locks are.
 #[derive(Debug, Clone)]
-pub struct Locks {
+pub(crate) struct Locks {
     directory: PathBuf,
     /// Whether files may be made: who only looks changes nothing.
     may_make: bool,
@@ -39,7 +39,7 @@ pub struct Locks {
 
 impl Locks {
     /// In a directory of the state directory.
-    pub fn below(directory: &Path, may_make: bool) -> Locks {
+    pub(crate) fn below(directory: &Path, may_make: bool) -> Locks {
         Locks { directory: directory.join("apple"), may_make }
     }
 
@@ -60,7 +60,7 @@ impl Locks {
 
 /// What a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What<'a> {
+pub(crate) enum What<'a> {
     /// Something that changes nothing, of somebody who wants to know: the wait for one's turn is part of the answer.
     Question,
     /// The same as a step of a run, which has begun and is to come to its end.
@@ -71,7 +71,7 @@ pub enum What<'a> {
 
 /// One's turn to call, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     _object: Option<File>,
     slot: Option<File>,
 }
@@ -79,30 +79,30 @@ pub struct Turn {
 impl Turn {
     /// Makes room for another call, and stays the only one that changes the object: who asks a question while holding
     /// a place would wait for others who do the same.
-    pub fn make_room(&mut self) {
+    pub(crate) fn make_room(&mut self) {
         self.slot = None;
     }
 }
 
 /// The calls of one process.
 #[derive(Debug, Clone)]
-pub struct Calls {
+pub(crate) struct Calls {
     locks: Locks,
 }
 
 impl Calls {
     /// With these locks.
-    pub fn new(locks: Locks) -> Calls {
+    pub(crate) fn new(locks: Locks) -> Calls {
         Calls { locks }
     }
 
     /// A directory of the host in which there is nothing, and never will be.
-    pub fn empty(&self) -> PathBuf {
+    pub(crate) fn empty(&self) -> PathBuf {
         self.locks.directory.join("empty")
     }
 
     /// Runs a call when it is its turn. For a question the wait counts; the others have their whole time once they begin.
-    pub fn call(&self, what: What<'_>, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
+    pub(crate) fn call(&self, what: What<'_>, cmd: &Cmd, deadline: Deadline, cancel: &Cancel) -> Result<Output> {
         let (turn, deadline) = match what {
             What::Question => (self.turn(what, cmd, deadline, cancel)?, deadline),
             What::Step | What::Change(_) => {
@@ -117,13 +117,13 @@ impl Calls {
     }
 
     /// A call that lasts as long as it lasts, and holds up nobody.
-    pub fn fetch(&self, cmd: &Cmd, show_progress: bool, cancel: &Cancel) -> Result<Output> {
+    pub(crate) fn fetch(&self, cmd: &Cmd, show_progress: bool, cancel: &Cancel) -> Result<Output> {
         let stderr = if show_progress { Stdio::Inherit } else { Stdio::Pipe };
         Ok(process::call_with(cmd, stderr, Deadline::never(), cancel)?)
     }
 
     /// Waits for one's turn: first for the object, then for a place among all calls.
-    pub fn turn(&self, what: What<'_>, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Turn> {
+    pub(crate) fn turn(&self, what: What<'_>, cmd: &Cmd, limit: Deadline, cancel: &Cancel) -> Result<Turn> {
         let late = || Error::Refused { call: cmd.title(), complaint: waited(limit) };
         let object = match what {
             What::Question | What::Step => None,

@@ -9,20 +9,20 @@ use super::words::ERROR;
 
 /// What is known at a client's end.
 #[derive(Debug, Clone)]
-pub struct Known<'a> {
+pub(crate) struct Known<'a> {
     /// How the client ended.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// Whether fosse's own PID 1 was to carry the command.
-    pub has_init: bool,
+    pub(crate) has_init: bool,
     /// What it left.
-    pub left: Option<ExitFile>,
+    pub(crate) left: Option<ExitFile>,
     /// The end of what the client said, where the command's init says nothing by itself.
-    pub tail: &'a [u8],
+    pub(crate) tail: &'a [u8],
 }
 
 /// What to make of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// That is how it ended, or that it never ran.
     Certain(Fact),
     /// The client's exit may be about the client.
@@ -31,7 +31,7 @@ pub enum Verdict {
 
 /// What a client's end means. Its exit is the command's, and comes when the machine has been taken down; but 1 is also
 /// any failure of the tool, 64 any mistake in its options, and 255 an end that the service could not tell.
-pub fn judge(known: &Known<'_>) -> Verdict {
+pub(crate) fn judge(known: &Known<'_>) -> Verdict {
     let Known { exit, has_init, left, tail } = known;
     if let Some(fact) = left.as_ref().and_then(|left| fact_of(left, *exit)) {
         return Verdict::Certain(fact);
@@ -49,7 +49,7 @@ pub fn judge(known: &Known<'_>) -> Verdict {
 }
 
 /// What init left, as a fact; none while it says only that the command began.
-pub fn fact_of(left: &ExitFile, exit: Exit) -> Option<Fact> {
+pub(crate) fn fact_of(left: &ExitFile, exit: Exit) -> Option<Fact> {
     let code = left.code?;
     if !left.started {
         let why = left.error.clone().unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn fact_of(left: &ExitFile, exit: Exit) -> Option<Fact> {
 }
 
 /// An end that nobody can tell. `cut`: output may be missing.
-pub fn lost(why: impl Into<String>, cut: bool) -> Fact {
+pub(crate) fn lost(why: impl Into<String>, cut: bool) -> Fact {
     Fact::Ended(End { code: None, signal: None, oom: false, lost: Some(why.into()), output_cut: cut })
 }
 
@@ -70,13 +70,13 @@ fn ended(code: u8, signal: Option<u8>, oom: bool, lost: Option<String>) -> Fact 
 }
 
 /// Whether the last words are the tool's: its error, perhaps with the line that comes with one about the service.
-pub fn ends_with_an_error(tail: &[u8]) -> bool {
+pub(crate) fn ends_with_an_error(tail: &[u8]) -> bool {
     let text = String::from_utf8_lossy(tail);
     text.lines().rev().map(str::trim_end).filter(|line| !line.is_empty()).take(2).any(|line| line.starts_with(ERROR))
 }
 
 /// The tool's error in what a client said last, if there is one.
-pub fn last_error(tail: &[u8]) -> Option<String> {
+pub(crate) fn last_error(tail: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(tail);
     let line = text.lines().rev().map(str::trim_end).find(|line| line.starts_with(ERROR))?;
     Some(crate::base::error::one_line(line.trim_start_matches(ERROR)))

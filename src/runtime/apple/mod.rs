@@ -41,8 +41,8 @@ use super::{
     About, Channel, Error, Exec, Facts, Kind, LABEL_INSTANCE, Limits, Made, MountedInit, Network, Object, Plan, Result,
     Runtime, Spec, Unfit, carry, workdir,
 };
-pub use argv::can_mount;
-pub use calls::Locks;
+pub(crate) use argv::can_mount;
+pub(crate) use calls::Locks;
 use calls::{Calls, What};
 use parse::Version;
 use words::{Meaning, meaning};
@@ -57,7 +57,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The service behind one tool.
 #[derive(Debug, Clone)]
-pub struct Apple {
+pub(crate) struct Apple {
     tool: String,
     limits: Limits,
     calls: Calls,
@@ -66,7 +66,7 @@ pub struct Apple {
 
 impl Apple {
     /// The service that the tool of this name speaks to.
-    pub fn new(tool: String, limits: Limits, locks: Locks) -> Self {
+    pub(crate) fn new(tool: String, limits: Limits, locks: Locks) -> Self {
         Apple { tool, limits, calls: Calls::new(locks), version: Arc::default() }
     }
 

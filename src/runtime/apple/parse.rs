@@ -16,7 +16,7 @@ const REFERENCE_DATE: f64 = 978_307_200.0;
 
 /// The tool's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub(crate) struct Version {
     major: u32,
     minor: u32,
     patch: u32,
@@ -24,7 +24,7 @@ pub struct Version {
 
 impl Version {
     /// Whether it is that version or a later one.
-    pub fn at_least(self, major: u32, minor: u32) -> bool {
+    pub(crate) fn at_least(self, major: u32, minor: u32) -> bool {
         (self.major, self.minor) >= (major, minor)
     }
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Version {
 }
 
 /// The first number of three parts in a sentence: `container CLI version 1.2.2 (build: release, commit: abcdefg)`.
-pub fn version(bytes: &[u8]) -> Option<Version> {
+pub(crate) fn version(bytes: &[u8]) -> Option<Version> {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split(|c: char| !c.is_ascii_digit() && c != '.');
     words.filter_map(three_parts).next()
@@ -50,41 +50,41 @@ fn three_parts(word: &str) -> Option<Version> {
 
 /// Whether `system status` says that the service is up. It answers with the exit code, and in JSON on stdout since
 /// 0.10; 1.4 has its facts one level deeper.
-pub fn is_up(stdout: &[u8], success: bool) -> bool {
+pub(crate) fn is_up(stdout: &[u8], success: bool) -> bool {
     let value: Option<Value> = serde_json::from_slice(stdout).ok();
     let status = value.as_ref().and_then(|value| value.get("status").or_else(|| value.get("server")?.get("status")));
     success && status.is_none_or(|status| status.as_str() == Some("running"))
 }
 
 /// Whether an answer is a list of something.
-pub fn has_elements(bytes: &[u8]) -> bool {
+pub(crate) fn has_elements(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Value>(bytes).is_ok_and(|value| value.as_array().is_some_and(|all| !all.is_empty()))
 }
 
 /// What the service knows about one container.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Container {
+pub(crate) struct Container {
     /// Its id, which is also its name.
-    pub id: String,
+    pub(crate) id: String,
     /// `running`, `stopped`, `stopping` or `unknown`.
     state: String,
     labels: BTreeMap<String, String>,
     created: Option<Timestamp>,
     started: bool,
     /// Who its first process is: `uid:gid`, or as the image says it.
-    pub user: String,
+    pub(crate) user: String,
     /// The signal that its image names for its end (1.0 on).
-    pub stop_signal: Option<Signal>,
+    pub(crate) stop_signal: Option<Signal>,
 }
 
 impl Container {
     /// The value of a label.
-    pub fn label(&self, name: &str) -> Option<&str> {
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 
     /// Where it is in its life. Whether one that does not run ever did is forgotten when the service starts again.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         match self.state.as_str() {
             "running" => Status::Live,
             "stopped" => Status::Stopped,
@@ -93,7 +93,7 @@ impl Container {
     }
 
     /// Whether it is known to have been started.
-    pub fn has_started(&self) -> bool {
+    pub(crate) fn has_started(&self) -> bool {
         self.started
     }
 
@@ -102,20 +102,20 @@ impl Container {
     }
 
     /// As every engine says it.
-    pub fn facts(self) -> Facts {
+    pub(crate) fn facts(self) -> Facts {
         let (run, status) = (self.run(), self.status());
         let name = self.id.clone();
         Facts { id: self.id, name, status, error: String::new(), run, created: self.created }
     }
 
     /// As a thing that carries a label.
-    pub fn object(self) -> Object {
+    pub(crate) fn object(self) -> Object {
         Object { kind: ObjectKind::Container, run: self.run(), id: self.id, created: self.created }
     }
 }
 
 /// Reads `list --format json` or `inspect`.
-pub fn containers(bytes: &[u8]) -> Result<Vec<Container>, String> {
+pub(crate) fn containers(bytes: &[u8]) -> Result<Vec<Container>, String> {
     elements(bytes)?.iter().map(container).collect()
 }
 
@@ -148,24 +148,24 @@ fn user(value: &Value) -> Option<String> {
 
 /// What the service knows about one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkFacts {
+pub(crate) struct NetworkFacts {
     /// Its id, which is also its name.
-    pub id: String,
+    pub(crate) id: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     created: Option<Timestamp>,
 }
 
 impl NetworkFacts {
     /// As a thing that carries a label.
-    pub fn object(self) -> Object {
+    pub(crate) fn object(self) -> Object {
         let run = self.labels.get(LABEL_RUN).and_then(|id| RunId::parse(id));
         Object { kind: ObjectKind::Network, run, id: self.id, created: self.created }
     }
 }
 
 /// Reads `network list --format json`.
-pub fn networks(bytes: &[u8]) -> Result<Vec<NetworkFacts>, String> {
+pub(crate) fn networks(bytes: &[u8]) -> Result<Vec<NetworkFacts>, String> {
     elements(bytes)?.iter().map(network).collect()
 }
 
@@ -178,7 +178,7 @@ fn network(value: &Value) -> Result<NetworkFacts, String> {
 }
 
 /// The names of all images.
-pub fn images(bytes: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn images(bytes: &[u8]) -> Result<Vec<String>, String> {
     let name = |value: &Value| text(value.get("reference")).or_else(|| text(value.get("configuration")?.get("name")));
     Ok(elements(bytes)?.iter().filter_map(name).collect())
 }

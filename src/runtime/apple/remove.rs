@@ -49,7 +49,7 @@ fn next(error: &Error) -> Next {
 }
 
 /// Ends and removes a container.
-pub fn container(apple: &Apple, id: &str, deadline: Deadline) -> Result<()> {
+pub(crate) fn container(apple: &Apple, id: &str, deadline: Deadline) -> Result<()> {
     let (mut pause, mut force) = (FIRST_PAUSE, false);
     loop {
         let options: &[&str] = if force { &["delete", "--force", id] } else { &["delete", id] };
@@ -104,7 +104,7 @@ fn end(apple: &Apple, id: &str, deadline: Deadline) {
 }
 
 /// Removes a network. One that containers refer to, stopped ones included, is refused until they are gone.
-pub fn network(apple: &Apple, id: &str, deadline: Deadline) -> Result<()> {
+pub(crate) fn network(apple: &Apple, id: &str, deadline: Deadline) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     loop {
         let cmd = apple.cmd(["network", "delete", id]);

@@ -9,11 +9,11 @@ use crate::runtime::docker::argv::ABSENT;
 use crate::runtime::{Error, Refusal};
 
 /// How the tool begins the line that says why it failed.
-pub const ERROR: &str = "Error: ";
+pub(crate) const ERROR: &str = "Error: ";
 
 /// What a complaint is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// The thing does not exist.
     Absent,
     /// The service is not there.
@@ -43,7 +43,7 @@ pub enum Meaning {
 }
 
 /// What a complaint is about. The more particular texts come first: one error may quote another.
-pub fn meaning(complaint: &str) -> Meaning {
+pub(crate) fn meaning(complaint: &str) -> Meaning {
     const TEXTS: [(Meaning, &[&str]); 13] = [
         (Meaning::NoSuchVerb, &["Plugin 'container-", "Plugins are unavailable"]),
         (Meaning::Down, &["XPC connection error: Connection invalid"]),
@@ -74,7 +74,7 @@ fn names_an_absent_container(complaint: &str) -> bool {
 }
 
 /// What a complaint about a removal is about: there, and only there, a missing thing may be told by its name alone.
-pub fn meaning_of_removal(complaint: &str) -> Meaning {
+pub(crate) fn meaning_of_removal(complaint: &str) -> Meaning {
     const NAMED: [&str; 2] = ["failed to delete one or more containers:", "failed to delete one or more networks:"];
     match meaning(complaint) {
         Meaning::Other if NAMED.iter().any(|text| complaint.contains(text)) => Meaning::Absent,
@@ -83,7 +83,7 @@ pub fn meaning_of_removal(complaint: &str) -> Meaning {
 }
 
 /// The words of a failed call that say why: its error with what follows it, else the end of what it said.
-pub fn complaint(output: &Output) -> String {
+pub(crate) fn complaint(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let why = text
         .lines()
@@ -97,7 +97,7 @@ pub fn complaint(output: &Output) -> String {
 }
 
 /// What a failed call means. All of its words count for that; those that say why are kept.
-pub fn error(call: String, output: &Output) -> Error {
+pub(crate) fn error(call: String, output: &Output) -> Error {
     let all = String::from_utf8_lossy(&output.stderr);
     let complaint = complaint(output);
     match meaning(&all) {
@@ -110,7 +110,7 @@ pub fn error(call: String, output: &Output) -> Error {
 }
 
 /// The service is not up, as `system status` says it on stdout.
-pub fn down(cmd: &Cmd, output: &Output) -> Error {
+pub(crate) fn down(cmd: &Cmd, output: &Output) -> Error {
     match error(cmd.title(), output) {
         Error::Refused { .. } => Error::Unreachable { complaint: "its service is not running".into() },
         other => other,
@@ -118,7 +118,7 @@ pub fn down(cmd: &Cmd, output: &Output) -> Error {
 }
 
 /// Whether a failure leaves open what became of the request.
-pub fn is_unanswered(error: &Error) -> bool {
+pub(crate) fn is_unanswered(error: &Error) -> bool {
     match error {
         Error::Call(process::Error::Deadline { .. }) | Error::Garbled { .. } => true,
         Error::Call(process::Error::Start { .. } | process::Error::Cancelled { .. }) => false,
@@ -129,7 +129,7 @@ pub fn is_unanswered(error: &Error) -> bool {
 }
 
 /// Whether the same request may succeed in a moment.
-pub fn is_passing(error: &Error) -> bool {
+pub(crate) fn is_passing(error: &Error) -> bool {
     match error {
         Error::Refused { complaint, .. } => {
             matches!(meaning(complaint), Meaning::Unanswered | Meaning::NotNow | Meaning::Stale)
@@ -145,7 +145,7 @@ pub fn is_passing(error: &Error) -> bool {
 }
 
 /// The code that a shell gives for a command that was not started for this reason, where it is about the command.
-pub fn code_of_unstarted(why: &str) -> Option<u8> {
+pub(crate) fn code_of_unstarted(why: &str) -> Option<u8> {
     let by_start = why.contains("failed to start process") || why.contains("failed to create process");
     match why {
         _ if !by_start => None,
@@ -156,19 +156,19 @@ pub fn code_of_unstarted(why: &str) -> Option<u8> {
 }
 
 /// Whether a trial ended where it should: inside, for want of the program.
-pub fn is_not_found_inside(output: &Output) -> bool {
+pub(crate) fn is_not_found_inside(output: &Output) -> bool {
     let text = String::from_utf8_lossy(&output.stderr);
     output.exit == Exit::Code(1) && text.contains("failed to find target executable") && text.contains(ABSENT)
 }
 
 /// Whether a stream's first bytes may be the tool's own words.
-pub fn begins_like_a_refusal(start: &[u8]) -> bool {
+pub(crate) fn begins_like_a_refusal(start: &[u8]) -> bool {
     start.starts_with(ERROR.as_bytes())
 }
 
 /// What the tool said in the place of a command that it did not start: on stderr alone, and nothing else. A command
 /// could say the same, so it is believed where the words name the container or its missing program.
-pub fn refusal(container: &str, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
+pub(crate) fn refusal(container: &str, code: u8, said: [&[u8]; 2]) -> Option<Refusal> {
     let [b"", text] = said else { return None };
     let text = std::str::from_utf8(text).ok()?.trim_end();
     if code != 1 || !text.starts_with(ERROR) || text.lines().count() > 2 {

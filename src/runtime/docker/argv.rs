@@ -2,7 +2,7 @@
 
 mod exec;
 
-pub use exec::{check_exec, exec, image_of, stop_signal_of, user_of};
+pub(crate) use exec::{check_exec, exec, image_of, stop_signal_of, user_of};
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,13 +14,13 @@ use crate::runtime::spec::{HOME, OWN_DIRECTORY, OwnInit};
 use crate::runtime::{Input, LABEL_INSTANCE, Network, Spec, User, options, workdir};
 
 /// A program that is in no image, for [`trial`].
-pub const ABSENT: &str = "/fosse-trial-absent";
+pub(crate) const ABSENT: &str = "/fosse-trial-absent";
 
 /// The smallest log that engines are asked to keep: docker refuses tiny ones.
 const ENGINE_LOG_MIN: u64 = 1 << 20;
 
 /// Asks for the engine's version.
-pub fn version(kind: Tool) -> [&'static str; 3] {
+pub(crate) fn version(kind: Tool) -> [&'static str; 3] {
     match kind {
         Tool::Docker => ["version", "--format", "{{.Server.Version}}"],
         Tool::Podman => ["version", "--format", "{{.Client.Version}}"],
@@ -28,7 +28,7 @@ pub fn version(kind: Tool) -> [&'static str; 3] {
 }
 
 /// Asks how the engine maps users.
-pub fn info(kind: Tool) -> [&'static str; 3] {
+pub(crate) fn info(kind: Tool) -> [&'static str; 3] {
     match kind {
         Tool::Docker => ["info", "--format", "{{json .SecurityOptions}}"],
         Tool::Podman => ["info", "--format", "{{json .Host.Security}}"],
@@ -36,7 +36,7 @@ pub fn info(kind: Tool) -> [&'static str; 3] {
 }
 
 /// Makes the run's own network.
-pub fn create_network(spec: &Spec) -> Vec<OsString> {
+pub(crate) fn create_network(spec: &Spec) -> Vec<OsString> {
     let mut args = words(["network", "create"]);
     options::labels(&mut args, spec);
     args.push(spec.object_name().into());
@@ -45,7 +45,7 @@ pub fn create_network(spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container for the second path: never pulls, no health check, the command instead of the image's own,
 /// the engine's init as PID 1 so that signals have their default effect.
-pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
+pub(crate) fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
     let mut args = words(["create", "--name", &spec.object_name()]);
     options::labels(&mut args, spec);
     args.extend(words(["--init", "--pull=never", "--no-healthcheck", "--entrypoint", ""]));
@@ -69,7 +69,7 @@ pub fn create(kind: Tool, spec: &Spec) -> Vec<OsString> {
 
 /// Makes the container and starts fosse's own init in it, which waits to be told the command: the one call of the
 /// first path. The engine keeps no output, for it sees none.
-pub fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
+pub(crate) fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
     let mut args = words(["run", "--detach", "--name", &spec.object_name()]);
     options::labels(&mut args, spec);
     if removes_itself(spec) {
@@ -90,13 +90,13 @@ pub fn run(kind: Tool, spec: &Spec, own: &OwnInit) -> Vec<OsString> {
 
 /// Whether the engine is asked to remove the container by itself. A network of the run's own can only be removed
 /// after it, so that is then done step by step.
-pub fn removes_itself(spec: &Spec) -> bool {
+pub(crate) fn removes_itself(spec: &Spec) -> bool {
     !spec.keep && spec.network != Network::Private
 }
 
 /// The directory that fosse's own init enters, and makes as the command's user if it is missing: an engine would make it
 /// as root. One in what is mounted is there, and an engine can enter it whoever the user is.
-pub fn directory_by_init(spec: &Spec) -> Option<&str> {
+pub(crate) fn directory_by_init(spec: &Spec) -> Option<&str> {
     spec.workdir.as_deref().filter(|dir| !workdir::is_mounted(spec, dir))
 }
 
@@ -142,7 +142,7 @@ fn bind(args: &mut Vec<OsString>, source: &Path, target: &Path, read_only: bool)
 
 /// The keys by which a client would detach from a terminal: there is no detaching. Docker cannot be told none, so it
 /// gets a row of the key that opens fosse's own escape, of which a caller sends one at most by chance.
-pub fn no_detaching(kind: Tool) -> &'static str {
+pub(crate) fn no_detaching(kind: Tool) -> &'static str {
     match kind {
         Tool::Docker => "ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_,ctrl-_",
         Tool::Podman => "",
@@ -150,7 +150,7 @@ pub fn no_detaching(kind: Tool) -> &'static str {
 }
 
 /// Starts a container and stays attached to its streams.
-pub fn start(kind: Tool, spec: &Spec, container: &str) -> Vec<OsString> {
+pub(crate) fn start(kind: Tool, spec: &Spec, container: &str) -> Vec<OsString> {
     let mut args = words(["start", "--attach"]);
     if spec.input.is_open() {
         args.push("--interactive".into());
@@ -163,7 +163,7 @@ pub fn start(kind: Tool, spec: &Spec, container: &str) -> Vec<OsString> {
 }
 
 /// Ends and removes containers, with the anonymous volumes that an image may have asked for.
-pub fn remove_containers(kind: Tool) -> &'static [&'static str] {
+pub(crate) fn remove_containers(kind: Tool) -> &'static [&'static str] {
     match kind {
         Tool::Docker => &["rm", "--force", "--volumes"],
         // Without --time it would wait ten seconds for a command that ignores TERM.
@@ -172,7 +172,7 @@ pub fn remove_containers(kind: Tool) -> &'static [&'static str] {
 }
 
 /// Starts a container that fails in the one way that proves everything before it works.
-pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
+pub(crate) fn trial(instance: &str, image: &str) -> Vec<OsString> {
     let label = format!("{LABEL_INSTANCE}={instance}");
     let options =
         ["run", "--rm", "--network", "none", "--pull=never", "--label", &label, "--entrypoint", ABSENT, image];
@@ -180,7 +180,7 @@ pub fn trial(instance: &str, image: &str) -> Vec<OsString> {
 }
 
 /// What of a run cannot be written for this tool.
-pub fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
+pub(crate) fn check(kind: Tool, spec: &Spec) -> Result<(), String> {
     options::check(kind.as_str(), spec)?;
     if spec.pids.is_some_and(|pids| pids < 2) {
         return Err("a limit of one process is less than the engine's init and the command need".into());

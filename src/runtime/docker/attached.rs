@@ -37,7 +37,7 @@ const AGREEMENT: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A container's command behind the engine's attached client.
-pub struct Attached {
+pub(crate) struct Attached {
     engine: Arc<Engine>,
     name: String,
     outlet: Outlet,
@@ -46,7 +46,7 @@ pub struct Attached {
 
 impl Attached {
     /// Starts the container and its client.
-    pub fn start(engine: Arc<Engine>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
+    pub(crate) fn start(engine: Arc<Engine>, spec: &Spec, container: String) -> Result<Box<dyn Channel>> {
         let (started, streams) = bounded(1);
         let (tell, facts) = unbounded();
         // One question pending is enough.

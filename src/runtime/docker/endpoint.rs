@@ -10,7 +10,7 @@ use crate::runtime::docker::Tool;
 use crate::runtime::{Error, Result};
 
 /// The endpoint of an engine without a listener: the tool works on the local store itself.
-pub const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 
 /// Where docker listens unless told otherwise (dockerd(8), `--host`).
 const DOCKER_DEFAULT: &str = "unix:///var/run/docker.sock";
@@ -20,7 +20,7 @@ const CONTEXT: &str = "context:";
 
 /// The engine that `tool` would speak to in this environment. Docker's order: DOCKER_HOST, DOCKER_CONTEXT, the
 /// configuration's current context, the default socket.
-pub fn discover(kind: Tool, tool: &str, home: Option<&PathBuf>, deadline: Deadline) -> Result<String> {
+pub(crate) fn discover(kind: Tool, tool: &str, home: Option<&PathBuf>, deadline: Deadline) -> Result<String> {
     let variable = |name: &str| env::text(name).map_err(|why| Error::Garbled { call: tool.to_owned(), why });
     match kind {
         Tool::Podman => Ok(variable("CONTAINER_HOST")?.unwrap_or_else(|| LOCAL.into())),
@@ -65,7 +65,7 @@ fn context_address(tool: &str, name: &str, deadline: Deadline) -> Result<String>
 const NO_CGROUPS_WARNING: &str = "PODMAN_IGNORE_CGROUPSV1_WARNING";
 
 /// The variables that make the tool speak to `endpoint`, and of nothing else.
-pub fn environment(kind: Tool, endpoint: &str) -> Vec<(OsString, OsString)> {
+pub(crate) fn environment(kind: Tool, endpoint: &str) -> Vec<(OsString, OsString)> {
     let mut variables = address(kind, endpoint);
     if kind == Tool::Podman {
         variables.push((NO_CGROUPS_WARNING.into(), "1".into()));

@@ -8,7 +8,7 @@ use crate::runtime::spec::{OWN_DIRECTORY, OwnInit};
 use crate::runtime::{Error, Made, Result, Runtime, Spec, Status};
 
 /// What an engine gave that was asked for a container with fosse's init.
-pub enum Answer {
+pub(crate) enum Answer {
     /// It greeted.
     Greeted(Made),
     /// It did not, and will not with this engine and image: nothing has run, and nothing is left.

@@ -32,7 +32,7 @@ use super::{
     Unfit, carry, pid1, workdir,
 };
 use crate::runtime::exec::Executed;
-pub use endpoint::discover;
+pub(crate) use endpoint::discover;
 use handshake::Answer;
 
 /// Between two tries of what another network's removal has disturbed.
@@ -49,7 +49,7 @@ pub enum Tool {
 
 impl Tool {
     /// The runtime's tool, if it has one.
-    pub fn of(kind: Kind) -> Option<Tool> {
+    pub(crate) fn of(kind: Kind) -> Option<Tool> {
         match kind {
             Kind::Docker => Some(Tool::Docker),
             Kind::Podman => Some(Tool::Podman),
@@ -58,7 +58,7 @@ impl Tool {
     }
 
     /// The runtime that it provides.
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Tool::Docker => Kind::Docker,
             Tool::Podman => Kind::Podman,
@@ -66,14 +66,14 @@ impl Tool {
     }
 
     /// Its usual name.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         self.kind().as_str()
     }
 }
 
 /// One engine behind one tool.
 #[derive(Debug, Clone)]
-pub struct Engine {
+pub(crate) struct Engine {
     kind: Tool,
     tool: String,
     endpoint: String,
@@ -84,7 +84,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at a known endpoint; `euid` is the caller.
-    pub fn new(kind: Tool, tool: String, endpoint: String, limits: Limits, cache: Cache, euid: u32) -> Self {
+    pub(crate) fn new(kind: Tool, tool: String, endpoint: String, limits: Limits, cache: Cache, euid: u32) -> Self {
         Engine { kind, tool, endpoint, limits, cache, euid }
     }
 

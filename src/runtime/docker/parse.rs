@@ -150,7 +150,7 @@ pub fn id(bytes: &[u8]) -> Option<String> {
 }
 
 /// Whether a text is an id as both engines make them: 64 hex digits.
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
@@ -178,7 +178,7 @@ pub fn classify(call: String, complaint: String) -> Error {
 
 /// Whether a network could not be made because another went away while the engine looked for free addresses: Go asks for
 /// the interfaces one after the other (nerdctl issue 3500; seen with podman 4.3). Nothing was made.
-pub fn was_disturbed(complaint: &str) -> bool {
+pub(crate) fn was_disturbed(complaint: &str) -> bool {
     complaint.contains("route ip+net: no such network interface")
 }
 
@@ -200,7 +200,7 @@ pub fn only_missing(stderr: &[u8]) -> bool {
 }
 
 /// Whether a signal was refused because there is no process to take it.
-pub fn not_running(complaint: &str) -> bool {
+pub(crate) fn not_running(complaint: &str) -> bool {
     let lower = complaint.to_lowercase();
     let words = ["is not running", "no such container", "can only kill running", "no container with"];
     words.iter().any(|words| lower.contains(words))
@@ -217,7 +217,7 @@ pub fn discarded_limit(stderr: &[u8]) -> Option<String> {
 }
 
 /// Whether a trial ended where it should: inside, for want of the program.
-pub fn is_not_found_inside(output: &Output) -> bool {
+pub(crate) fn is_not_found_inside(output: &Output) -> bool {
     output.exit == Exit::Code(127) && String::from_utf8_lossy(&output.stderr).contains(super::argv::ABSENT)
 }
 

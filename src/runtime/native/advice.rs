@@ -8,17 +8,17 @@ use crate::runtime::Error;
 
 /// What of the machine decides whether namespaces can be had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// A kind of namespace of which there may be none (namespaces(7), Linux 4.9): the switch.
-    pub none_allowed: Option<&'static str>,
+    pub(crate) none_allowed: Option<&'static str>,
     /// kernel.unprivileged_userns_clone is 0 (Debian's and Arch's kernels).
-    pub clone_forbidden: bool,
+    pub(crate) clone_forbidden: bool,
     /// kernel.apparmor_restrict_unprivileged_userns is 1 (Ubuntu 23.10 and later).
-    pub apparmor: bool,
+    pub(crate) apparmor: bool,
     /// This is a container of an engine.
-    pub container: bool,
+    pub(crate) container: bool,
     /// This is a sandbox of fosse.
-    pub sandbox: bool,
+    pub(crate) sandbox: bool,
 }
 
 /// The limits on namespaces that a sandbox needs, in user.* of sysctl(8).
@@ -33,7 +33,7 @@ const LIMITS: [&str; 6] = [
 
 impl Machine {
     /// Reads the switches.
-    pub fn look() -> Machine {
+    pub(crate) fn look() -> Machine {
         let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
         Machine {
             none_allowed: LIMITS.into_iter().find(|name| is(&format!("/proc/sys/user/{name}"), "0")),
@@ -46,7 +46,7 @@ impl Machine {
 }
 
 /// In words: which step, why, and what to do.
-pub fn explain(error: place::Error, machine: Machine) -> Error {
+pub(crate) fn explain(error: place::Error, machine: Machine) -> Error {
     let (why, hint) = match error {
         place::Error::Step(Some(step), errno, why) => (format!("{step}: {why}"), hint(&step, errno, machine)),
         place::Error::Step(None, errno, why) => {
@@ -73,7 +73,7 @@ pub fn explain(error: place::Error, machine: Machine) -> Error {
 }
 
 /// What helps when a step fails with an errno.
-pub fn hint(step: &Step, errno: i32, machine: Machine) -> String {
+pub(crate) fn hint(step: &Step, errno: i32, machine: Machine) -> String {
     let is_namespace = matches!(step, Step::UserNamespace { .. } | Step::Namespaces { .. });
     if let (true, Some(limit), libc::ENOSPC | libc::EUSERS | libc::EPERM) = (is_namespace, machine.none_allowed, errno)
     {

@@ -34,7 +34,7 @@ const REMOVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Makes the place. Returns in its PID 1 only, with the socket on which the owner waits for a greeting, and the
 /// file that counts kills for memory; an error was told to the owner.
-pub fn become_place() -> io::Result<(UnixStream, Option<File>)> {
+pub(crate) fn become_place() -> io::Result<(UnixStream, Option<File>)> {
     let socket = namespace::take_stdin()?;
     set_name(c"fosse-init")?;
     let steps: Vec<Step> = report::read(&socket)?;

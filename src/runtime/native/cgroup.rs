@@ -41,28 +41,28 @@ mod apply;
 mod choose;
 mod machine;
 
-pub use apply::{door, enter, make, oom_counter, remove};
+pub(crate) use apply::{door, enter, make, oom_counter, remove};
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// How the name of every group begins; what is named otherwise is none of fosse's, and is never removed.
-pub const PREFIX: &str = "fosse-";
+pub(crate) const PREFIX: &str = "fosse-";
 
 /// One control group to make for a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its directory.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Controllers that its parent has to hand on, and does not yet; version 2 only.
-    pub enable: Vec<String>,
+    pub(crate) enable: Vec<String>,
     /// Settings, written in order after it is made. One without any is there to be seen, and the run does without it
     /// if it cannot be made.
-    pub values: Vec<Setting>,
+    pub(crate) values: Vec<Setting>,
     /// Its hierarchy, as its directory below /sys/fs/cgroup is usually called; empty where there is only one.
     #[serde(default)]
-    pub hierarchy: String,
+    pub(crate) hierarchy: String,
 }
 
 impl Group {
@@ -72,52 +72,52 @@ impl Group {
     }
 
     /// The highest group that is the run's own: what is removed with the run.
-    pub fn top(&self) -> &Path {
+    pub(crate) fn top(&self) -> &Path {
         self.keeper().unwrap_or(&self.dir)
     }
 }
 
 /// One file of a control group, and what is written to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Its name, in the group's directory.
-    pub file: String,
+    pub(crate) file: String,
     /// What is written.
-    pub value: String,
+    pub(crate) value: String,
     /// Whether it is fine that there is no such file (limits of swap where the kernel does not account for it).
-    pub optional: bool,
+    pub(crate) optional: bool,
 }
 
 /// What a run may use at most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Memory and swap together, in bytes.
-    pub memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
     /// Processors, in thousandths of one.
-    pub cpus_milli: Option<u64>,
+    pub(crate) cpus_milli: Option<u64>,
     /// Processes and threads.
-    pub pids: Option<u64>,
+    pub(crate) pids: Option<u64>,
 }
 
 /// Limits that cannot be had here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// Which: `memory`, `cpus`, `pids`. The others alone could be had.
-    pub what: Vec<&'static str>,
+    pub(crate) what: Vec<&'static str>,
     /// Why not, in words.
-    pub why: String,
+    pub(crate) why: String,
     /// What to do about it.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 /// Whether all groups of this process are the topmost that it can see, so that it sees no name of another one.
-pub fn is_at_the_top() -> bool {
+pub(crate) fn is_at_the_top() -> bool {
     std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|own| own.lines().all(|line| line.ends_with(":/")))
 }
 
 /// Which groups a run needs; `name` is `fosse-ID`. Looks at this process's own place in the hierarchies, changes
 /// nothing. In version 2 it is one group for all limits, in version 1 one for each hierarchy; the one that limits
 /// processors comes first.
-pub fn plan(limits: &Limits, name: &str) -> Result<Vec<Group>, Missing> {
+pub(crate) fn plan(limits: &Limits, name: &str) -> Result<Vec<Group>, Missing> {
     choose::choose(limits, name, &machine::Machine::read(), &machine::look)
 }

@@ -12,7 +12,7 @@ use crate::runtime::spec::{Mount, Network, Spec, WORKSPACE};
 const KERNELS: [&str; 2] = ["/proc", "/dev/pts"];
 
 /// Refuses what cannot be done; `caller` is the user and group.
-pub fn check(spec: &Spec, caller: (u32, u32)) -> Result<(), Unfit> {
+pub(crate) fn check(spec: &Spec, caller: (u32, u32)) -> Result<(), Unfit> {
     let unfit = |why: &str, hint: &str| Err(Unfit { why: why.into(), hint: hint.into() });
     if !spec.image.is_empty() {
         return unfit("the native runtime runs the host's programs and takes no image", "--runtime docker or podman");

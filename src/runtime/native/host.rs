@@ -11,10 +11,10 @@
 mod hidden;
 pub(super) mod mounts;
 mod needed;
-pub mod owned;
+pub(crate) mod owned;
 mod real;
 mod secrets;
-pub mod silent;
+pub(crate) mod silent;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -38,46 +38,46 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Of whom the host is asked.
 #[derive(Debug, Clone, Default)]
-pub struct Question {
+pub(crate) struct Question {
     /// Whether also everything is to be hidden that only root may read. User 0 owns it, and without a veil could.
-    pub search: bool,
+    pub(crate) search: bool,
     /// The caller's home directories.
-    pub homes: Vec<PathBuf>,
+    pub(crate) homes: Vec<PathBuf>,
     /// fosse's own directories: state, sockets, configuration. Those that exist are hidden.
-    pub own: Vec<PathBuf>,
+    pub(crate) own: Vec<PathBuf>,
     /// Sockets that variables name (`SSH_AUTH_SOCK`, `DOCKER_HOST`), and `XDG_RUNTIME_DIR`.
-    pub sockets: Vec<PathBuf>,
+    pub(crate) sockets: Vec<PathBuf>,
 }
 
 /// The host as a plan needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// What `/` holds, sorted by name; without what the sandbox has of its own.
-    pub tops: Vec<Entry>,
+    pub(crate) tops: Vec<Entry>,
     /// What `tops` shows and must not be visible: real paths, sorted, none below another.
-    pub hidden: Vec<Hidden>,
+    pub(crate) hidden: Vec<Hidden>,
     /// The file that /etc/resolv.conf leads to, if the sandbox does not show that place.
-    pub resolver: Option<PathBuf>,
+    pub(crate) resolver: Option<PathBuf>,
     /// Which of null, zero, full, random, urandom and tty exist in /dev.
-    pub devices: Vec<&'static str>,
+    pub(crate) devices: Vec<&'static str>,
     /// What /proc holds beside processes that user 0 might write to, as far as modes tell.
-    pub writable: Vec<OsString>,
+    pub(crate) writable: Vec<OsString>,
     /// Files of the host's root of which the sandbox's user is to have copies: real paths that are shown.
-    pub owned: Vec<PathBuf>,
+    pub(crate) owned: Vec<PathBuf>,
 }
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name alone.
-    pub name: OsString,
+    pub(crate) name: OsString,
     /// What it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// How an entry can be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A directory without other mounts below: shown whole.
     Directory,
     /// A directory for which an empty one stands: with nothing in it, or not to be read by this user, or a pseudo
@@ -96,23 +96,23 @@ pub enum Kind {
 
 /// What must not be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hidden {
+pub(crate) struct Hidden {
     /// Its real path.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether it is a directory; otherwise it is a file or a socket.
-    pub directory: bool,
+    pub(crate) directory: bool,
 }
 
 /// Looks at this host. An error means that too little can be known for a sandbox: `/` or the table of mounts cannot
 /// be read.
-pub fn look(asked: &Question) -> io::Result<Host> {
+pub(crate) fn look(asked: &Question) -> io::Result<Host> {
     look_below(&Root::new(Path::new("/"))?, asked)
 }
 
 /// Other paths of directories: where their file system, or a directory of it that holds them, is mounted too. Paths
 /// that do not exist have none; without a table of mounts nothing is known. That table may be long: it is read once for
 /// all lists.
-pub fn aliases<const N: usize>(lists: [&[PathBuf]; N]) -> [Vec<PathBuf>; N] {
+pub(crate) fn aliases<const N: usize>(lists: [&[PathBuf]; N]) -> [Vec<PathBuf>; N] {
     let mounts = Mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default());
     lists.map(|directories| {
         let real: Vec<PathBuf> = directories.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
@@ -124,19 +124,19 @@ pub fn aliases<const N: usize>(lists: [&[PathBuf]; N]) -> [Vec<PathBuf>; N] {
 
 /// What a directory holds, by which it can be shown, if it has mounts below it by now; `root` is where the host's root
 /// is. Nothing if there are none, or too much is in it.
-pub fn apart(root: &Path, directory: &Path) -> Option<Vec<Entry>> {
+pub(crate) fn apart(root: &Path, directory: &Path) -> Option<Vec<Entry>> {
     let host = Root::new(root).ok()?;
     let mounts = Mounts::parse(&read(&host, "/proc/self/mountinfo").ok()?).below(root);
     tops::apart(&host, &mounts, directory)
 }
 
 /// The name of the file system that a real path is in, if it is far away or a user's own program.
-pub fn foreign_file_system(path: &Path) -> Option<String> {
+pub(crate) fn foreign_file_system(path: &Path) -> Option<String> {
     Mounts::parse(&fs::read("/proc/self/mountinfo").ok()?).foreign(path)
 }
 
 /// Where a path inside leads by the links of what is shown: one in `/bin` may be in `/usr/bin`.
-pub fn leads_to(path: &Path) -> PathBuf {
+pub(crate) fn leads_to(path: &Path) -> PathBuf {
     let root = Root::new(Path::new("/")).ok();
     let real = path.ancestors().take_while(|above| is_shown(above)).find_map(|above| {
         // What is not shown is the sandbox's own, where a link may lead elsewhere.

@@ -17,18 +17,18 @@
 //! What happens inside comes and goes through fosse's own PID 1, as everywhere (`pid1`); the connection to it is a
 //! socket pair, so no file of it is anywhere. If a step fails, nothing has run.
 
-pub mod advice;
-pub mod apply;
-pub mod cgroup;
+pub(crate) mod advice;
+pub(crate) mod apply;
+pub(crate) mod cgroup;
 mod fits;
-pub mod host;
+pub(crate) mod host;
 mod open;
 mod place;
-pub mod plan;
-pub mod probe;
+pub(crate) mod plan;
+pub(crate) mod probe;
 mod report;
 mod root;
-pub mod squash;
+pub(crate) mod squash;
 mod veil;
 
 use std::io;
@@ -54,7 +54,7 @@ use crate::sys::signal::Signal;
 use advice::{Machine, explain};
 use cgroup::Group;
 use host::Host;
-pub use place::BUILDER;
+pub(crate) use place::BUILDER;
 use place::{Builder, Lacks, Place};
 use plan::{Step, Wanted};
 
@@ -73,7 +73,7 @@ fn silent() -> io::Error {
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The built-in sandbox, for one caller.
-pub struct Native {
+pub(crate) struct Native {
     limits: Limits,
     paths: Paths,
     caller: (u32, u32),
@@ -85,7 +85,7 @@ pub struct Native {
 
 impl Native {
     /// For a caller (user and group) with these places.
-    pub fn new(limits: Limits, paths: Paths, caller: (u32, u32)) -> Native {
+    pub(crate) fn new(limits: Limits, paths: Paths, caller: (u32, u32)) -> Native {
         Native { limits, paths, caller, looking: Mutex::new(None), builder: Mutex::new(None), place: Mutex::new(None) }
     }
 

@@ -15,18 +15,18 @@ use crate::sys::linux::mount::{self, Attributes, Links, Tree};
 
 /// What the builder hands to PID 1.
 #[derive(Default)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Everything that was opened and is not attached yet.
     trees: Vec<(Bind, Tree)>,
     /// What of the host the veil is over.
     veiled: Vec<PathBuf>,
     /// What is mounted below that and cannot be seen through a veil, so that it is not shown.
-    pub left_out: Vec<PathBuf>,
+    pub(crate) left_out: Vec<PathBuf>,
 }
 
 impl Opened {
     /// Opens a source. What the host does not have and need not have is left out.
-    pub fn open(&mut self, bind: &Bind) -> io::Result<()> {
+    pub(crate) fn open(&mut self, bind: &Bind) -> io::Result<()> {
         let source = match mount::look_up(File::open("/")?.as_fd(), &bind.source, Links::Refused) {
             Err(error) if bind.optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
@@ -41,7 +41,7 @@ impl Opened {
     }
 
     /// Whether what is to be put at a path is no directory.
-    pub fn is_file(&self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_file(&self, path: &Path) -> io::Result<bool> {
         match self.trees.iter().find(|(bind, _)| bind.path == path) {
             Some((_, tree)) => mount::mode_of(tree.as_fd()).map(|mode| !mount::is_directory(mode)),
             None => Ok(false),
@@ -49,18 +49,18 @@ impl Opened {
     }
 
     /// What was opened for a step.
-    pub fn take(&mut self, bind: &Bind) -> Option<Tree> {
+    pub(crate) fn take(&mut self, bind: &Bind) -> Option<Tree> {
         let at = self.trees.iter().position(|(other, _)| other == bind)?;
         Some(self.trees.swap_remove(at).1)
     }
 
     /// Remembers what the veil is over, and what was left out for it.
-    pub fn veil(&mut self, paths: Vec<PathBuf>, left_out: Vec<PathBuf>) {
+    pub(crate) fn veil(&mut self, paths: Vec<PathBuf>, left_out: Vec<PathBuf>) {
         (self.veiled, self.left_out) = (paths, left_out);
     }
 
     /// Whether the veil is over a path.
-    pub fn is_veiled(&self, path: &Path) -> bool {
+    pub(crate) fn is_veiled(&self, path: &Path) -> bool {
         self.veiled.iter().any(|veiled| veiled == path)
     }
 }

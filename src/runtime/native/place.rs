@@ -22,14 +22,14 @@ use crate::sys::process::{Pid, PidHandle, hand_down_and_die_with_parent, wait_un
 use crate::sys::signal::Signal;
 
 /// The arguments with which this program is a builder.
-pub const BUILDER: [&str; 2] = ["init", "--place"];
+pub(crate) const BUILDER: [&str; 2] = ["init", "--place"];
 
 /// How long a builder that failed may take to end.
 const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why there is no place.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// A step could not be done, for this errno (0 if there is none).
     Step(Option<Step>, i32, String),
     /// It could not be tried, or was not heard of again.
@@ -42,7 +42,7 @@ pub enum Error {
 
 /// A process that waits to be told what place to make. It costs as much time to start as a place to make, and so is
 /// started as soon as it is known that there will be one.
-pub struct Builder {
+pub(crate) struct Builder {
     plan: Sender<Vec<Step>>,
     told: Receiver<Result<Made, Error>>,
     bell: UnixStream,
@@ -52,7 +52,7 @@ pub struct Builder {
 impl Builder {
     /// Starts one. If it is dropped, the process ends. The thread that starts it lives as long as PID 1, which the
     /// kernel kills when that thread ends.
-    pub fn start() -> io::Result<Builder> {
+    pub(crate) fn start() -> io::Result<Builder> {
         let (ours, theirs) = UnixStream::pair()?;
         let bell = ours.try_clone()?;
         let ((plan, planned), (tell, told), (going, ended)) = (bounded(1), bounded(1), bounded(0));
@@ -65,7 +65,7 @@ impl Builder {
     }
 
     /// Lets it make a place, step by step.
-    pub fn make(self, steps: &[Step], deadline: Deadline, cancel: &Cancel) -> Result<Place, Error> {
+    pub(crate) fn make(self, steps: &[Step], deadline: Deadline, cancel: &Cancel) -> Result<Place, Error> {
         let Builder { plan, told, bell, ended } = self;
         plan.send(steps.to_vec()).map_err(|_| Error::Lost(io::ErrorKind::BrokenPipe.into()))?;
         let late = deadline.channel();
@@ -92,31 +92,31 @@ impl Builder {
 
 /// What of the host is in a place otherwise than the plan says.
 #[derive(Debug, Default)]
-pub struct Lacks {
+pub(crate) struct Lacks {
     /// What can only be read because the kernel refused an overlay over it.
-    pub read_only: Vec<PathBuf>,
+    pub(crate) read_only: Vec<PathBuf>,
     /// What is not shown because it cannot be shown as nobody's.
-    pub left_out: Vec<PathBuf>,
+    pub(crate) left_out: Vec<PathBuf>,
 }
 
 /// A place whose init has greeted.
-pub struct Place {
+pub(crate) struct Place {
     /// What its init waits for.
-    pub visitor: Option<Visitor>,
+    pub(crate) visitor: Option<Visitor>,
     /// What of the host is otherwise in it than elsewhere.
-    pub about: Lacks,
+    pub(crate) about: Lacks,
     handle: PidHandle,
     ended: Receiver<Infallible>,
 }
 
 impl Place {
     /// Signals PID 1 from outside: KILL ends everything inside, at once.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.handle.signal(signal)
     }
 
     /// Whether everything inside is gone and reaped within the limit.
-    pub fn is_gone_within(&self, limit: Deadline) -> bool {
+    pub(crate) fn is_gone_within(&self, limit: Deadline) -> bool {
         select! {
             recv(self.ended) -> _ => true,
             recv(limit.channel()) -> _ => false,

@@ -23,7 +23,7 @@ use crate::wire::path;
 /// One step. Paths are the place's own where nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-pub enum Step {
+pub(crate) enum Step {
     /// Makes a control group and moves into it.
     Group(Group),
     /// Becomes another user for good, which only root can.
@@ -170,12 +170,12 @@ pub enum Step {
 
 /// A path of the host, whatever bytes it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPath(#[serde(with = "path")] pub PathBuf);
+pub(crate) struct HostPath(#[serde(with = "path")] pub PathBuf);
 
 /// Namespaces that nobody inside makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Forbidden {
+pub(crate) enum Forbidden {
     /// User namespaces, and so all others: nobody inside has the right to those.
     User,
     /// Control group namespaces: who has one of his own may mount the machine's control groups.
@@ -184,7 +184,7 @@ pub enum Forbidden {
 
 impl Forbidden {
     /// As in the names of the kernel's limits (namespaces(7)).
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Forbidden::User => "user",
             Forbidden::Cgroup => "cgroup",
@@ -194,27 +194,27 @@ impl Forbidden {
 
 /// What of the host is shown where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
+pub(crate) struct Bind {
     /// The host's path.
     #[serde(with = "path")]
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// The path inside.
     #[serde(with = "path")]
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether it can only be read.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// Whether device nodes work in it. One that is bound itself always does.
-    pub device: bool,
+    pub(crate) device: bool,
     /// Whether it is left out if the host has no such thing.
-    pub optional: bool,
+    pub(crate) optional: bool,
     /// Whether what it is put over may be made: never in what the host shares with the command.
-    pub make: bool,
+    pub(crate) make: bool,
 }
 
 /// A file system of the kernel's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Special {
+pub(crate) enum Special {
     /// proc(5), of the place's processes.
     Proc,
     /// Terminals (pts(4)).
@@ -225,21 +225,21 @@ pub enum Special {
 
 /// What is asked for beside the run's own values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Control groups; none if there are no limits.
-    pub groups: Vec<Group>,
+    pub(crate) groups: Vec<Group>,
     /// Whether the number of processes is limited without a control group.
-    pub processes: Option<u64>,
+    pub(crate) processes: Option<u64>,
     /// The caller.
-    pub caller: (u32, u32),
+    pub(crate) caller: (u32, u32),
     /// Whether user namespaces can be made inside.
-    pub allow_namespaces: bool,
+    pub(crate) allow_namespaces: bool,
     /// Whether the host's files are to be nobody's.
-    pub veil: bool,
+    pub(crate) veil: bool,
 }
 
 /// All steps, in order.
-pub fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
+pub(crate) fn plan(spec: &Spec, host: &Host, wanted: &Wanted) -> Vec<Step> {
     let binds = mounts(&spec.mounts);
     let workdir = PathBuf::from(spec.workdir.as_deref().unwrap_or("/"));
     let shared = spec.mounts.iter().any(|mount| workdir.starts_with(&mount.target));
@@ -304,7 +304,7 @@ fn shown(step: &Step) -> Option<&Path> {
 }
 
 /// The steps that show a directory of the host entry by entry, because something is mounted below it.
-pub fn apart(path: &Path, entries: Vec<Entry>, holds: &[HostPath], owned: &[HostPath]) -> Vec<Step> {
+pub(crate) fn apart(path: &Path, entries: Vec<Entry>, holds: &[HostPath], owned: &[HostPath]) -> Vec<Step> {
     let mut steps = Vec::new();
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return steps };
     show(parent, &Entry { name: name.to_owned(), kind: Kind::Split(entries) }, holds, owned, &mut steps);
@@ -411,7 +411,7 @@ fn directory(path: impl Into<PathBuf>, mode: u32) -> Step {
 
 impl Step {
     /// Whether it is the builder's, who stands outside.
-    pub fn is_outside(&self) -> bool {
+    pub(crate) fn is_outside(&self) -> bool {
         matches!(
             self,
             Step::Group(_)
@@ -425,7 +425,7 @@ impl Step {
     }
 
     /// As words, for people and for shells.
-    pub fn words(&self) -> Vec<OsString> {
+    pub(crate) fn words(&self) -> Vec<OsString> {
         match self {
             Step::Group(group) => list(&[&"cgroup", &group.dir]),
             Step::MountNamespace => list(&[&"unshare", &"mount"]),
@@ -470,7 +470,7 @@ fn list(words: &[&dyn AsRef<OsStr>]) -> Vec<OsString> {
 
 impl Special {
     /// The kernel's name of it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Special::Proc => "proc",
             Special::Terminals => "devpts",

@@ -16,17 +16,17 @@ use crate::runtime::{Error, Result};
 const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// What was tried, and what came of it.
-pub struct Piece {
+pub(crate) struct Piece {
     /// What it is called.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Whether a sandbox can be had without it.
-    pub needed: bool,
+    pub(crate) needed: bool,
     /// What came of it: words, or why not and what to do about it.
-    pub result: std::result::Result<String, (String, String)>,
+    pub(crate) result: std::result::Result<String, (String, String)>,
 }
 
 /// Makes a place, and lets go of it at once; what can only be read in it.
-pub fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
+pub(crate) fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
     let made = Builder::start().map_err(place::Error::Lost).and_then(|b| b.make(steps, deadline, &no_cancel()));
     let mut place = made.map_err(|error| explain(error, Machine::look()))?;
     // Init finds that nobody has anything for it to do.
@@ -38,7 +38,7 @@ pub fn try_out(steps: &[Step], deadline: Deadline) -> Result<Vec<PathBuf>> {
 }
 
 /// What every sandbox has.
-pub fn basic(caller: (u32, u32)) -> Vec<Step> {
+pub(crate) fn basic(caller: (u32, u32)) -> Vec<Step> {
     let directory = |path: &str| Step::Directory { path: path.into(), mode: Some(0o755) };
     let proc = Step::Mount { kind: Special::Proc, path: "/proc".into() };
     let mut steps = namespaces(caller, false);
@@ -52,7 +52,7 @@ fn namespaces((uid, gid): (u32, u32), network: bool) -> Vec<Step> {
 }
 
 /// Tries all pieces.
-pub fn pieces(caller: (u32, u32), deadline: Deadline) -> Vec<Piece> {
+pub(crate) fn pieces(caller: (u32, u32), deadline: Deadline) -> Vec<Piece> {
     let with = |steps: &[Step]| [&namespaces(caller, false), steps].concat();
     let tried = |name, steps: &[Step], words: &str| {
         let result = try_out(steps, deadline).map(|_| words.to_owned()).map_err(told);

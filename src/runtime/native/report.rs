@@ -11,7 +11,7 @@ use super::plan::{HostPath, Step};
 /// What the owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Report {
+pub(crate) enum Report {
     /// The process that is PID 1 inside has this number outside.
     Begun(i32),
     /// All steps are done.
@@ -36,14 +36,14 @@ pub enum Report {
 const MOST: usize = 16 << 20;
 
 /// Writes a value.
-pub fn write(mut to: impl Write, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write(mut to: impl Write, value: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     to.write_all(&[&length.to_le_bytes()[..], &bytes].concat())
 }
 
 /// Reads a value, and not a byte more.
-pub fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
+pub(crate) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = usize::try_from(u32::from_le_bytes(length)).map_err(io::Error::other)?;

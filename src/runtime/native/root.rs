@@ -28,11 +28,11 @@ const OPEN: Attributes = Attributes { read_only: false, no_execution: false, no_
 const TRIES: u32 = 16;
 
 /// A root in the making.
-pub struct Root {
+pub(crate) struct Root {
     /// Closed once nothing of the host is to be seen any more.
     work: Option<Work>,
     /// What can only be read because the kernel refused an overlay over it.
-    pub read_only: Vec<PathBuf>,
+    pub(crate) read_only: Vec<PathBuf>,
 }
 
 struct Work {
@@ -52,7 +52,7 @@ struct Work {
 
 impl Root {
     /// Makes it, empty, in a mount namespace in which nothing changes any more.
-    pub fn make(opened: Opened) -> io::Result<Root> {
+    pub(crate) fn make(opened: Opened) -> io::Result<Root> {
         let mask = Mask::lift();
         let scratch = Tree::new(c"tmpfs", &[(c"mode", c"0755")], OPEN)?;
         for (name, mode) in [("old", 0o700), ("new", 0o755), ("upper", 0o700), ("void", 0o555)] {
@@ -77,7 +77,7 @@ impl Root {
     }
 
     /// Does a step.
-    pub fn apply(&mut self, step: &Step) -> io::Result<()> {
+    pub(crate) fn apply(&mut self, step: &Step) -> io::Result<()> {
         if let Step::Workdir { path, make } = step {
             return workdir(path, *make);
         }

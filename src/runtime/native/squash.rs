@@ -26,7 +26,7 @@ struct Seen<'p> {
 }
 
 /// Why root cannot use a directory, if its file system is the reason. Others are never refused.
-pub fn refusal(path: &Path, write: bool) -> Option<Unfit> {
+pub(crate) fn refusal(path: &Path, write: bool) -> Option<Unfit> {
     let (reads, writes) = (!is_denied(path, false), !write || !is_denied(path, true));
     // The usual case asks for nothing more.
     if (reads && writes) || crate::sys::process::effective_ids().0 != 0 {

@@ -12,7 +12,7 @@ use crate::sys::linux::mount::{self, Links, Tree};
 use crate::sys::linux::namespace;
 
 /// Lays it over the paths; what is mounted there, below the top, and cannot be shown that way is taken away, and told.
-pub fn lay(paths: &[HostPath]) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn lay(paths: &[HostPath]) -> io::Result<Vec<PathBuf>> {
     let nobody = namespace::of_nobody()?;
     let root = File::open("/")?;
     let mut left_out = Vec::new();

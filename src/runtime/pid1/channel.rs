@@ -29,12 +29,12 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 const KILLED: Exit = Exit { code: 137, signal: Some(9), oom: false };
 
 /// A command behind fosse's own PID 1.
-pub struct Through {
+pub(crate) struct Through {
     socket: Mutex<UnixStream>,
     outlet: Outlet,
     gone: Receiver<Infallible>,
     /// Whether the engine removes the place by itself when init has ended.
-    pub removes_itself: bool,
+    pub(crate) removes_itself: bool,
 }
 
 impl Through {

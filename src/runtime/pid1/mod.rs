@@ -24,23 +24,23 @@ use crate::runtime::spec::{Input, OwnInit};
 use crate::sys::poll;
 use crate::sys::socket;
 use crate::wire::channel::{Decoder, FromInit, Message, Page, Start, ToInit, VERSION};
-pub use channel::Through;
+pub(crate) use channel::Through;
 
 /// How long a place may take to end after its command: what the command left has a second, and is killed.
-pub const PLACE_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const PLACE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a greeting may take once init has connected.
 const GREETING: Duration = Duration::from_secs(2);
 
 /// Where init connects.
-pub struct Door {
+pub(crate) struct Door {
     listener: UnixListener,
     socket: PathBuf,
 }
 
 impl Door {
     /// Opens it, for whatever user the place has: who can reach the file is decided by the directory it is in.
-    pub fn open(own: &OwnInit) -> io::Result<Door> {
+    pub(crate) fn open(own: &OwnInit) -> io::Result<Door> {
         remove_file(&own.socket)?;
         let listener = UnixListener::bind(&own.socket)?;
         let door = Door { listener, socket: own.socket.clone() };
@@ -50,7 +50,7 @@ impl Door {
     }
 
     /// Waits for init's greeting. `None`: nobody has connected within `limit`.
-    pub fn wait(&self, limit: Duration) -> io::Result<Option<Visitor>> {
+    pub(crate) fn wait(&self, limit: Duration) -> io::Result<Option<Visitor>> {
         poll::wait_readable(&self.listener, Some(limit))?;
         let stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
@@ -114,13 +114,13 @@ impl Link {
 }
 
 /// An init that has greeted. Nothing runs in its place; if it is dropped, nothing will.
-pub struct Visitor {
+pub(crate) struct Visitor {
     link: Link,
 }
 
 impl Visitor {
     /// Waits for init's greeting on a connection.
-    pub fn on(stream: UnixStream) -> io::Result<Visitor> {
+    pub(crate) fn on(stream: UnixStream) -> io::Result<Visitor> {
         stream.set_read_timeout(Some(GREETING))?;
         let mut link = Link { stream, decoder: Decoder::default() };
         match link.next(&mut Vec::new())? {
@@ -130,7 +130,7 @@ impl Visitor {
     }
 
     /// Lets it start the command; `page` is where it leaves the exit.
-    pub fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
+    pub(crate) fn start(mut self, start: &Start, page: &Path, limit: Duration) -> io::Result<Through> {
         let file = open_page(page)?;
         let (answer, fds) = self.link.ask_to_start(start, &[file.as_fd()], limit)?;
         Through::new(self.link, answer, fds, Some(page.to_owned()), start)
@@ -138,7 +138,7 @@ impl Visitor {
 }
 
 /// Starts one more command, over a connection to which the owner of a run has introduced its init.
-pub fn start_another(stream: UnixStream, start: &Start, limit: Duration) -> io::Result<Through> {
+pub(crate) fn start_another(stream: UnixStream, start: &Start, limit: Duration) -> io::Result<Through> {
     let mut link = Link { stream, decoder: Decoder::default() };
     let (answer, fds) = link.ask_to_start(start, &[], limit)?;
     Through::new(link, answer, fds, None, start)
@@ -153,14 +153,14 @@ fn open_page(path: &Path) -> io::Result<File> {
 }
 
 /// What init left in the exit page; blank if there is none.
-pub fn read_page(path: &Path) -> Page {
+pub(crate) fn read_page(path: &Path) -> Page {
     let bytes = crate::base::fs::read_bounded(path, Page::LEN as u64).ok();
     let bytes = bytes.and_then(|bytes| <[u8; Page::LEN]>::try_from(bytes).ok());
     bytes.map_or(Page::Blank, |bytes| Page::decode(u64::from_le_bytes(bytes)))
 }
 
 /// A command as init is told it.
-pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<&str>, input: Input) -> Start {
+pub(crate) fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<&str>, input: Input) -> Start {
     let bytes = |text: &OsString| text.as_bytes().to_vec();
     Start {
         argv: command.iter().map(bytes).collect(),
@@ -172,19 +172,19 @@ pub fn start_of(command: &[OsString], env: &[(OsString, OsString)], cwd: Option<
 }
 
 /// How long an engine that says it has started a place may take until init greets.
-pub const HANDSHAKE: Deadlines = Deadlines { first: Duration::from_millis(300), all: Duration::from_secs(15) };
+pub(crate) const HANDSHAKE: Deadlines = Deadlines { first: Duration::from_millis(300), all: Duration::from_secs(15) };
 
 /// See [`HANDSHAKE`].
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// After this, the engine is asked whether the place lives at all.
-    pub first: Duration,
+    pub(crate) first: Duration,
     /// After this, nothing comes any more.
-    pub all: Duration,
+    pub(crate) all: Duration,
 }
 
 impl Deadlines {
     /// The whole, from now.
-    pub fn begin(&self) -> Deadline {
+    pub(crate) fn begin(&self) -> Deadline {
         Deadline::after(self.all)
     }
 }

@@ -51,7 +51,7 @@ struct Half {
 
 /// Drops every capability from every set, and whatever could bring one back in this user namespace. For a process
 /// that has one thread, and all capabilities of its user namespace (CAP_SETPCAP is what it takes).
-pub fn drop_all() -> io::Result<()> {
+pub(crate) fn drop_all() -> io::Result<()> {
     drop_bounding()?;
     let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong;
     // SAFETY: prctl with integer arguments.
@@ -86,14 +86,14 @@ fn drop_bounding() -> io::Result<()> {
 
 /// From now on no exec gives this thread or its children anything that they did not have: neither set-user-ID nor
 /// capabilities of a file (PR_SET_NO_NEW_PRIVS, Linux 3.5).
-pub fn no_new_privileges() -> io::Result<()> {
+pub(crate) fn no_new_privileges() -> io::Result<()> {
     let zero: c_ulong = 0;
     // SAFETY: prctl with integer arguments; the kernel insists on the zeros.
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, zero, zero, zero) }).map(drop)
 }
 
 /// Whether the calling thread has any capability, or could switch one on (capget(2)).
-pub fn any_left() -> io::Result<bool> {
+pub(crate) fn any_left() -> io::Result<bool> {
     let (mut header, mut sets) = (Header::OWN, [Half::default(); 2]);
     // SAFETY: a valid header that may be written to, and room for both halves that its version has.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };

@@ -14,16 +14,16 @@ use super::namespace::enter_mount_namespace;
 use crate::sys::cerr;
 
 /// A directory, closed on exec.
-pub struct Directory(File);
+pub(crate) struct Directory(File);
 
 impl Directory {
     /// Opens it.
-    pub fn open(path: &Path) -> io::Result<Directory> {
+    pub(crate) fn open(path: &Path) -> io::Result<Directory> {
         OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).map(Directory)
     }
 
     /// Makes a file that must not exist yet, not even as a link.
-    pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let (name, flags) = (c_string(name)?, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC);
         // SAFETY: an open descriptor, a path that ends in NUL, integers.
         let fd = cerr(unsafe { libc::openat(self.0.as_raw_fd(), name.as_ptr(), flags, mode) })?;
@@ -32,21 +32,21 @@ impl Directory {
     }
 
     /// Gives a file another name, in place of what has that name.
-    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let (from, to, fd) = (c_string(from)?, c_string(to)?, self.0.as_raw_fd());
         // SAFETY: an open descriptor, paths that end in NUL.
         cerr(unsafe { libc::renameat(fd, from.as_ptr(), fd, to.as_ptr()) }).map(drop)
     }
 
     /// Removes a file.
-    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         let name = c_string(name)?;
         // SAFETY: an open descriptor, a path that ends in NUL, an integer.
         cerr(unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
     }
 
     /// Waits until its names are on disk.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
 }
@@ -57,7 +57,7 @@ fn c_string(name: &OsStr) -> io::Result<CString> {
 
 /// Whether a directory is where something is mounted (statx(2), Linux 5.8; with an older kernel it is not known, and the
 /// answer is no).
-pub fn is_mount_point(path: &Path) -> bool {
+pub(crate) fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = c_string(path.as_os_str()) else { return false };
     // SAFETY: all-zero bytes are a valid statx, a structure of integers.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
@@ -70,7 +70,7 @@ pub fn is_mount_point(path: &Path) -> bool {
 /// nobody else: in a mount namespace of its own, to which later mounts still come, and from which nothing goes out
 /// (umount2(2), MNT_DETACH; mount_namespaces(7)). Only who has the rights of root in the place can. What is open stays
 /// so.
-pub fn hide(path: &Path) -> io::Result<()> {
+pub(crate) fn hide(path: &Path) -> io::Result<()> {
     let path = c_string(path.as_os_str())?;
     enter_mount_namespace()?;
     mount::let_nothing_out()?;

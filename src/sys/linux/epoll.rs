@@ -9,34 +9,34 @@ use crate::sys::cerr;
 
 /// What to be told about a descriptor. That it broke, or that nobody is at its other end, is told always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interest(u32);
+pub(crate) struct Interest(u32);
 
 impl Interest {
     /// That it can be read, or is at its end.
-    pub const READ: Interest = Interest(libc::EPOLLIN as u32);
+    pub(crate) const READ: Interest = Interest(libc::EPOLLIN as u32);
     /// That it takes bytes.
-    pub const WRITE: Interest = Interest(libc::EPOLLOUT as u32);
+    pub(crate) const WRITE: Interest = Interest(libc::EPOLLOUT as u32);
     /// That the other end will send no more, whether or not all of it was read.
-    pub const HANGUP: Interest = Interest(libc::EPOLLRDHUP as u32);
+    pub(crate) const HANGUP: Interest = Interest(libc::EPOLLRDHUP as u32);
 
     /// Both.
     #[must_use]
-    pub const fn and(self, other: Interest) -> Interest {
+    pub(crate) const fn and(self, other: Interest) -> Interest {
         Interest(self.0 | other.0)
     }
 }
 
 /// Something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// What was given with the descriptor.
-    pub token: u64,
+    pub(crate) token: u64,
     /// Whether the other end is gone, or sends no more and that was asked for.
-    pub hung_up: bool,
+    pub(crate) hung_up: bool,
 }
 
 /// The descriptors that are waited for.
-pub struct Epoll {
+pub(crate) struct Epoll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
@@ -46,7 +46,7 @@ const EVENTS: usize = 256;
 
 impl Epoll {
     /// None yet.
-    pub fn new() -> io::Result<Epoll> {
+    pub(crate) fn new() -> io::Result<Epoll> {
         // SAFETY: an integer; the call returns a new descriptor or -1.
         let fd = cerr(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the call returned a new descriptor that nobody else owns.
@@ -55,18 +55,18 @@ impl Epoll {
     }
 
     /// Waits for one more; its events have the token.
-    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    pub(crate) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
     /// Waits for something else of it.
-    pub fn change(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    pub(crate) fn change(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
     /// Waits for it no more. Closing it is not enough: a process that was forked a moment ago may still have a
     /// copy, and as long as it does there are events.
-    pub fn remove(&self, fd: impl AsFd) {
+    pub(crate) fn remove(&self, fd: impl AsFd) {
         // It can only fail for one that was not added.
         self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest(0)).unwrap_or_default();
     }
@@ -79,7 +79,7 @@ impl Epoll {
     }
 
     /// Waits until something is to be done, or the time is over; no limit is for ever.
-    pub fn wait(&mut self, limit: Option<Duration>) -> io::Result<impl Iterator<Item = Event> + use<>> {
+    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> io::Result<impl Iterator<Item = Event> + use<>> {
         // Rounded up: a time-out that comes early would be asked for again and again.
         let millis = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
         let room = libc::c_int::try_from(self.events.len()).unwrap_or(libc::c_int::MAX);

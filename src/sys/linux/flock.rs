@@ -27,7 +27,7 @@ fn is_exclusive(line: &str) -> bool {
 }
 
 /// The processes of a user that hold the lock on a file alone: one, or several that share the open file.
-pub fn holders(file: &File, uid: u32) -> Vec<i32> {
+pub(crate) fn holders(file: &File, uid: u32) -> Vec<i32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let of_user = processes.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == uid));
     let numbers = of_user.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -55,7 +55,7 @@ pub fn look() -> io::Result<Found> {
 }
 
 /// A child that has been stopped since the last time, if there is one (waitid(2), WSTOPPED).
-pub fn next_stopped() -> io::Result<Option<Pid>> {
+pub(crate) fn next_stopped() -> io::Result<Option<Pid>> {
     // SAFETY: all-zero bytes are a valid siginfo_t to be written over.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: `info` has room for the answer; the other arguments are integers.
@@ -78,27 +78,27 @@ pub fn reap(pid: Pid) -> io::Result<()> {
 
 /// Whether this process, which has one thread, has no other child than this one, ended or not. Where the kernel does
 /// not tell (proc_pid_task(5), Linux 3.5, a matter of its configuration), the answer is no.
-pub fn has_no_child_but(child: Pid) -> bool {
+pub(crate) fn has_no_child_but(child: Pid) -> bool {
     let children = std::fs::read_to_string("/proc/thread-self/children");
     children.is_ok_and(|text| text.split_whitespace().all(|number| number.parse() == Ok(child.number())))
 }
 
 /// Signals every process that this one can see and may signal, itself left out (kill(2)): for PID 1, all of its
 /// pid namespace.
-pub fn kill_all(signal: Signal) -> io::Result<()> {
+pub(crate) fn kill_all(signal: Signal) -> io::Result<()> {
     // SAFETY: kill has no memory arguments.
     cerr(unsafe { libc::kill(-1, signal.number()) }).map(drop)
 }
 
 /// Makes this process the parent of every orphan among its descendants (prctl(2), Linux 3.4).
-pub fn become_subreaper() -> io::Result<()> {
+pub(crate) fn become_subreaper() -> io::Result<()> {
     // SAFETY: prctl with integer arguments.
     cerr(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong, 0, 0, 0) }).map(drop)
 }
 
 /// Nobody but the kernel may trace this process, read its memory or take its descriptors from now on
 /// (PR_SET_DUMPABLE, prctl(2)).
-pub fn become_undumpable() -> io::Result<()> {
+pub(crate) fn become_undumpable() -> io::Result<()> {
     // SAFETY: prctl with integer arguments.
     cerr(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong, 0, 0, 0) }).map(drop)
 }
@@ -125,7 +125,7 @@ pub fn own_group_in_the_foreground(command: &mut Command, descriptors: Option<De
 }
 
 /// Takes the foreground of the terminal on stdin back; without one nothing happens. TTOU must be blocked.
-pub fn take_foreground() {
+pub(crate) fn take_foreground() {
     // SAFETY: integers only.
     cerr(unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, libc::getpgrp()) }).map_or_else(drop, drop);
 }

@@ -9,28 +9,28 @@ use std::path::Path;
 use crate::sys::cerr;
 
 /// Tells when one file changes.
-pub struct Watch(Watcher);
+pub(crate) struct Watch(Watcher);
 
 impl Watch {
     /// Starts to watch for writes; changes from here on are not missed.
-    pub fn new(path: &Path) -> io::Result<Self> {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let watcher = Watcher::new()?;
         watcher.add(path, libc::IN_MODIFY)?;
         Ok(Watch(watcher))
     }
 
     /// Blocks until the file has changed since the last call; several changes may be told as one.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.0.wait()
     }
 }
 
 /// Tells when something about files and directories changes.
-pub struct Watcher(File);
+pub(crate) struct Watcher(File);
 
 impl Watcher {
     /// Watches nothing yet.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: inotify_init1 takes an integer.
         let fd = cerr(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) })?;
         // SAFETY: the call returned a new descriptor that nobody else owns.
@@ -38,17 +38,17 @@ impl Watcher {
     }
 
     /// A second handle on the same watches.
-    pub fn try_clone(&self) -> io::Result<Self> {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Watcher)
     }
 
     /// Watches a file's content, name and attributes as well. Asking twice changes nothing.
-    pub fn add_file(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn add_file(&self, path: &Path) -> io::Result<()> {
         self.add(path, libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF)
     }
 
     /// Watches the names in a directory, and its own.
-    pub fn add_names(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn add_names(&self, path: &Path) -> io::Result<()> {
         self.add(path, libc::IN_DELETE | libc::IN_MOVE | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_ONLYDIR)
     }
 
@@ -59,7 +59,7 @@ impl Watcher {
     }
 
     /// Blocks until something has changed since the last call; several changes may be told as one.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         // Room for many events: which they are does not matter.
         let mut events = [0_u8; 4096];
         self.0.read(&mut events).map(drop)

@@ -16,26 +16,26 @@ use crate::sys::signal::unblock_all;
 use crate::sys::{cerr, retry};
 
 /// What is executed.
-pub struct Program {
+pub(crate) struct Program {
     /// Where it may be, in order; never empty.
-    pub paths: Vec<CString>,
+    pub(crate) paths: Vec<CString>,
     /// Its arguments, its own name first; never empty.
-    pub argv: Vec<CString>,
+    pub(crate) argv: Vec<CString>,
     /// Its whole environment.
-    pub env: Vec<CString>,
+    pub(crate) env: Vec<CString>,
     /// Its directory, if it is not this process's.
-    pub cwd: Option<CString>,
+    pub(crate) cwd: Option<CString>,
     /// Its limit on descriptors, if it is not this process's.
-    pub descriptors: Option<DescriptorLimit>,
+    pub(crate) descriptors: Option<DescriptorLimit>,
     /// Whether its keeper stands still when the command has ended, and still keeps what the command has left.
-    pub holds: bool,
+    pub(crate) holds: bool,
     /// Whether its streams are a terminal, which its session is to be controlled by.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 /// What could not be done for a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// To make its process.
     Fork,
     /// To prepare its process.
@@ -48,7 +48,7 @@ pub enum Stage {
 
 /// What the keeper or the command's process says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// The command has this number. It may come twice.
     Leader(Pid),
     /// The command does not run, for this errno.
@@ -59,11 +59,11 @@ pub enum Report {
 const REPORT: usize = 5;
 
 /// The end of the pipe that reports come from. It ends when the command runs or has failed to.
-pub struct Reports(OwnedFd);
+pub(crate) struct Reports(OwnedFd);
 
 impl Reports {
     /// The reports that have come; whether those are all.
-    pub fn read(&self) -> io::Result<(Vec<Report>, bool)> {
+    pub(crate) fn read(&self) -> io::Result<(Vec<Report>, bool)> {
         let mut reports = Vec::new();
         loop {
             let mut bytes = [0; REPORT * 16];
@@ -159,7 +159,7 @@ impl<'a> Raw<'a> {
 
 /// Forks the keeper of a command, which forks the command. Its streams are closed on exec and above 2, as everything
 /// is that this program opens. The caller has no other thread.
-pub fn start(program: &Program, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, Reports)> {
+pub(crate) fn start(program: &Program, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, Reports)> {
     let (read, write) = pipe()?;
     set_nonblocking(&read)?;
     let mut raw = Raw::new(program, stdio, write.as_fd());
@@ -258,7 +258,7 @@ unsafe fn close_all_but(kept: &[c_int]) {
 }
 
 /// Closes all descriptors above stderr, for a program that begins: nothing owns one yet.
-pub fn close_above_stderr() {
+pub(crate) fn close_above_stderr() {
     // SAFETY: as the caller says.
     unsafe { close_span(3, c_uint::MAX) };
 }

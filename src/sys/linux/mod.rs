@@ -15,15 +15,15 @@
 //! | `seccomp` | system calls that are refused |
 //! | `signalfd` | signals as bytes |
 
-pub mod caps;
-pub mod directory;
-pub mod epoll;
+pub(crate) mod caps;
+pub(crate) mod directory;
+pub(crate) mod epoll;
 pub mod flock;
 pub mod init;
-pub mod inotify;
-pub mod keeper;
+pub(crate) mod inotify;
+pub(crate) mod keeper;
 pub mod mount;
 pub mod namespace;
-pub mod page;
-pub mod seccomp;
+pub(crate) mod page;
+pub(crate) mod seccomp;
 pub mod signalfd;

@@ -27,7 +27,7 @@ pub fn look_up(root: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<Ow
 }
 
 /// Opens a file below a directory for reading. No link is followed, and what is no file does not hold this up.
-pub fn open_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     open_below(root, path, Links::Refused, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).map(File::from)
 }
 
@@ -120,7 +120,7 @@ impl Tree {
     /// Shows the files in it, and in everything below, as those of the users and groups that a user namespace maps
     /// theirs to (mount_setattr(2), MOUNT_ATTR_IDMAP; not every file system can). Only for who has the rights of root
     /// on the machine.
-    pub fn map_owners(&self, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn map_owners(&self, namespace: BorrowedFd<'_>) -> io::Result<()> {
         // SAFETY: all-zero bytes are a valid mount_attr, a structure of integers.
         let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
         attr.attr_set = libc::MOUNT_ATTR_IDMAP;
@@ -160,7 +160,7 @@ pub fn make_all_private() -> io::Result<()> {
 }
 
 /// Lets nothing that changes in this namespace be seen in another one; what comes from others still comes.
-pub fn let_nothing_out() -> io::Result<()> {
+pub(crate) fn let_nothing_out() -> io::Result<()> {
     propagate_all(libc::MS_SLAVE)
 }
 
@@ -171,7 +171,7 @@ fn propagate_all(how: libc::c_ulong) -> io::Result<()> {
 }
 
 /// Makes a mount this process's root directory, and puts the former root below it, at `old` (pivot_root(2)).
-pub fn pivot(root: BorrowedFd<'_>, old: &CStr) -> io::Result<()> {
+pub(crate) fn pivot(root: BorrowedFd<'_>, old: &CStr) -> io::Result<()> {
     // SAFETY: an open descriptor; paths that end in NUL.
     unsafe {
         cerr(libc::fchdir(root.as_raw_fd()))?;
@@ -240,7 +240,7 @@ pub fn mode_of(place: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// Whether a place is the root of a mount (statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8).
-pub fn is_root_of_mount(place: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn is_root_of_mount(place: BorrowedFd<'_>) -> io::Result<bool> {
     let flag = u64::try_from(libc::STATX_ATTR_MOUNT_ROOT).map_err(io::Error::other)?;
     // SAFETY: all-zero bytes are a valid statx, a structure of integers.
     let mut about: libc::statx = unsafe { std::mem::zeroed() };
@@ -251,14 +251,14 @@ pub fn is_root_of_mount(place: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// Whether one place is another.
-pub fn is_same(one: Option<BorrowedFd<'_>>, other: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn is_same(one: Option<BorrowedFd<'_>>, other: BorrowedFd<'_>) -> io::Result<bool> {
     let Some(one) = one else { return Ok(false) };
     let id = |place: BorrowedFd<'_>| io::Result::Ok(FileId::from(&File::from(place.try_clone_to_owned()?).metadata()?));
     Ok(id(one)? == id(other)?)
 }
 
 /// Whether nothing can be executed from the mount that a place is in (statfs(2), ST_NOEXEC).
-pub fn is_without_execution(place: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn is_without_execution(place: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: all-zero bytes are a valid statvfs, a structure of integers.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` has room for the answer.
@@ -267,19 +267,19 @@ pub fn is_without_execution(place: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// Whether a mode is a device node's.
-pub fn is_device(mode: u32) -> bool {
+pub(crate) fn is_device(mode: u32) -> bool {
     matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
 }
 
 /// Takes away what is mounted on top at a path, in this mount namespace, with all that is mounted below it.
-pub fn take_away(path: &Path) -> io::Result<()> {
+pub(crate) fn take_away(path: &Path) -> io::Result<()> {
     let path = c_string(path)?;
     // SAFETY: a string that ends in NUL, and an integer.
     cerr(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }).map(drop)
 }
 
 /// Nothing for what does not exist.
-pub fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),

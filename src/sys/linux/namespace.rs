@@ -50,19 +50,19 @@ const KINDS: [(&str, libc::c_int); 5] = [
 
 /// What an error is about, where the errno alone does not say.
 #[derive(Debug)]
-pub struct About {
+pub(crate) struct About {
     what: &'static str,
     error: io::Error,
 }
 
 impl About {
     /// Says what it is about.
-    pub fn error(what: &'static str, error: io::Error) -> io::Error {
+    pub(crate) fn error(what: &'static str, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), About { what, error })
     }
 
     /// The errno of any error, also of one about something.
-    pub fn errno(error: &io::Error) -> i32 {
+    pub(crate) fn errno(error: &io::Error) -> i32 {
         let about = error.get_ref().and_then(|inner| inner.downcast_ref::<About>());
         error.raw_os_error().or_else(|| about?.error.raw_os_error()).unwrap_or_default()
     }
@@ -77,7 +77,7 @@ impl std::fmt::Display for About {
 impl std::error::Error for About {}
 
 /// Enters a mount namespace of its own, which only who has the rights of root can without a user namespace.
-pub fn enter_mount_namespace() -> io::Result<()> {
+pub(crate) fn enter_mount_namespace() -> io::Result<()> {
     // SAFETY: unshare takes an integer.
     cerr(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(drop)
 }
@@ -88,7 +88,7 @@ const NOBODYS: (u32, u32) = (0x7000_0000, 0x0fff_ffff);
 
 /// A user namespace in which user 0 and so on, and the groups, are such as nobody has outside. It is kept by its
 /// descriptor alone. Only root can make it.
-pub fn of_nobody() -> io::Result<OwnedFd> {
+pub(crate) fn of_nobody() -> io::Result<OwnedFd> {
     let (wait, ready) = crate::sys::fd::pipe()?;
     let (hold, go) = crate::sys::fd::pipe()?;
     let Some(child) = fork(Parent::This)? else {
@@ -119,7 +119,7 @@ pub fn of_nobody() -> io::Result<OwnedFd> {
 }
 
 /// Takes this process's control groups for the roots of what it and its children see of them (cgroup_namespaces(7)).
-pub fn enter_cgroup_namespace() -> io::Result<()> {
+pub(crate) fn enter_cgroup_namespace() -> io::Result<()> {
     // SAFETY: unshare takes an integer.
     cerr(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }).map(drop)
 }
@@ -136,7 +136,7 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
 
 /// Does something with the rights to files that a user and group have who are in no other group (setfsuid(2)), and with
 /// this process's own to everything else. Only for root, in a process that has one thread.
-pub fn with_files_of<T>((uid, gid): (u32, u32), act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn with_files_of<T>((uid, gid): (u32, u32), act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     // SAFETY: geteuid and getegid have no arguments and cannot fail.
     let (own_uid, own_gid) = unsafe { (libc::geteuid(), libc::getegid()) };
     // SAFETY: no groups.
@@ -163,7 +163,7 @@ fn files_of(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Leaves every supplementary group, where this process may.
-pub fn leave_groups() {
+pub(crate) fn leave_groups() {
     // SAFETY: no groups.
     cerr(unsafe { libc::setgroups(0, std::ptr::null()) }).map_or_else(drop, drop);
 }
@@ -198,7 +198,7 @@ pub fn die_with_parent() -> io::Result<()> {
 }
 
 /// Takes the request of [`die_with_parent`] back.
-pub fn outlive_parent() -> io::Result<()> {
+pub(crate) fn outlive_parent() -> io::Result<()> {
     // SAFETY: prctl with integer arguments.
     cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0 as libc::c_ulong, 0, 0, 0) }).map(drop)
 }
@@ -222,7 +222,7 @@ pub fn take_stdin() -> io::Result<UnixStream> {
 
 /// Lets no process of this user in this user namespace, these included, make more than so many processes and threads
 /// (RLIMIT_NPROC; per user namespace since Linux 5.14).
-pub fn limit_processes(most: u64) -> io::Result<()> {
+pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: a valid limit.
     cerr(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).map(drop)

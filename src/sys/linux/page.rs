@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The first eight bytes of a file.
-pub struct SharedNumber(NonNull<AtomicU64>);
+pub(crate) struct SharedNumber(NonNull<AtomicU64>);
 
 // SAFETY: the memory is mapped for the life of the process, and only touched by atomic operations.
 unsafe impl Send for SharedNumber {}
@@ -15,7 +15,7 @@ unsafe impl Send for SharedNumber {}
 impl SharedNumber {
     /// Maps the file, which must be open for reading and writing and have eight bytes at least: one that is shorter
     /// is an error, since its memory would be none.
-    pub fn map(file: impl AsFd) -> io::Result<SharedNumber> {
+    pub(crate) fn map(file: impl AsFd) -> io::Result<SharedNumber> {
         let size = std::mem::size_of::<AtomicU64>();
         // SAFETY: all-zero bytes are a valid stat, a structure of integers.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -36,7 +36,7 @@ impl SharedNumber {
     }
 
     /// Stores it, in one step.
-    pub fn store(&self, number: u64) {
+    pub(crate) fn store(&self, number: u64) {
         // SAFETY: the mapping is never taken away, is aligned to a page, and large enough.
         unsafe { self.0.as_ref() }.store(number.to_le(), Ordering::SeqCst);
     }

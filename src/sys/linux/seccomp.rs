@@ -31,16 +31,16 @@ mod filter {
 
 /// What the filter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Whether namespaces can be made and entered, and file systems mounted in them, so that a sandbox in the sandbox
     /// is possible. The rest is denied all the same.
-    pub allow_namespaces: bool,
+    pub(crate) allow_namespaces: bool,
 }
 
 /// Filters the calls of this thread and of all that it will ever start, for good. It must have set
 /// [`no_new_privileges`](super::caps::no_new_privileges). It allocates, so it is not for the child of a process with
 /// threads before exec. Where there is no filter for the architecture, the error is of the kind `Unsupported`.
-pub fn install(policy: Policy) -> io::Result<()> {
+pub(crate) fn install(policy: Policy) -> io::Result<()> {
     let mut filter = filter::program(policy).ok_or(io::ErrorKind::Unsupported)?;
     let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::Unsupported)?;
     let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };

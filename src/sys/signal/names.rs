@@ -47,16 +47,16 @@ const RTMAX: libc::c_int = 64;
 
 impl Signal {
     /// What a signal is called, for whoever got it wrong.
-    pub const FORM: &'static str = "a signal such as TERM, QUIT or RTMIN+3, or its number";
+    pub(crate) const FORM: &'static str = "a signal such as TERM, QUIT or RTMIN+3, or its number";
 
     /// The name without `SIG`, as engines' tools take it; the number of one that has none.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let known = NAMES.iter().find(|(number, _)| *number == self.number());
         known.map_or_else(|| self.number().to_string(), |(_, name)| (*name).to_owned())
     }
 
     /// From a name, with or without `SIG`, or a number. Nothing of what C libraries keep for themselves.
-    pub fn parse(text: &str) -> Option<Signal> {
+    pub(crate) fn parse(text: &str) -> Option<Signal> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let digits = |text: &str| if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };

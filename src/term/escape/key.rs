@@ -24,24 +24,24 @@ pub(super) enum Event {
 pub(super) struct Key {
     /// The character that it gives without Shift; with modifyOtherKeys the one that it gives. `None`: a key that is
     /// known by the end of its sequence.
-    pub code: Option<u32>,
+    pub(crate) code: Option<u32>,
     /// The character that it gives with Shift, where the terminal says so.
-    pub shifted: Option<u32>,
+    pub(crate) shifted: Option<u32>,
     /// The modifiers as bits, those that are locked left out.
-    pub modifiers: u32,
-    pub event: Event,
+    pub(crate) modifiers: u32,
+    pub(crate) event: Event,
     /// It was reported as modifyOtherKeys does.
-    pub other_keys: bool,
+    pub(crate) other_keys: bool,
 }
 
 impl Key {
     /// The key of an ASCII character, pressed alone.
-    pub fn is_plain(&self, byte: u8) -> bool {
+    pub(crate) fn is_plain(&self, byte: u8) -> bool {
         self.code == Some(u32::from(byte)) && self.modifiers == 0 && self.event == Event::Press
     }
 
     /// Shift, Ctrl and their like, which are keys of their own once all keys are reported.
-    pub fn is_modifier(&self) -> bool {
+    pub(crate) fn is_modifier(&self) -> bool {
         matches!(self.code, Some(57_358..=57_360 | 57_441..=57_454))
     }
 }

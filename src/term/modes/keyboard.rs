@@ -8,12 +8,12 @@ pub(super) struct Keyboard {
 }
 
 impl Keyboard {
-    pub fn push(&mut self) {
+    pub(crate) fn push(&mut self) {
         self.pushed = self.pushed.saturating_add(1);
     }
 
     /// A pop below what the command pushed takes what was there before it, and with it the flags it turned on.
-    pub fn pop(&mut self, count: u16) {
+    pub(crate) fn pop(&mut self, count: u16) {
         if count > self.pushed {
             self.flags = 0;
         }
@@ -21,7 +21,7 @@ impl Keyboard {
     }
 
     /// Flags of an entry that was pushed go with it.
-    pub fn set(&mut self, flags: u16, mode: u16) {
+    pub(crate) fn set(&mut self, flags: u16, mode: u16) {
         if self.pushed == 0 {
             self.flags = match mode {
                 2 => self.flags | flags,
@@ -31,12 +31,12 @@ impl Keyboard {
         }
     }
 
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         *self == Keyboard::default()
     }
 
     /// What undoes it while its screen is the one shown.
-    pub fn undo(&self) -> String {
+    pub(crate) fn undo(&self) -> String {
         let mut undo = String::new();
         if self.pushed > 0 {
             undo += &format!("\x1b[<{}u", self.pushed);

@@ -32,10 +32,10 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Csi {
     /// `?`, `<`, `=`, `>`, or 0.
-    pub private: u8,
+    pub(crate) private: u8,
     /// The byte before the final one, or 0.
-    pub intermediate: u8,
-    pub last: u8,
+    pub(crate) intermediate: u8,
+    pub(crate) last: u8,
     parameters: [u16; PARAMETERS],
     /// Which parameters are there and not empty; the others are of an earlier sequence.
     given: u32,
@@ -43,7 +43,7 @@ pub(super) struct Csi {
     sub: u32,
     length: usize,
     /// There were more parameters than have room.
-    pub is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,17 +62,17 @@ enum State {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parser {
     state: State,
-    pub csi: Csi,
+    pub(crate) csi: Csi,
 }
 
 impl Parser {
     /// Whether the terminal waits for the end of something.
-    pub fn is_within(&self) -> bool {
+    pub(crate) fn is_within(&self) -> bool {
         self.state != State::Ground
     }
 
     /// Takes bytes from the front up to and with the next step.
-    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Step> {
+    pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<Step> {
         loop {
             let skipped = match self.state {
                 State::Ground => scan::find(bytes, [ESC, SHIFT_OUT, SHIFT_IN]),
@@ -175,23 +175,23 @@ impl Csi {
     }
 
     /// How many parameters are kept.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length.min(PARAMETERS)
     }
 
     /// The parameter at this place, if it is there and not empty.
-    pub fn get(&self, index: usize) -> Option<u16> {
+    pub(crate) fn get(&self, index: usize) -> Option<u16> {
         let is_given = index < PARAMETERS && (self.given >> index) & 1 == 1;
         is_given.then(|| self.parameters[index])
     }
 
     /// Whether the parameter belongs to the one before it.
-    pub fn is_sub(&self, index: usize) -> bool {
+    pub(crate) fn is_sub(&self, index: usize) -> bool {
         index < PARAMETERS && (self.sub >> index) & 1 == 1
     }
 
     /// The parameters that belong to no other, 0 where they are empty.
-    pub fn numbers(&self) -> impl Iterator<Item = u16> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
         (0..self.len()).filter(|index| !self.is_sub(*index)).map(|index| self.get(index).unwrap_or(0))
     }
 }

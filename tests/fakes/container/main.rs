@@ -3,6 +3,7 @@
 //! about that tool, never from what a driver would like.
 //!
 //! It only runs where FAKE_CONTAINER_ROOT says which directory is its service's.
+#![allow(unreachable_pub, reason = "in a program of its own, pub is what modules show each other")]
 #![allow(clippy::disallowed_methods, reason = "it is no part of the product: it starts programs and waits")]
 
 mod args;

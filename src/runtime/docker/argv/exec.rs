@@ -8,7 +8,7 @@ use crate::runtime::docker::Tool;
 use crate::runtime::{Exec, options};
 
 /// Starts one more command in a container, and what its variables travel in.
-pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
+pub(crate) fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
     let mut args = words(["exec"]);
     if exec.input.is_open() {
         args.push("--interactive".into());
@@ -26,22 +26,22 @@ pub fn exec(kind: Tool, exec: &Exec) -> (Vec<OsString>, Environment) {
 }
 
 /// Asks for the image of a container.
-pub fn image_of(container: &str) -> [&str; 5] {
+pub(crate) fn image_of(container: &str) -> [&str; 5] {
     ["container", "inspect", "--format", "{{.Image}}", container]
 }
 
 /// Asks whom an image names as its user.
-pub fn user_of(image: &str) -> [&str; 5] {
+pub(crate) fn user_of(image: &str) -> [&str; 5] {
     ["image", "inspect", "--format", "{{.Config.User}}", image]
 }
 
 /// Asks for the signal that ends a container, which its image may name. A container has none if its image has none.
-pub fn stop_signal_of(container: &str) -> [&str; 5] {
+pub(crate) fn stop_signal_of(container: &str) -> [&str; 5] {
     ["container", "inspect", "--format", "{{.Config.StopSignal}}", container]
 }
 
 /// What of one more command cannot be written for this tool.
-pub fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
+pub(crate) fn check_exec(kind: Tool, exec: &Exec) -> Result<(), String> {
     options::check_exec(kind.as_str(), exec)
 }
 

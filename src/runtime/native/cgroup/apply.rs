@@ -34,7 +34,7 @@ const TRIES: u32 = 5;
 
 /// Makes a group and sets its values. An existing directory of that name is an error; a failure leaves no directory
 /// behind. Controllers that were enabled for it stay so as long as it is there.
-pub fn make(group: &Group) -> io::Result<()> {
+pub(crate) fn make(group: &Group) -> io::Result<()> {
     if !group.enable.is_empty() {
         hand_on(group.top().parent(), &group.enable)?;
     }
@@ -105,14 +105,14 @@ fn inherit_processors(dir: &Path) -> io::Result<()> {
 }
 
 /// Opens a group for being entered. Who opens it is whom the kernel asks for the right to enter, whoever writes.
-pub fn door(group: &Group) -> io::Result<File> {
+pub(crate) fn door(group: &Group) -> io::Result<File> {
     let path = group.dir.join("cgroup.procs");
     OpenOptions::new().write(true).open(&path).map_err(|error| about(&path, &error))
 }
 
 /// Moves the calling process, which has one thread, into a group. The limits hold for it and for what it starts from
 /// then on; memory that it has already stays counted where it was.
-pub fn enter(mut door: &File) -> io::Result<()> {
+pub(crate) fn enter(mut door: &File) -> io::Result<()> {
     // Who writes it, whatever number that one has in its pid namespace (cgroups(7)).
     door.write_all(b"0")
 }
@@ -120,7 +120,7 @@ pub fn enter(mut door: &File) -> io::Result<()> {
 /// Kills what is still in it or below it, and removes it. One that does not exist is fine. An error leaves it, and
 /// removing it can be tried again. Of several groups the first of the plan comes first, since the processes of the
 /// others may wait for what it limits.
-pub fn remove(dir: &Path, deadline: Deadline) -> io::Result<()> {
+pub(crate) fn remove(dir: &Path, deadline: Deadline) -> io::Result<()> {
     // Everything in it is killed: a path that went astray must not name anybody else's.
     let is_ours = dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX));
     if !is_ours {
@@ -151,7 +151,7 @@ pub fn remove(dir: &Path, deadline: Deadline) -> io::Result<()> {
 }
 
 /// The file that counts kills for memory in a group that exists, if it has one: the number of its line `oom_kill`.
-pub fn oom_counter(group: &Group) -> Option<PathBuf> {
+pub(crate) fn oom_counter(group: &Group) -> Option<PathBuf> {
     // In version 2 with those in groups below it; version 1 counts since Linux 4.13.
     let files = ["memory.events", "memory.oom_control"].map(|file| group.dir.join(file));
     files.into_iter().find(|file| file.exists())

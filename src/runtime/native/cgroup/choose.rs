@@ -48,7 +48,7 @@ enum Reason {
     NotOffered(Vec<&'static str>),
 }
 
-pub fn choose(limits: &Limits, name: &str, machine: &Machine, look: Look) -> Result<Vec<Group>, Missing> {
+pub(crate) fn choose(limits: &Limits, name: &str, machine: &Machine, look: Look) -> Result<Vec<Group>, Missing> {
     let needs = needs(limits);
     let (mut groups, mut missing): (Vec<Group>, Vec<(&Need, Reason)>) = (Vec::new(), Vec::new());
     let (old, new): (Vec<&Need>, Vec<&Need>) = needs.iter().partition(|need| machine.is_old(need.controller));

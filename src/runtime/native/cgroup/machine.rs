@@ -8,7 +8,7 @@ use crate::sys::fd::{writable, writable_file};
 
 /// What there is of control groups.
 #[derive(Debug, Default)]
-pub struct Machine {
+pub(crate) struct Machine {
     mounts: Vec<Mount>,
     own: Vec<Own>,
 }
@@ -34,16 +34,16 @@ struct Own {
 
 /// A group of this process, in the file system.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The highest group that can be seen: the mount point.
-    pub top: PathBuf,
+    pub(crate) top: PathBuf,
     /// The own one, at or below `top`.
-    pub own: PathBuf,
+    pub(crate) own: PathBuf,
 }
 
 /// Why this process's own group cannot be found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Nowhere {
+pub(crate) enum Nowhere {
     /// Its hierarchy is not mounted.
     Unmounted,
     /// It is, but shows another part, or is hidden by another mount.
@@ -52,61 +52,61 @@ pub enum Nowhere {
 
 /// What a look at a group's directory shows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Whether it is the root of the whole hierarchy, not only of a namespace. Version 2.
-    pub is_root: bool,
+    pub(crate) is_root: bool,
     /// Whether its children may take processes of any kind: it is no part of a threaded tree. Version 2.
-    pub is_domain: bool,
+    pub(crate) is_domain: bool,
     /// Whether no process sits in it itself. Version 2.
-    pub is_empty: bool,
+    pub(crate) is_empty: bool,
     /// What it could hand on. Version 2.
-    pub offered: Vec<String>,
+    pub(crate) offered: Vec<String>,
     /// What it does hand on. Version 2.
-    pub enabled: Vec<String>,
+    pub(crate) enabled: Vec<String>,
     /// Whether a group can be made in it.
-    pub can_make: bool,
+    pub(crate) can_make: bool,
     /// Whether a process can be moved into it, and so out of it.
-    pub can_move: bool,
+    pub(crate) can_move: bool,
     /// Whether it can be told to hand on more. Version 2.
-    pub can_enable: bool,
+    pub(crate) can_enable: bool,
 }
 
 impl Machine {
     /// The one this runs on. What cannot be read is not there.
-    pub fn read() -> Machine {
+    pub(crate) fn read() -> Machine {
         let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         Machine::parse(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
     }
 
     /// Of the texts of /proc/self/mountinfo (proc_pid_mountinfo(5)) and /proc/self/cgroup (cgroups(7)).
-    pub fn parse(mountinfo: &str, own: &str) -> Machine {
+    pub(crate) fn parse(mountinfo: &str, own: &str) -> Machine {
         let mounts = mountinfo.lines().filter_map(Mount::parse).collect();
         Machine { mounts, own: own.lines().filter_map(Own::parse).collect() }
     }
 
     /// Whether there are control groups of any kind.
-    pub fn has_groups(&self) -> bool {
+    pub(crate) fn has_groups(&self) -> bool {
         !self.mounts.is_empty()
     }
 
     /// Whether a controller has a hierarchy of version 1; then version 2 has it not.
-    pub fn is_old(&self, controller: &str) -> bool {
+    pub(crate) fn is_old(&self, controller: &str) -> bool {
         self.own.iter().any(|own| names(&own.controllers, controller))
     }
 
     /// How the hierarchy of version 1 that has a controller is called: by all that it has.
-    pub fn hierarchy(&self, controller: &str) -> String {
+    pub(crate) fn hierarchy(&self, controller: &str) -> String {
         let own = self.own.iter().find(|own| names(&own.controllers, controller));
         own.and_then(|own| own.controllers.as_ref()).map(|names| names.join(",")).unwrap_or_default()
     }
 
     /// Whether there is a hierarchy of version 1.
-    pub fn has_old(&self) -> bool {
+    pub(crate) fn has_old(&self) -> bool {
         self.own.iter().any(|own| own.controllers.is_some())
     }
 
     /// Finds this process's group in the hierarchy of version 1 that has a controller, or in that of version 2.
-    pub fn find(&self, old: Option<&str>, look: &dyn Fn(&Path) -> Option<Seen>) -> Result<Place, Nowhere> {
+    pub(crate) fn find(&self, old: Option<&str>, look: &dyn Fn(&Path) -> Option<Seen>) -> Result<Place, Nowhere> {
         let is_it = |controllers: &Option<Vec<String>>| match old {
             Some(controller) => names(controllers, controller),
             None => controllers.is_none(),
@@ -183,7 +183,7 @@ fn unescape(field: &str) -> String {
 }
 
 /// Looks at a directory; `None`: it is no control group.
-pub fn look(dir: &Path) -> Option<Seen> {
+pub(crate) fn look(dir: &Path) -> Option<Seen> {
     let processes = dir.join("cgroup.procs");
     processes.exists().then(|| {
         let words = |file| -> Vec<String> {

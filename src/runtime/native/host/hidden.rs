@@ -14,13 +14,18 @@ use super::real::Root;
 use super::{Hidden, Question, explain, is_shown, secrets, sockets, unreadable};
 
 /// More hidden names than this in one directory, and all of it is hidden: each is a mount of its own.
-pub const CROWD: usize = 32;
+pub(crate) const CROWD: usize = 32;
 
 /// The places of the sandbox's own that are the caller's, or other users', at the host.
 const PRIVATE: [&str; 4] = ["/home", "/root", "/run", "/tmp"];
 
 /// All that `/` (it holds `names`) shows and that must not be seen.
-pub fn find(root: &Root, asked: &Question, names: &[(OsString, FileType)], mounts: &Mounts) -> io::Result<Vec<Hidden>> {
+pub(crate) fn find(
+    root: &Root,
+    asked: &Question,
+    names: &[(OsString, FileType)],
+    mounts: &Mounts,
+) -> io::Result<Vec<Hidden>> {
     let links = names.iter().filter(|(_, kind)| kind.is_symlink()).map(|(name, _)| Path::new("/").join(name)).collect();
     let mut finder = Finder { root, mounts, links, found: HashSet::new() };
     let homes = finder.homes(asked);

@@ -59,7 +59,7 @@ impl Mount {
 }
 
 /// All mounts that are visible from here.
-pub struct Mounts {
+pub(crate) struct Mounts {
     all: Vec<Mount>,
     /// The one on top at each point.
     at: HashMap<Vec<u8>, usize>,
@@ -67,7 +67,7 @@ pub struct Mounts {
 
 impl Mounts {
     /// Reads the table. A line that is none is passed over: the kernel writes no such line.
-    pub fn parse(table: &[u8]) -> Mounts {
+    pub(crate) fn parse(table: &[u8]) -> Mounts {
         Mounts::of(table.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
     }
 
@@ -78,7 +78,7 @@ impl Mounts {
     }
 
     /// The same mounts with their paths below a root, and none of the others.
-    pub fn below(self, root: &Path) -> Mounts {
+    pub(crate) fn below(self, root: &Path) -> Mounts {
         let below = |mount: Mount| {
             let point = Path::new("/").join(mount.point.strip_prefix(root).ok()?);
             Some(Mount { point, ..mount })
@@ -87,34 +87,34 @@ impl Mounts {
     }
 
     /// Where something is mounted.
-    pub fn points(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn points(&self) -> impl Iterator<Item = &Path> {
         self.all.iter().map(|mount| mount.point.as_path())
     }
 
     /// Where file systems are that somebody far away, or a user's own program, answers for.
-    pub fn remote(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn remote(&self) -> impl Iterator<Item = &Path> {
         self.all.iter().filter(|mount| mount.is_remote()).map(|mount| mount.point.as_path())
     }
 
     /// Whether a pseudo file system is mounted exactly here.
-    pub fn is_pseudo(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_pseudo(&self, path: &[u8]) -> bool {
         self.at.get(path).is_some_and(|index| self.all[*index].is_pseudo())
     }
 
     /// Whether to search a directory would be slow or without sense.
-    pub fn is_strange(&self, path: &Path) -> bool {
+    pub(crate) fn is_strange(&self, path: &Path) -> bool {
         let mount = self.at.get(path.as_os_str().as_bytes()).map(|index| &self.all[*index]);
         mount.is_some_and(|mount| mount.is_pseudo() || mount.is_remote())
     }
 
     /// The name of the file system that a path is in, if somebody else than this kernel decides who may do what there.
-    pub fn foreign(&self, path: &Path) -> Option<String> {
+    pub(crate) fn foreign(&self, path: &Path) -> Option<String> {
         let mount = &self.all[self.index_of(path)?];
         mount.is_remote().then(|| String::from_utf8_lossy(&mount.kind).into_owned())
     }
 
     /// Whether a path leads through a pseudo file system, so that a mere look could make a mount.
-    pub fn is_in_pseudo(&self, path: &Path) -> bool {
+    pub(crate) fn is_in_pseudo(&self, path: &Path) -> bool {
         path.ancestors().any(|above| self.is_pseudo(above.as_os_str().as_bytes()))
     }
 
@@ -125,12 +125,12 @@ impl Mounts {
 
     /// Under which other, shown paths the same files are visible, because their file system or a directory of it is
     /// mounted there too: bind mounts, a volume with all its subvolumes, the other root of an image-based system.
-    pub fn mirrors<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
+    pub(crate) fn mirrors<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
         self.others(paths, |point| is_shown(point) || point == Path::new("/"))
     }
 
     /// The same for all that is mounted anywhere.
-    pub fn aliases<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
+    pub(crate) fn aliases<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<PathBuf> {
         self.others(paths, |_| true)
     }
 
@@ -200,7 +200,7 @@ fn octal(digits: &[u8]) -> Option<u8> {
 }
 
 /// The strict ancestors of a real path below `/`, from the top.
-pub fn ancestors(path: &Path) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn ancestors(path: &Path) -> impl Iterator<Item = &[u8]> {
     let bytes = path.as_os_str().as_bytes();
     (1..bytes.len()).filter(|at| bytes[*at] == b'/').map(|at| &bytes[..at])
 }

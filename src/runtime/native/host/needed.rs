@@ -54,7 +54,7 @@ const LOOKED_UP: [&str; 10] = [
 ];
 
 /// Whether hiding this path, a real one, would take more than a secret: it is needed, or something needed is below.
-pub fn is_needed(path: &Path) -> bool {
+pub(crate) fn is_needed(path: &Path) -> bool {
     DIRECTORIES.iter().any(|needed| path == Path::new(needed))
         || LOOKED_UP.iter().any(|needed| Path::new(needed).starts_with(path))
         || is_library(path)
@@ -68,7 +68,7 @@ fn is_library(path: &Path) -> bool {
 }
 
 /// A path, unless it is needed.
-pub fn not_needed(path: PathBuf) -> Option<PathBuf> {
+pub(crate) fn not_needed(path: PathBuf) -> Option<PathBuf> {
     (!is_needed(&path)).then_some(path)
 }
 

@@ -26,13 +26,13 @@ const FOR_ROOT: [&str; 2] = ["/etc/logrotate.conf", "/etc/logrotate.d/*"];
 /// So many files at most: configuration, not data.
 const FILES_MAX: usize = 100;
 /// The largest file that is copied.
-pub const SIZE_MAX: u64 = 256 << 10;
+pub(crate) const SIZE_MAX: u64 = 256 << 10;
 
 /// How deep ssh follows what includes others.
 const DEPTH_MAX: usize = 16;
 
 /// Real paths, sorted. `owner` is the number of the host's root.
-pub fn find(root: &Root, owner: u32, for_root: bool) -> Vec<PathBuf> {
+pub(crate) fn find(root: &Root, owner: u32, for_root: bool) -> Vec<PathBuf> {
     let mut finder = Finder { root, owner, found: BTreeSet::new() };
     for configuration in SSH {
         if let Ok(text) = fs::read(root.at(Path::new(configuration))) {

@@ -6,16 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the host's root is.
-pub struct Root(PathBuf);
+pub(crate) struct Root(PathBuf);
 
 impl Root {
     /// The root at `path`, with links resolved.
-    pub fn new(path: &Path) -> io::Result<Root> {
+    pub(crate) fn new(path: &Path) -> io::Result<Root> {
         fs::canonicalize(path).map(Root)
     }
 
     /// The path under which a path of the host is reached.
-    pub fn at(&self, path: &Path) -> PathBuf {
+    pub(crate) fn at(&self, path: &Path) -> PathBuf {
         match path.strip_prefix("/") {
             Ok(relative) if relative.as_os_str().is_empty() => self.0.clone(),
             Ok(relative) => self.0.join(relative),
@@ -24,18 +24,18 @@ impl Root {
     }
 
     /// A path of the host without links, if it exists and this user can reach it.
-    pub fn real(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn real(&self, path: &Path) -> Option<PathBuf> {
         let real = fs::canonicalize(self.at(path)).ok()?;
         real.strip_prefix(&self.0).ok().map(|relative| Path::new("/").join(relative))
     }
 
     /// What it is; a link is not followed.
-    pub fn kind(&self, path: &Path) -> Option<FileType> {
+    pub(crate) fn kind(&self, path: &Path) -> Option<FileType> {
         fs::symlink_metadata(self.at(path)).ok().map(|metadata| metadata.file_type())
     }
 
     /// What a directory holds, sorted by name. The types come with the names, without a look at each.
-    pub fn list(&self, directory: &Path) -> io::Result<Vec<(OsString, FileType)>> {
+    pub(crate) fn list(&self, directory: &Path) -> io::Result<Vec<(OsString, FileType)>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(self.at(directory))? {
             let entry = entry?;

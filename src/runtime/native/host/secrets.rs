@@ -4,7 +4,7 @@
 //! Not here, because programs inside need them and everybody reads them: pip.conf, npmrc, sources of packages.
 
 /// Paths; the last part may have `*` in it. Directories are hidden whole.
-pub const PLACES: &[&str] = &[
+pub(crate) const PLACES: &[&str] = &[
     // Passwords of this machine's users, who may become root, and the same in the databases of other services.
     "/etc/shadow",
     "/etc/shadow-",
@@ -157,7 +157,7 @@ pub const PLACES: &[&str] = &[
 ];
 
 /// Whether a name is meant by a pattern: each `*` is any bytes, also none.
-pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.iter().position(|byte| *byte == b'*') {
         None => pattern == name,
         Some(star) => {

@@ -16,7 +16,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 
 /// The mounts that give no answer within a moment: a server is gone. Whoever was asked goes on to wait, in a thread that
 /// ends with the process.
-pub fn silent_mounts() -> Vec<PathBuf> {
+pub(crate) fn silent_mounts() -> Vec<PathBuf> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let mut points: Vec<PathBuf> = Mounts::parse(&table).remote().map(Path::to_owned).collect();
     points.sort();

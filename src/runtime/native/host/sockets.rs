@@ -11,7 +11,7 @@ const PATH_MAX: usize = 108;
 /// Absolute paths, each once: whoever has connected shows the path as well. A socket with a relative name, or an
 /// abstract one, has none. That a socket shows a path does not prove that it is there: the process may have another
 /// root.
-pub fn parse(table: &[u8]) -> BTreeSet<PathBuf> {
+pub(crate) fn parse(table: &[u8]) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut last: Option<Vec<u8>> = None;
     for line in table.strip_suffix(b"\n").unwrap_or(table).split(|byte| *byte == b'\n') {

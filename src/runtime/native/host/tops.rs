@@ -11,15 +11,15 @@ use super::real::Root;
 use super::{Entry, Hidden, Kind, OWN, is_shown};
 
 /// At most so many entries come from directories that are taken apart: each is a mount of its own.
-pub const ENTRIES_MAX: usize = 1500;
+pub(crate) const ENTRIES_MAX: usize = 1500;
 
 /// A directory more levels below the root than this is not taken apart.
-pub const DEPTH_MAX: usize = 6;
+pub(crate) const DEPTH_MAX: usize = 6;
 
 type Names = Vec<(OsString, FileType)>;
 
 /// The root's entries, of its `names`.
-pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &[Hidden]) -> Vec<Entry> {
+pub(crate) fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &[Hidden]) -> Vec<Entry> {
     let hidden = hidden.iter().map(|hidden| hidden.path.as_os_str().as_bytes()).collect();
     let names: Names = names.into_iter().filter(|(name, _)| !OWN.iter().any(|own| name == *own)).collect();
     let mut tops = Tops { root, mounts, hidden, above: HashSet::new(), apart: HashMap::new() };
@@ -30,7 +30,7 @@ pub fn find(root: &Root, names: Names, mounts: &Mounts, hidden: &[Hidden]) -> Ve
 
 /// What a directory holds that was whole when the root was looked at, if it must be taken apart by now and can be.
 /// Nothing is hidden in it yet.
-pub fn apart(root: &Root, mounts: &Mounts, directory: &Path) -> Option<Vec<Entry>> {
+pub(crate) fn apart(root: &Root, mounts: &Mounts, directory: &Path) -> Option<Vec<Entry>> {
     let mut tops = Tops { root, mounts, hidden: HashSet::new(), above: HashSet::new(), apart: HashMap::new() };
     tops.mark();
     tops.take_apart(vec![directory.to_owned()]);
@@ -43,7 +43,7 @@ fn directories(directory: &Path, names: &Names) -> Vec<PathBuf> {
 }
 
 /// Whether an empty directory stands for one that a path leads through, so that the path is not there inside.
-pub fn is_emptied(tops: &[Entry], path: &Path) -> bool {
+pub(crate) fn is_emptied(tops: &[Entry], path: &Path) -> bool {
     let mut entries = tops;
     let mut parts = path.iter().skip(1);
     while let Some(part) = parts.next() {

@@ -37,7 +37,12 @@ fn is_closed(metadata: &Metadata) -> bool {
 
 /// Searches what is shown of the root, which holds `names`, except below what is hidden already. Links are not
 /// followed: what they lead to has a place of its own.
-pub fn find(root: &Root, names: &[(OsString, FileType)], mounts: &Mounts, hidden: &HashSet<PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn find(
+    root: &Root,
+    names: &[(OsString, FileType)],
+    mounts: &Mounts,
+    hidden: &HashSet<PathBuf>,
+) -> Vec<PathBuf> {
     let mut search = Search { root, mounts, hidden, found: Vec::new(), queue: VecDeque::new(), visits: 0 };
     let tops =
         names.iter().filter(|(_, kind)| !kind.is_symlink()).map(|(name, _)| (Path::new("/").join(name), depth(name)));

@@ -29,7 +29,7 @@ const SECRET: [&str; 12] = [
 
 /// What programs read about the machine. User 0 may write to much of /proc whatever its capabilities, if it is the
 /// host's root: so nothing there can be written, and what shows memory or keys is not there at all.
-pub fn of_kernel(host: &Host, allow_namespaces: bool, steps: &mut Vec<Step>) {
+pub(crate) fn of_kernel(host: &Host, allow_namespaces: bool, steps: &mut Vec<Step>) {
     steps.push(Step::Mount { kind: Special::Proc, path: "/proc".into() });
     // A limit of this user namespace, set in the file that is then frozen.
     let kind = if allow_namespaces { Forbidden::Cgroup } else { Forbidden::User };
@@ -52,7 +52,7 @@ pub fn of_kernel(host: &Host, allow_namespaces: bool, steps: &mut Vec<Step>) {
 /// A whole /proc that nobody can reach, since what is above it is hidden. The kernel lets only those mount one of their
 /// own, in a pid namespace within, who have one without covers (`mount_too_revealing` in fs/namespace.c). Nobody has it
 /// who is root outside: to him much in a /proc of his own would be writable, whatever his capabilities.
-pub fn whole_proc(steps: &mut Vec<Step>) {
+pub(crate) fn whole_proc(steps: &mut Vec<Step>) {
     const ABOVE: &str = "/sys/kernel";
     let path = Path::new(ABOVE).join("proc");
     steps.extend([directory(ABOVE, 0o755), directory(path.clone(), 0o555)]);
@@ -61,7 +61,7 @@ pub fn whole_proc(steps: &mut Vec<Step>) {
 }
 
 /// Where programs look for the limits of their control groups: the run's own, and no other.
-pub fn limits(groups: &[Group], steps: &mut Vec<Step>) {
+pub(crate) fn limits(groups: &[Group], steps: &mut Vec<Step>) {
     const TOP: &str = "/sys/fs/cgroup";
     if groups.is_empty() {
         return;

@@ -144,11 +144,12 @@ fn zsh_believes_its_own_directories() {
 fn a_mount_that_cannot_be_veiled_is_left_out_alone() {
     for_root(|home| {
         let script = "mount -t tmpfs none /srv; mkdir -p /srv/a/b/c/d/e /srv/l /srv/u /srv/w /srv/m/n /srv/r; \
-                      echo SECRET >/srv/a/b/c/d/e/k; chmod 600 /srv/a/b/c/d/e/k; echo open >/srv/a/b/c/d/e/o; \
+                      echo SECRET >/srv/r/k; echo SECRET >/srv/m/n/k; echo SECRET >/srv/a/b/c/d/e/k; chmod 600 /srv/a/b/c/d/e/k; echo open >/srv/a/b/c/d/e/o; \
                       mount -t overlay -o lowerdir=/srv/l,upperdir=/srv/u,workdir=/srv/w none /srv/m/n; \
                       mount -t ramfs none /srv/r; echo asked >/srv/r/f; echo asked >/srv/m/n/f; \
                       mount -t tmpfs none /srv/l; echo kept >/srv/l/f; caller \"$@\"";
-        let look = "cat /srv/a/b/c/d/e/k 2>/dev/null; cat /srv/a/b/c/d/e/o /srv/l/f; ls -A /srv/r /srv/m/n 2>/dev/null; cat /given";
+        let look =
+            "cat /srv/a/b/c/d/e/k 2>/dev/null; cat /srv/a/b/c/d/e/o /srv/l/f; ls -A /srv/r; ls -A /srv/m/n; cat /given";
         let inner = run_cmd(home, &["-m", "/srv/m/n/f:/given"], &["sh", "-c", look]);
         let output = finish(in_mounts(home, script, &inner));
         assert_eq!(said(&output), "open\nkept\nasked", "{output:?}");

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::host::mounts::Mounts;
 use super::plan::HostPath;
-use crate::sys::linux::mount::{self, Links, Tree};
+use crate::sys::linux::mount::{self, Attributes, Links, Tree};
 use crate::sys::linux::namespace;
 
-/// Lays it over the paths; what is mounted there, below the top, and cannot be shown that way is taken away, and told.
+/// Lays it over the paths; what is mounted there, below the top, and cannot be shown that way is taken away, covered, and told.
 pub(crate) fn lay(paths: &[HostPath]) -> io::Result<Vec<PathBuf>> {
     let nobody = namespace::of_nobody()?;
     let root = File::open("/")?;
@@ -21,17 +21,17 @@ pub(crate) fn lay(paths: &[HostPath]) -> io::Result<Vec<PathBuf>> {
         let laid = over().or_else(|error| {
             // In one tree all can be shown so, or nothing.
             let taken = take_away_at(root.as_fd(), path, nobody.as_fd())?;
-            // Itself: below its name there is something else by now, which has no veil and is not shown.
-            let is_gone = taken.contains(path);
-            let again = if is_gone {
-                Ok(())
-            } else if taken.is_empty() {
-                Err(error)
-            } else {
-                over()
-            };
+            if taken.is_empty() {
+                return Err(error);
+            }
+            if !taken.contains(path) {
+                over()?;
+            }
+            for point in &taken {
+                mount::existing(cover(root.as_fd(), point))?;
+            }
             left_out.extend(taken);
-            again
+            Ok(())
         });
         // What the host has taken away meanwhile has no veil, and is not shown: whatever has its name later.
         mount::existing(laid)?;
@@ -44,6 +44,16 @@ fn over(root: BorrowedFd<'_>, path: &Path, nobody: BorrowedFd<'_>) -> io::Result
     let tree = Tree::copy_of(place.as_fd())?;
     tree.map_owners(nobody)?;
     tree.attach(place.as_fd())
+}
+
+/// Puts an empty directory where something was taken away: what it covered stays covered.
+fn cover(root: BorrowedFd<'_>, point: &Path) -> io::Result<()> {
+    let place = mount::look_up(root, point, Links::Refused)?;
+    if !mount::is_directory(mount::mode_of(place.as_fd())?) {
+        return Ok(());
+    }
+    let attributes = Attributes { read_only: true, no_execution: true, no_devices: true };
+    Tree::new(c"tmpfs", &[(c"mode", c"755")], attributes)?.attach(place.as_fd())
 }
 
 /// Takes away, here alone, what is mounted at a path or below and cannot be shown as nobody's: overlays (of containers),

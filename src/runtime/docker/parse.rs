@@ -285,6 +285,12 @@ pub fn refusal(kind: Tool, names: &[&str], code: u8, said: [&[u8]; 2]) -> Option
     let about_us = says(names) || says(&["container state improper"]);
     match code {
         126 | 127 if by_runtime => Some(runtime_refusal(text)),
+        // podman 5 with runc, for what is found and is no program.
+        125 | 255
+            if kind == Tool::Podman && by_runtime && text.contains("unable to start container process: exec: ") =>
+        {
+            Some(runtime_refusal(text))
+        }
         125 | 255 if kind == Tool::Podman && (by_runtime || about_us) => {
             Some(Refusal { code: 125, why: text.to_owned() })
         }
@@ -437,6 +443,9 @@ mod tests {
         assert_eq!(docker(3, "", &format!("{none}fosse-0123456789ab\n")), None);
         assert_eq!(docker(126, &format!("{oci}exec: x"), "and more"), None);
         let podman = |code, err: &str| refusal(Tool::Podman, &["fosse-1"], code, [b"", err.as_bytes()]);
+        let directory = "Error: OCI runtime error: runc: exec failed: unable to start container process: exec: \"/tmp\": \
+                         is a directory";
+        assert_eq!(podman(125, directory).map(|refusal| refusal.code), Some(126));
         let absent = "Error: crun: executable file `no` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found\n";
         assert_eq!(code(podman(127, absent)), Some(127));
         assert_eq!(
